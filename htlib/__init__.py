@@ -1,0 +1,35 @@
+"""Heavy tails without noise: weight spectra of two-layer networks, and tools for any network.
+
+Companion of arXiv 2406.04657.  ``import htlib as ht``.
+"""
+
+from htlib.alignment import kernel_target_alignment, teacher_alignment
+from htlib.config import ExperimentConfig
+from htlib.heavy_tail import PowerLawFit, fit_power_law, hill_alpha
+from htlib.problem import Dataset, Problem, make_problem
+from htlib.random_matrix import MarchenkoPastur
+from htlib.records import RecordError, Trajectory
+from htlib.spectrum import Overlaps, esd, singular_vector_overlaps, spectral_entropy, stable_rank
+from htlib.training import train, train_rates
+
+__all__ = [
+    "Dataset",
+    "ExperimentConfig",
+    "MarchenkoPastur",
+    "Overlaps",
+    "PowerLawFit",
+    "Problem",
+    "RecordError",
+    "Trajectory",
+    "esd",
+    "fit_power_law",
+    "hill_alpha",
+    "kernel_target_alignment",
+    "make_problem",
+    "singular_vector_overlaps",
+    "spectral_entropy",
+    "stable_rank",
+    "teacher_alignment",
+    "train",
+    "train_rates",
+]

@@ -1,0 +1,186 @@
+"""All measures of one snapshot of the weights, sharing every factorisation.
+
+One eigendecomposition serves ESD, alphas, ranks, outliers and alignment; one Gram matrix of the
+features serves the ridge refit and the kernel-target alignment.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import chi2
+from torch import Tensor
+
+from htlib import network, readout
+from htlib.alignment import kernel_target_alignment, teacher_alignment
+from htlib.functions import ScalarFunction
+from htlib.heavy_tail import fit_power_law, hill_alpha
+from htlib.random_matrix import largest_eigenvalue_quantile
+from htlib.spectrum import SingularSystem, stable_rank
+
+Array = NDArray[np.float64]
+
+OUTLIER_QUANTILE = 0.99
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A dataset on the device of the run: inputs (n, d) and targets (n,)."""
+
+    inputs: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class StageTwo:
+    """What the features of a snapshot are worth.
+
+    Attributes
+    ----------
+    ridge_train_loss, test_loss : float
+        Mean squared error of the refit readout on the probe set it was fitted to, and on the
+        test set.  With a trained readout there is no refit: the student's own error on the two.
+    kta : float
+        Kernel-target alignment on the probe set; NaN if every feature is zero.
+    """
+
+    ridge_train_loss: float
+    test_loss: float
+    kta: float
+
+
+@dataclass(frozen=True)
+class SpectralMeasures:
+    """What one factorisation of the weights gives.
+
+    Attributes
+    ----------
+    alignment : float
+        Absolute cosine between the leading right singular vector of W and the teacher.
+    alpha_hill, alpha_ks, ks_distance, ks_xmin : float
+        `hill_alpha` and the exact KS fit of the spectrum; NaN where W has fewer than three
+        positive singular values, or they are all equal.
+    stable_rank, spectral_norm : float
+        |W|_F^2 / |W|_2^2 and |W|_2.
+    n_outliers : int
+        Eigenvalues above the 99 % Tracy-Widom quantile of the Gaussian start.
+    """
+
+    alignment: float
+    alpha_hill: float
+    alpha_ks: float
+    ks_distance: float
+    ks_xmin: float
+    stable_rank: float
+    spectral_norm: float
+    n_outliers: int
+
+
+# Columns of Trajectory.metrics.  train_loss is the mean squared error of the student itself on
+# the training set (stage 1).
+METRICS = ("train_loss", *(f.name for c in (StageTwo, SpectralMeasures) for f in fields(c)))
+
+
+def stage_two(
+    W: Tensor,
+    probe: Samples,
+    test: Samples,
+    *,
+    activation: ScalarFunction,
+    feature_scale: str,
+    ridge_lambda: float,
+    trained_readout: Tensor | None = None,
+) -> StageTwo:
+    """Refit the readout on the probe set and test it; measure the alignment of the kernel.
+
+    Parameters
+    ----------
+    W : (h, d) tensor
+    probe, test : Samples
+    activation : ScalarFunction
+    feature_scale : {"paper", "released-code"}
+        Features tanh(W x / sqrt d) or tanh(W x / d).
+    ridge_lambda : float
+    trained_readout : (h,) tensor, optional
+        Use this readout, at the scale of training, in place of a ridge refit.
+
+    Returns
+    -------
+    StageTwo
+    """
+    F = probe_features(W, probe.inputs, activation, feature_scale)
+    y = probe.targets.double()
+    gram = readout.gram(F)
+    if not torch.isfinite(gram.sum()):
+        return StageTwo(math.inf, math.inf, math.nan)
+    kta = kernel_target_alignment(F, y, gram=gram) if gram.any() else math.nan
+    if trained_readout is not None:
+        losses = (network.loss(W, trained_readout, s.inputs, s.targets, activation) for s in (probe, test))
+        return StageTwo(*losses, kta)
+    coefficients = readout.ridge(F, y, ridge_lambda, gram_matrix=gram)
+    F_test = probe_features(W, test.inputs, activation, feature_scale)
+    return StageTwo(
+        readout.mean_squared_error(F, y, coefficients),
+        readout.mean_squared_error(F_test, test.targets.double(), coefficients),
+        kta,
+    )
+
+
+def probe_features(W: Tensor, X: Tensor, activation: ScalarFunction, feature_scale: str) -> Tensor:
+    """Features of stage 2, sigma(W x / scale) / sqrt(h), as an (n, h) float64 tensor."""
+    h, d = W.shape
+    input_scale = {"paper": 1 / math.sqrt(d), "released-code": 1 / d}[feature_scale]
+    return network.features(W, X, activation, input_scale).double().div_(math.sqrt(h))
+
+
+def spectral_measures(system: SingularSystem, teacher_direction: Tensor, edge: float) -> SpectralMeasures:
+    """Measures of the spectrum and of the leading singular vector.
+
+    Parameters
+    ----------
+    system : SingularSystem
+        Factorised W, (h, d).
+    teacher_direction : (d,) tensor
+    edge : float
+        Eigenvalues above it count as outliers.
+
+    Returns
+    -------
+    SpectralMeasures
+    """
+    eigenvalues = system.eigenvalues
+    positive = eigenvalues[eigenvalues > 0]
+    alpha_hill = alpha_ks = ks_distance = ks_xmin = math.nan
+    if len(positive) >= 3 and positive[0] < positive[-1]:
+        alpha_hill = hill_alpha(positive)
+        fit = fit_power_law(positive)
+        alpha_ks, ks_distance, ks_xmin = fit.alpha, fit.ks_distance, fit.xmin
+    return SpectralMeasures(
+        alignment=teacher_alignment(system.right(1)[:, 0], teacher_direction),
+        alpha_hill=alpha_hill,
+        alpha_ks=alpha_ks,
+        ks_distance=ks_distance,
+        ks_xmin=ks_xmin,
+        stable_rank=stable_rank(eigenvalues),
+        spectral_norm=math.sqrt(eigenvalues[-1]),
+        n_outliers=int((eigenvalues > edge).sum()),
+    )
+
+
+def start_edge(h: int, d: int) -> float:
+    """The level above which an eigenvalue counts as an outlier of a Gaussian (h, d) start."""
+    if h == 1:  # a single row: its squared norm, chi-squared with d degrees of freedom
+        return float(chi2.ppf(OUTLIER_QUANTILE, d))
+    return largest_eigenvalue_quantile(h, d, OUTLIER_QUANTILE)
+
+
+def as_samples(inputs: Array, targets: Array, dtype: torch.dtype, device: torch.device) -> Samples:
+    """Arrays of a dataset as tensors of one precision on one device."""
+    return Samples(
+        torch.as_tensor(inputs, dtype=dtype, device=device),
+        torch.as_tensor(targets, dtype=dtype, device=device),
+    )

@@ -1,0 +1,284 @@
+"""Singular values and vectors of a weight matrix: ESD, ranks, overlaps, angles.
+
+Conventions: W is (h, d); the ESD is the ascending list of lambda_i = sigma_i(W)^2, min(h, d) values,
+raw (some texts divide by h or d).  Everything is computed in float64 on the device of W.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import subspace_angles
+from torch import Tensor
+
+Array = NDArray[np.float64]
+
+# Below this ratio of extreme eigenvalues the Gram matrix has lost the small ones to rounding
+# (relative error eps / ratio), and the singular values are taken from W itself.
+_GRAM_CONDITION = 1e-10
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Squared inner products of singular vectors of two matrices, in descending order.
+
+    Attributes
+    ----------
+    left, right : (k, k) float64 array
+        Row i belongs to the first matrix, column j to the second.
+    """
+
+    left: Array
+    right: Array
+
+    def subspace(self, k: int) -> tuple[float, float]:
+        """Mean squared cosine between the leading k-dimensional subspaces, (left, right).
+
+        1 for equal subspaces; for random ones it is k/h on the left and k/d on the right.
+        """
+        if not 1 <= k <= len(self.left):
+            raise ValueError(f"k must be in 1..{len(self.left)}, the vectors kept; got {k}")
+        return float(self.left[:k, :k].sum() / k), float(self.right[:k, :k].sum() / k)
+
+
+class SingularSystem:
+    """Singular values and vectors of one matrix from a single factorisation.
+
+    Parameters
+    ----------
+    W : (h, d) tensor or array
+
+    Attributes
+    ----------
+    eigenvalues : (min(h, d),) float64 array
+        The ESD, ascending.
+    """
+
+    def __init__(self, W: Tensor | ArrayLike, name: str = "W") -> None:
+        self._W = as_matrix(W, name)
+        gram, self._tall = _small_gram(self._W)
+        eigenvalues, self._basis = torch.linalg.eigh(gram)
+        if _ill_conditioned(eigenvalues):
+            U, s, Vh = torch.linalg.svd(self._W, full_matrices=False)
+            eigenvalues = s.flip(0) ** 2
+            self._basis = (Vh.T if self._tall else U).flip(1)
+        self.eigenvalues: Array = eigenvalues.cpu().numpy()
+
+    def right(self, k: int) -> Tensor:
+        """The k leading right singular vectors as columns, (d, k), largest first."""
+        return self._leading(k) if self._tall else _normalised(self._W.T @ self._leading(k))
+
+    def left(self, k: int) -> Tensor:
+        """The k leading left singular vectors as columns, (h, k), largest first."""
+        return _normalised(self._W @ self._leading(k)) if self._tall else self._leading(k)
+
+    def _leading(self, k: int) -> Tensor:
+        return self._basis[:, -k:].flip(1)
+
+
+def esd(W: Tensor | ArrayLike) -> Array:
+    """Empirical spectral distribution: the eigenvalues of W^T W that are not zero by shape.
+
+    Parameters
+    ----------
+    W : (h, d) tensor or array
+        Any floating type; computed in float64.
+
+    Returns
+    -------
+    (min(h, d),) float64 array
+        sigma_i(W)^2, ascending and raw: no 1/N factor.
+
+    Raises
+    ------
+    ValueError
+        If W is not a matrix, is empty or holds a value that is not finite.
+
+    Examples
+    --------
+    >>> esd([[3.0, 0.0], [0.0, 2.0], [0.0, 0.0]]).tolist()
+    [4.0, 9.0]
+    """
+    W = as_matrix(W)
+    eigenvalues = torch.linalg.eigvalsh(_small_gram(W)[0])
+    if _ill_conditioned(eigenvalues):
+        eigenvalues = torch.linalg.svdvals(W).flip(0) ** 2
+    return eigenvalues.cpu().numpy()
+
+
+def stable_rank(eigenvalues: ArrayLike) -> float:
+    """Sum of the eigenvalues over the largest: |W|_F^2 / |W|_2^2.
+
+    Parameters
+    ----------
+    eigenvalues : (N,) array
+        In any order.
+
+    Returns
+    -------
+    float
+        Between 1 and N.
+
+    Examples
+    --------
+    >>> stable_rank([1.0, 1.0, 2.0])
+    2.0
+    """
+    values = as_spectrum(eigenvalues)
+    if values[-1] <= 0:
+        raise ValueError("eigenvalues must have a positive maximum; this is the spectrum of a zero matrix")
+    return float(values.sum() / values[-1])
+
+
+def spectral_entropy(eigenvalues: ArrayLike) -> float:
+    """Shannon entropy of the normalised spectrum over ln(rank): 1 is flat, 0 is rank one.
+
+    -sum p ln p / ln rank with p = lambda / sum lambda, as in WeightWatcher.
+
+    Parameters
+    ----------
+    eigenvalues : (N,) array
+        In any order; zeros do not count.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 0 when only one eigenvalue is not zero.
+
+    Examples
+    --------
+    >>> round(spectral_entropy([2.0, 2.0, 2.0]), 12)
+    1.0
+    """
+    values = as_spectrum(eigenvalues)
+    p = values[values > 0] / values.sum()
+    return float(-(p * np.log(p)).sum() / np.log(len(p))) if len(p) > 1 else 0.0
+
+
+def singular_vector_overlaps(W: Tensor | ArrayLike, M: Tensor | ArrayLike, k: int | None = None) -> Overlaps:
+    """Squared inner products between the singular vectors of two matrices of one shape.
+
+    Parameters
+    ----------
+    W, M : (h, d) tensor or array
+        For instance the weights and the update.
+    k : int, optional
+        How many leading vectors; default all min(h, d).
+
+    Returns
+    -------
+    Overlaps
+        ``left`` and ``right``, (k, k) each; row i is the i-th vector of W, column j of M.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or k is out of range.
+
+    Examples
+    --------
+    >>> singular_vector_overlaps([[2.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 2.0]]).right.tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+    first, second = _same_shape(W, M)
+    return overlaps_of(first, second, k)
+
+
+def overlaps_of(first: SingularSystem, second: SingularSystem, k: int | None = None) -> Overlaps:
+    """`singular_vector_overlaps` of two matrices that are factorised already."""
+    most = len(first.eigenvalues)
+    k = most if k is None else k
+    if not 1 <= k <= most:
+        raise ValueError(f"k must be in 1..{most}, the smaller side of the matrices; got {k}")
+    left = (first.left(k).T @ second.left(k)).square()
+    right = (first.right(k).T @ second.right(k)).square()
+    return Overlaps(left.cpu().numpy(), right.cpu().numpy())
+
+
+def principal_angles(W: Tensor | ArrayLike, M: Tensor | ArrayLike, k: int, side: str = "right") -> Array:
+    """Angles between the spans of the k leading singular vectors of two matrices.
+
+    Parameters
+    ----------
+    W, M : (h, d) tensor or array
+    k : int
+    side : {"right", "left"}
+
+    Returns
+    -------
+    (k,) float64 array
+        In radians, descending, by `scipy.linalg.subspace_angles`.
+    """
+    if side not in ("left", "right"):
+        raise ValueError(f"side must be 'left' or 'right'; got {side!r}")
+    first, second = _same_shape(W, M)
+    if not 1 <= k <= len(first.eigenvalues):
+        raise ValueError(f"k must be in 1..{len(first.eigenvalues)}; got {k}")
+    A, B = (getattr(system, side)(k).cpu().numpy() for system in (first, second))
+    return np.asarray(subspace_angles(A, B))
+
+
+def without_top(M: Tensor) -> Tensor:
+    """M less its leading rank-one part sigma_1 u_1 v_1^T, in the precision of M."""
+    v = SingularSystem(M, "M").right(1).to(M.dtype)
+    return M - (M @ v) @ v.T
+
+
+def as_matrix(W: Tensor | ArrayLike, name: str = "W") -> Tensor:
+    """W as a float64 tensor on its own device, or a ValueError that says what is wrong with it."""
+    matrix = W.detach() if isinstance(W, Tensor) else torch.as_tensor(np.asarray(W))
+    if matrix.ndim != 2:
+        raise ValueError(f"{name} must be a matrix, (h, d); got shape {tuple(matrix.shape)}")
+    if matrix.numel() == 0:
+        raise ValueError(f"{name} is empty: its shape is {tuple(matrix.shape)}")
+    if matrix.is_complex():
+        raise ValueError(f"{name} must be real; got {matrix.dtype}")
+    matrix = matrix.to(torch.float64)
+    bad = int((~torch.isfinite(matrix)).sum())
+    if bad:
+        raise ValueError(f"{name} holds NaN or infinity in {bad} of {matrix.numel()} entries")
+    return matrix
+
+
+def as_spectrum(eigenvalues: ArrayLike) -> Array:
+    """Eigenvalues as an ascending float64 array, or a ValueError that says what is wrong."""
+    values = np.asarray(eigenvalues, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"eigenvalues must be a non-empty 1-d array; got shape {values.shape}")
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
+        raise ValueError(f"eigenvalues hold NaN or infinity in {bad} of {values.size} entries")
+    if (values < 0).any():
+        raise ValueError(f"eigenvalues must not be negative; the smallest is {values.min():.6g}")
+    return np.sort(values)
+
+
+def _same_shape(W: Tensor | ArrayLike, M: Tensor | ArrayLike) -> tuple[SingularSystem, SingularSystem]:
+    first, second = as_matrix(W, "W"), as_matrix(M, "M")
+    if first.shape != second.shape:
+        raise ValueError(
+            f"W and M must have the same shape; got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+    return SingularSystem(first), SingularSystem(second, "M")
+
+
+def _small_gram(W: Tensor) -> tuple[Tensor, bool]:
+    """The smaller of W^T W and W W^T, and whether it is the first."""
+    tall = W.shape[0] >= W.shape[1]
+    gram = W.T @ W if tall else W @ W.T
+    if not torch.isfinite(gram).all():
+        raise ValueError("the squared singular values overflow float64; rescale the matrix")
+    return gram, tall
+
+
+def _ill_conditioned(eigenvalues: Tensor) -> bool:
+    return bool(eigenvalues[0] < _GRAM_CONDITION * eigenvalues[-1])
+
+
+def _normalised(columns: Tensor) -> Tensor:
+    """Columns at unit length; a zero column stays zero, so that its overlaps are zero."""
+    norms = columns.norm(dim=0)
+    return columns / torch.where(norms > 0, norms, torch.ones_like(norms))
