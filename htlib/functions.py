@@ -89,12 +89,12 @@ def get_teacher(name: str) -> ScalarFunction:
 
     Examples
     --------
-    >>> get_teacher("hermite2").value(torch.tensor([1.0, 2.0])).tolist()
-    [0.0, 2.1213202476501465]
+    >>> get_teacher("hermite2").value(torch.tensor([1.0, 3.0])) * math.sqrt(2)
+    tensor([0., 8.])
     """
     if name in _TEACHERS:
         return _TEACHERS[name]
-    match = _HERMITE.fullmatch(name) if isinstance(name, str) else None
+    match = _HERMITE.fullmatch(str(name))
     if match is None:
         raise ValueError(f"teacher must be one of {', '.join(TEACHERS)}; got {name!r}")
     return _hermite(int(match.group(1)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2
 from torch import Tensor
 
@@ -119,14 +119,78 @@ def stage_two(
         return StageTwo(math.inf, math.inf, math.nan)
     kta = kernel_target_alignment(F, y, gram=gram) if gram.any() else math.nan
     if trained_readout is not None:
-        losses = (network.loss(W, trained_readout, s.inputs, s.targets, activation) for s in (probe, test))
-        return StageTwo(*losses, kta)
+        own, fresh = (
+            network.loss(W, trained_readout, s.inputs, s.targets, activation) for s in (probe, test)
+        )
+        return StageTwo(own, fresh, kta)
     coefficients = readout.ridge(F, y, ridge_lambda, gram_matrix=gram)
     F_test = probe_features(W, test.inputs, activation, feature_scale)
     return StageTwo(
         readout.mean_squared_error(F, y, coefficients),
         readout.mean_squared_error(F_test, test.targets.double(), coefficients),
         kta,
+    )
+
+
+@dataclass(frozen=True)
+class LambdaPath:
+    """Stage 2 along a list of ridge parameters.
+
+    Attributes
+    ----------
+    lambdas, ridge_train_loss, test_loss, gcv : (k,) float64 array
+        gcv is the generalised cross-validation score, from the probe set alone.
+    kta : float
+        Kernel-target alignment on the probe set; it knows no lambda.
+    """
+
+    lambdas: Array
+    ridge_train_loss: Array
+    test_loss: Array
+    gcv: Array
+    kta: float
+
+    @property
+    def best(self) -> int:
+        """Index of the lambda that generalised cross-validation chooses."""
+        return int(self.gcv.argmin())
+
+
+def lambda_path(
+    W: Tensor | Array,
+    probe: Samples,
+    test: Samples,
+    *,
+    activation: ScalarFunction,
+    feature_scale: str,
+    lambdas: ArrayLike,
+) -> LambdaPath:
+    """`stage_two` for many ridge parameters from one factorisation.
+
+    Parameters
+    ----------
+    W : (h, d) tensor or array
+    probe, test : Samples
+    activation : ScalarFunction
+    feature_scale : {"paper", "released-code"}
+    lambdas : (k,) array
+
+    Returns
+    -------
+    LambdaPath
+    """
+    W = torch.as_tensor(W).to(probe.inputs)
+    F, F_test = (probe_features(W, s.inputs, activation, feature_scale) for s in (probe, test))
+    y, y_test = probe.targets.double(), test.targets.double()
+    gram = readout.gram(F)
+    path = readout.ridge_path(F, y, lambdas, gram_matrix=gram)
+    error = F_test @ path.coefficients - y_test[:, None]
+    return LambdaPath(
+        lambdas=path.lambdas,
+        ridge_train_loss=path.train_loss,
+        test_loss=error.square().mean(dim=0).cpu().numpy(),
+        gcv=path.gcv,
+        kta=kernel_target_alignment(F, y, gram=gram),
     )
 
 

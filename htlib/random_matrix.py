@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.optimize.elementwise import find_root
 from scipy.special import airy
 
@@ -155,7 +155,7 @@ def tracy_widom_ppf(q: float) -> float:
     """Quantile of the Tracy-Widom law for real matrices; q in [1e-12, 1 - 1e-12]."""
     if not 1e-12 <= q <= 1 - 1e-12:
         raise ValueError(f"q must be in [1e-12, 1 - 1e-12]; got {q}")
-    return float(brentq(lambda s: tracy_widom_cdf(s) - q, -9, 14))
+    return float(root_scalar(lambda s: tracy_widom_cdf(s) - q, bracket=(-9, 14)).root)
 
 
 def largest_eigenvalue_quantile(h: int, d: int, q: float = 0.99, variance: float = 1.0) -> float:

@@ -75,13 +75,15 @@ def ridge(F: Tensor, y: Tensor, ridge_lambda: float, *, gram_matrix: Tensor | No
     A.diagonal().add_(penalty)
     factor, info = torch.linalg.cholesky_ex(A)
     if info.item():  # overflowing relu features drown the penalty in rounding
-        return ridge_path(F, y, [ridge_lambda]).coefficients[:, 0]
+        return ridge_path(F, y, [ridge_lambda], gram_matrix=gram_matrix).coefficients[:, 0]
     if F.shape[0] >= F.shape[1]:
         return torch.cholesky_solve((F.T @ y)[:, None], factor)[:, 0]
     return F.T @ torch.cholesky_solve(y[:, None], factor)[:, 0]
 
 
-def ridge_path(F: Tensor, y: Tensor, lambdas: Sequence[float] | ArrayLike) -> RidgePath:
+def ridge_path(
+    F: Tensor, y: Tensor, lambdas: Sequence[float] | ArrayLike, *, gram_matrix: Tensor | None = None
+) -> RidgePath:
     """Ridge fits for many lambdas from one eigendecomposition, with their GCV scores.
 
     Parameters
@@ -91,6 +93,8 @@ def ridge_path(F: Tensor, y: Tensor, lambdas: Sequence[float] | ArrayLike) -> Ri
     y : (n,) float64 tensor
     lambdas : sequence of k floats
         Each positive; the penalty is ``lambda * n / h``.
+    gram_matrix : tensor, optional
+        ``gram(F)`` if it is at hand.
 
     Returns
     -------
@@ -112,7 +116,7 @@ def ridge_path(F: Tensor, y: Tensor, lambdas: Sequence[float] | ArrayLike) -> Ri
         raise ValueError(f"lambdas must be a non-empty list of numbers; got shape {values.shape}")
     penalties = torch.tensor([_penalty(F, y, float(v)) for v in values]).to(F)
     n = len(F)
-    s2, V = torch.linalg.eigh(gram(F))
+    s2, V = torch.linalg.eigh(gram(F) if gram_matrix is None else gram_matrix)
     s2 = s2.clamp_min(0)[:, None]  # (m, 1)
     shrink = 1 / (s2 + penalties)  # (m, k)
     if F.shape[0] >= F.shape[1]:

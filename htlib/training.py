@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,21 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from htlib import network, probes
 from htlib.config import ExperimentConfig
-from htlib.functions import ScalarFunction, get_activation
-from htlib.network import LossGradient
-from htlib.problem import Problem, make_problem, stream
+from htlib.problem import Problem, stream
 from htlib.records import StepOverlaps, Trajectory, assemble
 from htlib.spectrum import SingularSystem, overlaps_of, without_top
+from htlib.start import Start, normalized, prepare
 
 Array = NDArray[np.float64]
 
-# Fields that only matter once the first gradient is known: runs that differ in nothing else
-# share their start.
-_AFTER_START = frozenset(
-    {"optimizer", "lr", "steps", "momentum", "weight_decay", "adam_eps", "lr_decay", "update", "probe_every"}
-)
 _OVERLAPS_KEPT = 100
 
 
@@ -68,31 +61,6 @@ class Snapshot:
     overlaps: StepOverlaps | None = None
 
 
-@dataclass(frozen=True)
-class Start:
-    """What runs from the same weights on the same data share, computed once by `prepare`.
-
-    Attributes
-    ----------
-    gradient : LossGradient
-        At the (normalised, if asked for) initial weights.
-    snapshot : Snapshot
-        All measures of step 0.
-    """
-
-    config: ExperimentConfig
-    activation: ScalarFunction
-    teacher_direction: Tensor
-    train: probes.Samples
-    probe: probes.Samples
-    test: probes.Samples
-    readout_weights: Tensor
-    edge: float
-    gradient: LossGradient
-    system: SingularSystem
-    snapshot: Snapshot
-
-
 def train(
     config: ExperimentConfig,
     problem: Problem | None = None,
@@ -120,7 +88,7 @@ def train(
     progress : bool
         Show a bar if the run takes more than two seconds.
     start : Start, optional
-        From `prepare`, to share the first gradient and the first probe between runs.
+        From `htlib.start.prepare`, to share the first gradient and the first probe between runs.
 
     Returns
     -------
@@ -197,66 +165,6 @@ def train_rates(
     ]
 
 
-def prepare(
-    config: ExperimentConfig, problem: Problem | None = None, *, device: str | torch.device = "cpu"
-) -> Start:
-    """Data on the device, first gradient and first measures of a run.
-
-    Parameters
-    ----------
-    config : ExperimentConfig
-    problem : Problem, optional
-        Default ``make_problem(config)``.
-    device : str or torch.device
-
-    Returns
-    -------
-    Start
-        Serves every config that differs only in what comes after the first gradient: optimizer,
-        rate, steps, momentum, weight decay, eps, schedule, update control, probe interval.
-
-    Raises
-    ------
-    ValueError
-        See `train`.
-    """
-    problem = make_problem(config) if problem is None else problem
-    _check(config, problem)
-    target, dtype = _device(device), getattr(torch, config.dtype)
-    train_set, probe, test = (
-        probes.as_samples(s.inputs, s.targets, dtype, target)
-        for s in (problem.train, problem.probe, problem.test)
-    )
-    W, a, direction = (
-        torch.tensor(x, dtype=dtype, device=target)
-        for x in (problem.hidden_weights, problem.readout_weights, problem.teacher_direction)
-    )
-    activation = get_activation(config.activation)
-    W_first = _normalized(W) if config.normalize_weights else W
-    gradient = network.loss_and_gradient(W_first, a, train_set.inputs, train_set.targets, activation)
-    train_loss = (
-        network.loss(W, a, train_set.inputs, train_set.targets, activation)
-        if config.normalize_weights
-        else gradient.loss
-    )
-    system = SingularSystem(W, "hidden_weights")
-    edge = probes.start_edge(config.h, config.d)
-    metrics = _metrics(config, train_loss, W, a, system, probe, test, direction, edge)
-    return Start(
-        config=config,
-        activation=activation,
-        teacher_direction=direction,
-        train=train_set,
-        probe=probe,
-        test=test,
-        readout_weights=a,
-        edge=edge,
-        gradient=gradient,
-        system=system,
-        snapshot=Snapshot(0, metrics, system.eigenvalues, W),
-    )
-
-
 def iterate(
     config: ExperimentConfig,
     problem: Problem | None = None,
@@ -285,21 +193,22 @@ def iterate(
     Diverged
         When a number stops being finite.
     """
-    start = prepare(config, problem, device=device) if start is None else _fitting(start, config)
-    if not math.isfinite(start.snapshot.metrics["train_loss"]):
+    if start is None:
+        start = prepare(config, problem, device=device)
+    else:
+        start.check_fits(config)
+    W, a = start.hidden_weights.clone(), start.readout_weights.clone()
+    if not (math.isfinite(start.metrics["train_loss"]) and math.isfinite(start.metrics["test_loss"])):
         raise Diverged(0)
-    yield start.snapshot
-    W, a = start.snapshot.weights.clone(), start.readout_weights.clone()
-    X, y = start.train.inputs, start.train.targets
+    yield Snapshot(0, start.metrics, start.system.eigenvalues, W)
     optimizer = _optimizer(config, [W, a] if config.train_readout else [W])
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=config.lr_decay or 1.0)
     generator = stream(config.seed, "update_control")
     gradient, system = start.gradient, start.system
     for step in range(1, config.steps + 1):
         if config.normalize_weights:
-            W.copy_(_normalized(W))
-        keep_previous = config.update != "full" or keep_overlaps
-        previous = W.clone() if keep_previous else W
+            W.copy_(normalized(W))
+        previous = W.clone() if config.update != "full" or keep_overlaps else W
         W.grad, a.grad = gradient.hidden, gradient.readout
         optimizer.step()
         schedule.step()
@@ -310,19 +219,16 @@ def iterate(
         if not torch.isfinite(W.double().square().sum()):
             raise Diverged(step)
         last = step == config.steps
-        due = last or step % config.probe_every == 0
-        if last or config.normalize_weights:  # the next gradient is not taken at this W, if at all
-            train_loss = network.loss(W, a, X, y, start.activation)
+        if last or config.normalize_weights:  # no gradient is taken at this very W
+            train_loss = start.train_loss(W, a)
         else:
-            gradient = network.loss_and_gradient(W, a, X, y, start.activation)
+            gradient = start.gradient_at(W, a)
             train_loss = gradient.loss
         if not math.isfinite(train_loss):
             raise Diverged(step)
-        if due:
+        if last or step % config.probe_every == 0:
             before, system = system, SingularSystem(W)
-            metrics = _metrics(
-                config, train_loss, W, a, system, start.probe, start.test, start.teacher_direction, start.edge
-            )
+            metrics = start.measure(W, a, train_loss, system)
             if not math.isfinite(metrics["test_loss"]):
                 raise Diverged(step)
             overlaps = None
@@ -332,31 +238,7 @@ def iterate(
                 overlaps = _step_overlaps(before, system, SingularSystem(W - previous, "update"))
             yield Snapshot(step, metrics, system.eigenvalues, W, overlaps)
         if config.normalize_weights and not last:
-            gradient = network.loss_and_gradient(_normalized(W), a, X, y, start.activation)
-
-
-def _metrics(
-    config: ExperimentConfig,
-    train_loss: float,
-    W: Tensor,
-    a: Tensor,
-    system: SingularSystem,
-    probe: probes.Samples,
-    test: probes.Samples,
-    teacher_direction: Tensor,
-    edge: float,
-) -> dict[str, float]:
-    second = probes.stage_two(
-        W,
-        probe,
-        test,
-        activation=get_activation(config.activation),
-        feature_scale=config.feature_scale,
-        ridge_lambda=config.ridge_lambda,
-        trained_readout=a if config.train_readout else None,
-    )
-    spectral = probes.spectral_measures(system, teacher_direction, edge)
-    return {"train_loss": train_loss, **asdict(second), **asdict(spectral)}
+            gradient = start.gradient_at(normalized(W), a)
 
 
 def _step_overlaps(before: SingularSystem, after: SingularSystem, update: SingularSystem) -> StepOverlaps:
@@ -369,9 +251,7 @@ def _optimizer(config: ExperimentConfig, parameters: list[Tensor]) -> torch.opti
         return torch.optim.SGD(
             parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
-    return torch.optim.Adam(
-        parameters, lr=config.lr, eps=config.adam_eps, weight_decay=config.weight_decay
-    )
+    return torch.optim.Adam(parameters, lr=config.lr, eps=config.adam_eps, weight_decay=config.weight_decay)
 
 
 def _controlled(update: str, M: Tensor, generator: np.random.Generator) -> Tensor:
@@ -379,42 +259,3 @@ def _controlled(update: str, M: Tensor, generator: np.random.Generator) -> Tenso
         return without_top(M)
     order = torch.from_numpy(generator.permutation(M.numel())).to(M.device)
     return M.flatten()[order].reshape(M.shape)
-
-
-def _normalized(W: Tensor) -> Tensor:
-    return W * (math.sqrt(W.numel()) / W.norm())
-
-
-def _fitting(start: Start, config: ExperimentConfig) -> Start:
-    ours, theirs = start.config.to_dict(), config.to_dict()
-    for name in ours.keys() - _AFTER_START:
-        if ours[name] != theirs[name]:
-            raise ValueError(f"start was prepared for {name} = {ours[name]!r}; the config has {theirs[name]!r}")
-    return start
-
-
-def _check(config: ExperimentConfig, problem: Problem) -> None:
-    if problem.hidden_weights.shape != (config.h, config.d):
-        raise ValueError(
-            f"problem.hidden_weights must have shape (h, d) = {(config.h, config.d)} as the config says; "
-            f"got {problem.hidden_weights.shape}"
-        )
-    arrays = {
-        "hidden_weights": problem.hidden_weights,
-        "readout_weights": problem.readout_weights,
-        "teacher_direction": problem.teacher_direction,
-    }
-    for name in ("train", "probe", "test"):
-        data = getattr(problem, name)
-        arrays |= {f"{name}.inputs": data.inputs, f"{name}.targets": data.targets}
-    for name, array in arrays.items():
-        bad = int((~np.isfinite(array)).sum())
-        if bad:
-            raise ValueError(f"problem.{name} holds NaN or infinity in {bad} of {array.size} entries")
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {str(device)!r} cannot be used here: {error}") from error

@@ -1,0 +1,268 @@
+"""Figures of results.  Nothing here computes an experiment, saves a file or shows a window.
+
+Every function takes results and an optional Axes and returns the Axes (`overview` a Figure).
+Colours are Okabe and Ito's, told apart by the common kinds of colour blindness; lines that
+share an Axes also differ in their dashes or markers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from cycler import cycler
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+
+from htlib.random_matrix import MarchenkoPastur, largest_eigenvalue_quantile
+from htlib.records import Trajectory
+
+Array = NDArray[np.float64]
+
+BLUE, ORANGE, GREEN, PINK, SKY, GOLD, GREY, BLACK = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#8C8C8C",
+    "#000000",
+)
+OPTIMIZER_COLORS = {"adam": ORANGE, "gd": BLUE}
+OPTIMIZER_NAMES = {"adam": "Adam", "gd": "GD"}
+
+LABELS: Mapping[str, str] = {
+    "train_loss": "training loss (stage 1)",
+    "ridge_train_loss": "refit loss, probe set",
+    "test_loss": "test loss after refit",
+    "kta": "kernel-target alignment",
+    "alignment": r"alignment $|\langle v_1, \beta\rangle|$",
+    "alpha_hill": r"PL_Alpha_Hill",
+    "alpha_ks": r"PL_Alpha_KS",
+    "ks_distance": "KS distance of the fit",
+    "ks_xmin": r"KS threshold $x_{\min}$",
+    "stable_rank": "stable rank",
+    "spectral_norm": r"spectral norm $s_1$",
+    "n_outliers": "eigenvalues beyond the noise edge",
+    "lr": r"learning rate $\eta$",
+    "step": "step",
+}
+
+
+def style() -> dict[Any, Any]:
+    """Matplotlib settings of the book, for ``plt.rcParams.update`` or ``plt.rc_context``."""
+    return {
+        **sns.axes_style("ticks"),
+        **sns.plotting_context("notebook"),
+        "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, GOLD]),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 12,
+        "axes.labelsize": 11.5,
+        "xtick.labelsize": 10.5,
+        "ytick.labelsize": 10.5,
+        "legend.fontsize": 10.5,
+        "legend.frameon": False,
+        "figure.facecolor": "white",
+        "savefig.facecolor": "white",
+        "figure.dpi": 100,
+        "figure.constrained_layout.use": True,
+        "lines.linewidth": 1.8,
+    }
+
+
+def spectrum(
+    eigenvalues: ArrayLike,
+    *,
+    law: MarchenkoPastur | None = None,
+    edge: float | None = None,
+    bins: int = 60,
+    color: str = BLUE,
+    label: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Histogram of a spectrum on logarithmic axes, with the law of pure noise on top.
+
+    Parameters
+    ----------
+    eigenvalues : (N,) array
+        An ESD; only positive values can be drawn.
+    law : MarchenkoPastur, optional
+        Drawn as the number of eigenvalues that it expects per bin.
+    edge : float, optional
+        Where the noise ends; eigenvalues beyond it get a marker each.
+    bins : int
+        Bins over the range of the data and the law, equal on the log axis.
+    color, label : str
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = plt.gca() if ax is None else ax
+    values = np.asarray(eigenvalues, dtype=np.float64)
+    values = values[values > 0]
+    low, high = values.min(), values.max()
+    if law is not None:
+        low, high = min(low, law.support[0]), max(high, law.support[1])
+    edges = np.geomspace(low * 0.9, high * 1.15, bins + 1)
+    counts, *_ = ax.hist(
+        values, edges, color=color, alpha=0.55, label=label, edgecolor="white", linewidth=0.4
+    )
+    if law is not None:
+        centres = np.sqrt(edges[:-1] * edges[1:])
+        expected = len(values) * np.diff(law.cdf(edges))
+        shown = expected > 0.3
+        ax.plot(centres[shown], expected[shown], color=BLACK, lw=1.6, label="Marchenko-Pastur law")
+    if edge is not None:
+        ax.axvline(edge, color=GREY, ls=":", lw=1.4, label="noise edge (99 %)")
+        beyond = values[values > edge]
+        ax.plot(beyond, np.full(len(beyond), 0.62), "v", color=color, ms=5, clip_on=False)
+    ax.set(
+        xscale="log", yscale="log", xlabel=r"eigenvalue $\lambda$ of $W^\top W$", ylabel="eigenvalues per bin"
+    )
+    ax.set_ylim(0.5, 8 * float(np.max(counts)))  # room for a legend on top
+    return ax
+
+
+def seeds(
+    x: ArrayLike,
+    values: ArrayLike,
+    *,
+    color: str = BLUE,
+    marker: str = "o",
+    linestyle: str = "-",
+    label: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A curve measured with several seeds: the mean as a line, each seed as a faint dot.
+
+    Parameters
+    ----------
+    x : (k,) array
+    values : (n_seeds, k) array
+    color, marker, linestyle, label : str
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = plt.gca() if ax is None else ax
+    x, values = np.asarray(x, dtype=np.float64), np.atleast_2d(np.asarray(values, dtype=np.float64))
+    ax.plot(np.broadcast_to(x, values.shape).T, values.T, ls="", marker=marker, ms=3, color=color, alpha=0.35)
+    mean = values.mean(axis=0)
+    ax.plot(x, mean, marker=marker, ms=5, ls=linestyle, color=color, label=label)
+    return ax
+
+
+def against_rate(
+    table: pd.DataFrame, metric: str, *, by: str = "optimizer", ax: Axes | None = None, **line: Any
+) -> Axes:
+    """A metric against the learning rate, a curve per optimizer, a dot per seed.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``lr``, ``seed``, the one named by `by`, and `metric`; a row per run.
+    metric : str
+    by : str
+        Column that tells the curves apart.
+    ax : Axes, optional
+    **line
+        Passed to `seeds`; ``label`` is appended to the optimizer's name.
+
+    Returns
+    -------
+    Axes
+    """
+    ax = plt.gca() if ax is None else ax
+    suffix = line.pop("label", "")
+    for (name, group), marker in zip(table.groupby(by, sort=False), ("o", "s", "^", "D"), strict=False):
+        pivot = group.pivot_table(index="seed", columns="lr", values=metric)
+        options = {"color": OPTIMIZER_COLORS.get(str(name), GREEN), "marker": marker, **line}
+        label = f"{OPTIMIZER_NAMES.get(str(name), name)}{suffix}"
+        seeds(pivot.columns.to_numpy(), pivot.to_numpy(), label=label, ax=ax, **options)
+    ax.set(xscale="log", xlabel=LABELS["lr"], ylabel=LABELS.get(metric, metric))
+    return ax
+
+
+def trajectory(runs: Sequence[Trajectory], metric: str, *, ax: Axes | None = None, **line: Any) -> Axes:
+    """A metric against the step for runs that differ in their seed alone.
+
+    Parameters
+    ----------
+    runs : sequence of Trajectory
+    metric : str
+    ax : Axes, optional
+    **line
+        Passed to `seeds`.
+
+    Returns
+    -------
+    Axes
+    """
+    ax = plt.gca() if ax is None else ax
+    table = pd.concat([run.metrics[metric] for run in runs], axis=1).dropna()
+    seeds(table.index.to_numpy(), table.to_numpy().T, ax=ax, **line)
+    ax.set(xlabel=LABELS["step"], ylabel=LABELS.get(metric, metric))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
+
+
+def overview(run: Trajectory, *, step: int | None = None) -> Figure:
+    """One run at a glance: spectrum, alignment, alphas, losses.
+
+    Parameters
+    ----------
+    run : Trajectory
+    step : int, optional
+        Step whose spectrum is shown; default the last one measured.
+
+    Returns
+    -------
+    Figure
+    """
+    config = run.config
+    step = int(run.metrics.index[-1]) if step is None else step
+    with plt.rc_context(style()):
+        figure, axes = plt.subplots(2, 2, figsize=(10.5, 6.8))
+        (left, alignment), (alphas, losses) = axes
+        law = MarchenkoPastur.of_gaussian_esd(config.h, config.d)
+        edge = largest_eigenvalue_quantile(config.h, config.d) if config.h > 1 else None
+        spectrum(run.esd(step), law=law, edge=edge, label=f"after step {step}", ax=left)
+        left.set_title("Spectrum of the weights")
+        left.legend(loc="upper right")
+        trajectory([run], "alignment", ax=alignment)
+        alignment.set_ylim(0, max(0.5, 1.1 * run.metrics["alignment"].max()))
+        alignment.set_title("Alignment with the teacher")
+        trajectory([run], "alpha_hill", label="Hill", ax=alphas)
+        trajectory([run], "alpha_ks", label="KS", color=ORANGE, marker="s", linestyle="--", ax=alphas)
+        alphas.axhline(
+            run.metrics["alpha_hill"].iloc[0], color=GREY, ls=":", lw=1.4, label="Hill of pure noise"
+        )
+        alphas.set(ylabel=r"power-law exponent $\alpha$", yscale="log", title="Tail exponents")
+        alphas.yaxis.set_major_formatter("{x:g}")
+        alphas.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        alphas.legend(loc="upper right")
+        trajectory([run], "train_loss", label="stage 1, training set", ax=losses)
+        for metric, name, color, marker in (
+            ("ridge_train_loss", "refit, probe set", GREEN, "^"),
+            ("test_loss", "refit, test set", ORANGE, "s"),
+        ):
+            trajectory([run], metric, label=name, color=color, marker=marker, linestyle="--", ax=losses)
+        losses.set(ylabel="mean squared error", yscale="log", title="Losses")
+        losses.legend(loc="upper right")
+        for ax in (alignment, alphas, losses):
+            ax.axvline(step, color=GREY, lw=0.8, alpha=0.6)
+        plt.close(figure)
+    return figure
