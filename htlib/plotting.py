@@ -126,7 +126,8 @@ def spectrum(
     if edge is not None:
         ax.axvline(edge, color=GREY, ls=":", lw=1.4, label="noise edge (99 %)")
         beyond = values[values > edge]
-        ax.plot(beyond, np.full(len(beyond), 0.62), "v", color=color, ms=5, clip_on=False)
+        if len(beyond):
+            ax.plot(beyond, np.full(len(beyond), 0.62), "v", color=color, ms=5)
     ax.set(
         xscale="log", yscale="log", xlabel=r"eigenvalue $\lambda$ of $W^\top W$", ylabel="eigenvalues per bin"
     )

@@ -1,0 +1,105 @@
+# GNU make 3.81 or later, and Python 3.11 or later; everything else is installed into .venv.
+#
+# Make's own dependency tracking decides what runs again: a chapter when it, the package or the
+# lock file changed; the pages when a chapter or the book's own files did.
+
+PYTHON  ?= python3
+PROFILE ?= fast
+PORT    ?= 8000
+
+VENV := .venv
+BIN  := $(VENV)/bin
+ENV  := $(VENV)/installed
+
+NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
+EXECUTED  := $(NOTEBOOKS:book/%=_build/$(PROFILE)/%)
+PAGE      := _build/html/index.html
+# What a chapter's numbers depend on, and what a page shows beside the chapters.
+CODE      := $(sort $(shell find htlib experiments -type f ! -name '*.pyc' ! -name '.*' 2>/dev/null))
+MATTER    := $(sort $(shell find book -type f ! -name '*.ipynb' ! -name '*.pyc' ! -name '.*'))
+# Stamps that change when a file comes or goes, or when the pages must be made from other sources.
+CODE_LIST := _build/code.txt
+PAGE_LIST := _build/page.txt
+
+STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.SECONDARY: $(EXECUTED)
+.PHONY: help env lock book test lint format strip bench serve clean distclean FORCE
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+	@echo "Settings: PROFILE=fast or paper, PYTHON=python3, PORT=8000, HTLIB_REPOSITORY=https://..."
+
+env: $(ENV) ## Make .venv with everything in it
+
+$(VENV)/requirements: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Python 3.11 or later is needed, and '$(PYTHON)' is not. Name another: make env PYTHON=python3.12" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+$(ENV): $(VENV)/requirements pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# Keeps the versions already in requirements.txt; LOCKFLAGS=--upgrade takes the newest. The CUDA
+# libraries are left out: torch itself names their exact versions, and its CPU builds need none.
+lock: $(ENV) ## Write requirements.txt anew from pyproject.toml
+	@mkdir -p _build; cp requirements.txt _build/lock.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
+	  --all-extras $(LOCKFLAGS) pyproject.toml --output-file _build/lock.txt
+	@{ echo "# Every package the library, the book and the tests use, at the version they are checked with."; \
+	   echo "# Written by 'make lock' from pyproject.toml."; \
+	   grep -v -E '^(#|cuda-|nvidia-|triton=)' _build/lock.txt; } > _build/requirements.txt
+	@mv _build/requirements.txt requirements.txt
+
+book: $(PAGE) ## Execute the chapters and make the HTML pages
+	@echo "The book is in $(CURDIR)/$(PAGE): open that file, or run 'make serve'."
+
+$(CODE_LIST): FORCE
+	@mkdir -p _build; echo "$(CODE)" | cmp -s - $@ || echo "$(CODE)" > $@
+
+$(PAGE_LIST): FORCE
+	@mkdir -p _build; echo "$(EXECUTED) $(MATTER) $(HTLIB_REPOSITORY)" | cmp -s - $@ || \
+	  echo "$(EXECUTED) $(MATTER) $(HTLIB_REPOSITORY)" > $@
+
+_build/$(PROFILE)/%.ipynb: book/%.ipynb book/build.py requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
+	$(BIN)/python book/build.py execute $< $@ -p profile $(PROFILE)
+
+$(PAGE): $(EXECUTED) $(MATTER) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
+	$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --repository "$(HTLIB_REPOSITORY)"
+	@touch $@
+
+test: lint book ## Run the linters and the whole suite, on the book of this PROFILE
+	$(BIN)/python -m pytest
+
+lint: $(ENV) ## Run the linters alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(if $(NOTEBOOKS),$(STRIP) --verify $(NOTEBOOKS))
+
+format: $(ENV) ## Format the code and strip the notebooks
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(if $(NOTEBOOKS),$(STRIP) $(NOTEBOOKS))
+
+bench: $(ENV) ## Compare with other packages
+	$(BIN)/python -m benchmarks
+
+serve: ## Serve the book on this machine
+	@test -f $(PAGE) || { echo "error: there is no book yet: run 'make book' first" >&2; exit 1; }
+	@echo "The book is at http://localhost:$(PORT)/  (Ctrl-C stops)"
+	@$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+clean: ## Remove what was built, keep .venv
+	rm -rf _build build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find htlib tests book benchmarks experiments -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean ## Remove .venv too
+	rm -rf $(VENV)

@@ -1,0 +1,208 @@
+"""Execute a chapter, or render the executed chapters as HTML.  The Makefile calls this.
+
+    python book/build.py execute book/01-setting.ipynb _build/fast/01-setting.ipynb -p profile fast
+    python book/build.py render _build/fast _build/html
+
+Papermill executes and Jupyter Book renders; what is added here is strictness.  Papermill alone only
+warns about a parameter that no chapter has, Jupyter Book alone renders a cell that never ran, and
+both leave something behind after a failure that looks like a result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError, strip_color
+
+PROFILES = ("fast", "paper")
+CELL_TIMEOUT = 3600  # seconds: stops a cell that hangs, never one that is slow
+_ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
+
+
+class BookError(Exception):
+    """Something a chapter's author can mend; its message is the whole report."""
+
+
+def execute(chapter: Path, target: Path, parameters: dict[str, Any]) -> None:
+    """Run a chapter in its own folder, as Jupyter does; `target` appears only if every cell worked.
+
+    After a failure the part that ran lies beside `target`, named ``*.failed.ipynb``.
+    """
+    known = papermill.inspect_notebook(str(chapter))
+    for name, value in parameters.items():
+        if name not in known:
+            raise BookError(f"{chapter}: no parameter {name!r}; it has {', '.join(known) or 'none'}")
+        if name == "profile" and value not in PROFILES:
+            raise BookError(f"{chapter}: profile must be one of {', '.join(PROFILES)}; got {value!r}")
+    # The kernel must be this environment's, whatever kernels the user has installed elsewhere.
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    os.environ.pop("JUPYTER_PATH", None)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    partial = target.with_suffix(".failed.ipynb")
+    began = time.monotonic()
+    try:
+        notebook = papermill.execute_notebook(
+            chapter,
+            partial,
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=chapter.parent,
+            progress_bar=sys.stderr.isatty(),
+            execution_timeout=CELL_TIMEOUT,
+            coalesce_streams=True,  # a progress bar's many states become its last one
+            extra_arguments=["--log-level=ERROR"],  # the kernel warns of plain local sockets each time
+            store_widget_state=False,  # the pages show a widget's HTML picture
+        )
+    except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise BookError(f"{chapter}: {_failure(partial, error)}\n  what ran is in {partial}") from error
+    check_executed(notebook, chapter)
+    _tidy(notebook)
+    nbformat.write(notebook, partial)
+    partial.replace(target)
+    print(f"{chapter}: executed in {time.monotonic() - began:.0f} s")
+
+
+def check_executed(notebook: NotebookNode, name: object) -> None:
+    """Raise BookError unless every code cell ran, without an error."""
+    for label, cell in _labelled(notebook):
+        if cell.cell_type == "code" and cell.execution_count is None:
+            raise BookError(f"{name}: {label} was not executed")
+        for output in cell.get("outputs", []):
+            if output.output_type == "error":
+                raise BookError(f"{name}: {label} holds an error: {output.ename}: {output.evalue}")
+
+
+def render(executed: Path, html: Path, book: Path, repository: str = "") -> None:
+    """Make the pages of `book` in `html`, which is replaced only if Sphinx had no warning.
+
+    Always from nothing: a second run over Sphinx's caches repeats neither the warnings of pages that
+    did not change nor the sidebars of pages whose table of contents did.
+    """
+    stage = html.parent / "render"
+    shutil.rmtree(stage, ignore_errors=True)
+    shutil.copytree(
+        book, stage / book.name, ignore=shutil.ignore_patterns("*.ipynb", "*.py", "__pycache__", ".*")
+    )
+    for chapter in sorted(book.glob("*.ipynb")):
+        source = executed / chapter.name
+        if not source.exists():
+            raise BookError(f"{chapter} was not executed: {source} is missing")
+        check_executed(nbformat.read(source, as_version=4), source)
+        shutil.copy2(source, stage / book.name)
+    shutil.copy2(book.parent / "_toc.yml", stage)
+    config = yaml.safe_load((book.parent / "_config.yml").read_text(encoding="utf-8"))
+    (stage / "_config.yml").write_text(yaml.safe_dump(with_repository(config, repository)), encoding="utf-8")
+
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", str(stage)]
+    command += ["--path-output", str(stage), "--warningiserror", "--keep-going", "--quiet"]
+    result = subprocess.run(command, capture_output=True, encoding="utf-8")
+    # MyST-NB reports line 3 of cell 2 as line 20004.
+    reports = re.sub(
+        r"\.ipynb:(\d+)(\d{4}):",
+        lambda m: f".ipynb: cell {m[1]}, line {int(m[2]) - 1}:",
+        strip_color(result.stderr).replace(f"{stage.resolve()}{os.sep}", "").strip(),
+    )
+    if result.returncode:
+        raise BookError(f"the pages could not be rendered\n{reports or result.stdout}")
+    shutil.rmtree(html, ignore_errors=True)
+    (stage / "_build" / "html").replace(html)
+    shutil.rmtree(stage)
+
+
+def with_repository(config: dict[str, Any], repository: str) -> dict[str, Any]:
+    """`config` with all that needs the public address: its own ``repository.url``, or else `repository`."""
+    url = (config["repository"]["url"] or repository).rstrip("/")
+    if not url:
+        return config
+    citation = f"{url}/blob/{config['repository']['branch']}/CITATION.cff"
+    buttons = {
+        "use_repository_button": True,
+        "use_issues_button": True,
+        "extra_footer": f'<a href="{citation}">How to cite this book</a>',
+    }
+    launch = {
+        "notebook_interface": "jupyterlab",
+        "binderhub_url": "https://mybinder.org",
+        "colab_url": "https://colab.research.google.com",
+    }
+    return config | {
+        "repository": config["repository"] | {"url": url},
+        "html": config["html"] | buttons,
+        "launch_buttons": launch,
+    }
+
+
+def _failure(partial: Path, error: Exception) -> str:
+    """Which cell stopped the run, and how."""
+    cells = _labelled(nbformat.read(partial, as_version=4))
+    begun = [label for label, cell in cells if cell.metadata.get("papermill", {}).get("start_time")]
+    broken = [
+        label for label, cell in cells if any(o.output_type == "error" for o in cell.get("outputs", []))
+    ]
+    return f"{(broken or begun)[-1]} failed: {error}"
+
+
+def _labelled(notebook: NotebookNode) -> list[tuple[str, NotebookNode]]:
+    """Cells with a name an author recognises: the place in the source notebook, the first line."""
+    cells = [c for c in notebook.cells if not _ADDED_BY_PAPERMILL & set(c.metadata.get("tags", []))]
+    lines = [(c.source.strip().splitlines() or ["nothing in it"])[0] for c in cells]
+    return [(f"cell {i} ({line})", c) for i, (line, c) in enumerate(zip(lines, cells, strict=True), 1)]
+
+
+def _tidy(notebook: NotebookNode) -> None:
+    """Show the parameters the run used, not the defaults; drop paths and times of this machine."""
+    tagged = {tag: cell for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
+    if injected := tagged.get("injected-parameters"):
+        own = tagged["parameters"]
+        injected.metadata.tags += [tag for tag in own.metadata.tags if tag != "parameters"]
+        own.metadata.tags.append("remove-cell")
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+
+
+def main() -> int:
+    """Run one of the two commands; 0 if it worked."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("execute", help="run a chapter")
+    one.add_argument("chapter", type=Path)
+    one.add_argument("target", type=Path)
+    one.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    pages = commands.add_parser("render", help="make the HTML pages")
+    pages.add_argument("executed", type=Path)
+    pages.add_argument("html", type=Path)
+    pages.add_argument("--book", type=Path, default=Path(__file__).parent)
+    pages.add_argument("--repository", default="", metavar="URL", help="the project's public address")
+    options = parser.parse_args()
+    try:
+        if options.command == "execute":
+            values = {name: yaml.safe_load(value) for name, value in options.parameters}
+            execute(options.chapter, options.target, values)
+        else:
+            render(options.executed, options.html, options.book.resolve(), options.repository)
+    except BookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,322 @@
+"""What the explorer asks: an engine that trains while settings change.
+
+`KernelEngine` is the engine that runs in Python.  It knows nothing of widgets: settings go in, messages
+come out.  Another engine, such as one in the browser, can take its place if it keeps the protocol.
+
+A request is a mapping of `ExperimentConfig` fields to JSON values, on top of the engine's own
+configuration, and an id.  Every message that answers it is a JSON object with that ``id`` and a ``type``:
+
+``progress``
+    ``phase`` ("start": data, first gradient, first measures; "train"), ``step``, ``steps``: what is
+    being worked on, where no snapshot tells.
+``start``
+    ``config``: all fields, ``steps`` as asked for.  ``noise``: ``x`` and ``density``, the
+    Marchenko-Pastur density of the initial eigenvalues, and ``edge``, above which they are outliers.
+``snapshots``
+    ``snapshots``: consecutive steps, each with ``step``, ``metrics`` (as `htlib.Trajectory.metrics`, null
+    where not finite), ``saturation`` (see `saturation`; null if the activation has no ceiling) and
+    ``eigenvalues`` (ascending; null but in the last of the message, to spare the wire).
+``done``, ``cancelled``, ``diverged``, ``error``
+    The last message of a request; each request gets exactly one.  ``step``: the last one answered, or
+    the one at which a number stopped being finite; null if none.  ``message``: what was wrong.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from htlib import network
+from htlib.config import ExperimentConfig
+from htlib.functions import get_activation
+from htlib.probes import start_edge
+from htlib.random_matrix import MarchenkoPastur
+from htlib.start import Start, prepare
+from htlib.training import Diverged, Snapshot, iterate
+
+Message = dict[str, Any]
+Emit = Callable[[Message], object]
+
+_log = logging.getLogger(__name__)
+
+# Results are small (0.4 MB a run at the paper's sizes).  What continues a run, or starts one, is not
+# (some 60 MB): few are kept.
+_RUNS_KEPT = 200
+_RUNS_OPEN = 4
+_STARTS_KEPT = 4
+
+_SATURATING = ("tanh", "erf")
+_SATURATED = 0.99
+_SATURATION_SAMPLES = 256  # times h units: the share is good to a few thousandths
+
+
+class KernelEngine:
+    """Trains in one background thread; a new request takes the place of the one before.
+
+    Runs that differ in their number of steps alone are one run: fewer steps are answered from what is
+    known, more steps continue it.  Runs from the same weights on the same data share their start.
+
+    Parameters
+    ----------
+    config : ExperimentConfig, optional
+        What requests build on.  Every step is measured, whatever its ``probe_every``.
+    max_steps : int
+        The most steps that a request may ask for.
+    """
+
+    def __init__(self, config: ExperimentConfig | None = None, *, max_steps: int = 50) -> None:
+        self.config = ExperimentConfig() if config is None else config
+        self.max_steps = max_steps
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._latest: _Job | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        # Only the thread touches what follows.
+        self._run = lru_cache(_RUNS_KEPT)(_Run)
+        self._open: list[_Run] = []
+        self._starts: list[Start] = []
+
+    def request(self, settings: Mapping[str, Any], emit: Emit, *, id: int | str = 0) -> None:
+        """Train with these settings; returns at once.
+
+        Parameters
+        ----------
+        settings : mapping
+            Fields of `ExperimentConfig` with their values.
+        emit : callable
+            Called with each message, in the background thread.
+        id : int or str
+            Comes back in every message.
+
+        Raises
+        ------
+        RuntimeError
+            If the engine is closed.
+        """
+        job = _Job(id, dict(settings), emit)
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this engine is closed; make a new one")
+            if self._latest is not None:
+                self._latest.cancelled.set()
+            self._latest = job
+            self._queue.put(job)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="htlib-engine", daemon=True)
+                self._thread.start()
+                atexit.register(self.close, 5.0)  # a daemon thread must not die inside torch
+
+    def cancel(self, id: int | str | None = None) -> None:
+        """Stop after the step under way.
+
+        Parameters
+        ----------
+        id : int or str, optional
+            Only if this is the newest request.
+        """
+        with self._lock:
+            if self._latest is not None and id in (None, self._latest.id):
+                self._latest.cancelled.set()
+
+    def close(self, timeout: float = 0.0) -> None:
+        """Stop after the step under way and take no more requests.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds to wait for the thread to end.
+        """
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                if self._latest is not None:
+                    self._latest.cancelled.set()
+                self._queue.put(None)
+                atexit.unregister(self.close)
+        if self._thread is not None and timeout:
+            self._thread.join(timeout)
+
+    def _work(self) -> None:
+        while (job := self._queue.get()) is not None:
+            try:
+                job.emit({"id": job.id, **self._serve(job)})
+            except Exception as error:  # nobody above this frame could tell the reader
+                _log.exception("the request %r failed", job.settings)
+                job.emit({"id": job.id, **_final("error", message=f"{type(error).__name__}: {error}")})
+
+    def _serve(self, job: _Job) -> Message:
+        """Answer a request; returns its last message."""
+
+        def emit(kind: str, **content: Any) -> None:
+            job.emit({"id": job.id, "type": kind, **content})
+
+        if job.cancelled.is_set():
+            return _final("cancelled")
+        try:
+            config = self.config.replace(**{**job.settings, "probe_every": 1})
+            steps = config.steps
+            if steps > self.max_steps:
+                raise ValueError(f"steps must be at most {self.max_steps} here; got {steps}")
+        except (TypeError, ValueError) as error:
+            return _final("error", message=str(error))
+        emit("start", config=config.to_dict(), noise=_noise(config.h, config.d))
+        run = self._run(config.replace(steps=self.max_steps))
+        known = run.points[: steps + 1]
+        if known:
+            emit("snapshots", snapshots=_packed(known))
+        while len(run.points) <= steps and run.diverged_at is None:
+            if job.cancelled.is_set():
+                return _final("cancelled", len(run.points) - 1 if run.points else None)
+            if run.rest is None or run.position < len(run.points):
+                phase = "start" if run.rest is None else "train"
+                emit("progress", phase=phase, step=run.position, steps=steps)
+            if (point := self._advance(run)) is not None:
+                emit("snapshots", snapshots=_packed([point]))
+        if run.diverged_at is not None and run.diverged_at <= steps:
+            return _final("diverged", run.diverged_at)
+        return _final("done", steps)
+
+    def _advance(self, run: _Run) -> _Point | None:
+        """One step further; the new point, if it is one.
+
+        A run that was put aside starts over: the same configuration gives the same numbers.
+        """
+        if run.rest is None:
+            start = self._start(run.config)
+            run.rest, run.position = iterate(run.config, start=start), 0
+            run.inputs = start.probe.inputs[:_SATURATION_SAMPLES]
+        self._open = [other for other in self._open if other is not run] + [run]
+        for idle in self._open[:-_RUNS_OPEN]:
+            idle.put_aside()
+        self._open = self._open[-_RUNS_OPEN:]
+        try:
+            snapshot = next(run.rest)
+        except Diverged as stop:
+            run.diverged_at = stop.step
+            run.put_aside()
+            return None
+        except Exception:
+            run.put_aside()
+            raise
+        run.position += 1
+        if run.position <= len(run.points):
+            return None
+        run.points.append(run.point(snapshot))
+        if len(run.points) > run.config.steps:
+            run.put_aside()
+        return run.points[-1]
+
+    def _start(self, config: ExperimentConfig) -> Start:
+        for start in reversed(self._starts):
+            try:
+                start.check_fits(config)
+            except ValueError:
+                continue
+            self._starts.remove(start)
+            break
+        else:
+            start = prepare(config)
+        self._starts = [*self._starts, start][-_STARTS_KEPT:]
+        return start
+
+
+def saturation(W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], activation: str) -> float | None:
+    """Share of hidden activations within 1 % of their ceiling, at the scale of training.
+
+    Parameters
+    ----------
+    W : (h, d) tensor
+    X : (n, d) tensor
+    activation : str
+
+    Returns
+    -------
+    float or None
+        Share of the n h values sigma(W x / sqrt d) that exceed 0.99 in size; None for an activation
+        that has no ceiling.
+
+    Examples
+    --------
+    >>> import torch
+    >>> saturation(torch.tensor([[9.0], [0.1]]), torch.ones(5, 1), "tanh")
+    0.5
+    """
+    if activation not in _SATURATING:
+        return None
+    return (network.features(W, X, get_activation(activation)).abs() > _SATURATED).double().mean().item()
+
+
+@dataclass(frozen=True)
+class _Job:
+    id: int | str
+    settings: dict[str, Any]
+    emit: Emit
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A snapshot without its weights."""
+
+    step: int
+    metrics: dict[str, float]
+    eigenvalues: NDArray[np.float64]
+    saturation: float | None
+
+
+class _Run:
+    """What a run has shown so far and, while it is open, the generator that continues it."""
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        self.config = config
+        self.points: list[_Point] = []  # of steps 0, 1, ...
+        self.diverged_at: int | None = None
+        self.rest: Iterator[Snapshot] | None = None
+        self.position = 0  # snapshots drawn from `rest`
+        self.inputs: Tensor | None = None
+
+    def point(self, snapshot: Snapshot) -> _Point:
+        assert self.inputs is not None
+        share = saturation(snapshot.weights, self.inputs, self.config.activation)
+        return _Point(snapshot.step, snapshot.metrics, snapshot.eigenvalues, share)
+
+    def put_aside(self) -> None:
+        self.rest, self.inputs, self.position = None, None, 0
+
+
+def _final(kind: str, step: int | None = None, message: str | None = None) -> Message:
+    return {"type": kind, "step": step, "message": message}
+
+
+def _packed(points: list[_Point]) -> list[Message]:
+    return [
+        {
+            "step": point.step,
+            "metrics": {name: v if math.isfinite(v) else None for name, v in point.metrics.items()},
+            "saturation": point.saturation,
+            "eigenvalues": point.eigenvalues.tolist() if point is points[-1] else None,
+        }
+        for point in points
+    ]
+
+
+def _noise(h: int, d: int) -> Message:
+    law = MarchenkoPastur.of_gaussian_esd(h, d)
+    low, high = law.support
+    # The law rises like a square root at both ends; the low end fills decades of a log axis.
+    angle = np.pi * np.linspace(0.05, 1, 100) ** 2
+    x = (low + high) / 2 - (high - low) / 2 * np.cos(angle)
+    return {"x": x.tolist(), "density": law.pdf(x).tolist(), "edge": start_edge(h, d)}

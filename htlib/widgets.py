@@ -1,0 +1,156 @@
+"""The explorer: move the settings of an experiment and watch its spectrum, alignment, tails and losses.
+
+The widget is thin.  Its front end (``static/explorer.js``) asks an engine for results and draws them; in
+Jupyter the engine is `htlib.engine.KernelEngine`, reached by the widget's custom messages.  To the kernel
+go ``{"type": "request", "id", "settings"}`` and ``{"type": "cancel", "id"}``; the messages that come back
+are described in `htlib.engine`.  Training begins with the first request of a front end: where there is
+none, as under papermill, nothing runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from htlib.config import CHOICES, ExperimentConfig
+from htlib.engine import KernelEngine
+from htlib.training import train
+
+_STATIC = Path(__file__).parent / "static"
+_TEACHERS = ("softplus", "relu", "identity", "hermite2", "hermite3")
+_HOW = (
+    "For the live one, open this chapter in Jupyter (`make env`, then `.venv/bin/jupyter lab book/`) "
+    "and run this cell."
+)
+_CONTROLS = ("optimizer", "lr", "steps", "teacher", "labels", "feature_scale")
+
+
+def explorer(config: ExperimentConfig | None = None, *, max_steps: int = 50, **fields: Any) -> Explorer:
+    """Controls for an experiment, and pictures that follow them.
+
+    Parameters
+    ----------
+    config : ExperimentConfig, optional
+        Where the controls stand at first, and all that they do not change.  Default: Adam at rate 1, 10
+        steps, n = 600, d = 300, h = 450, small enough to follow the controls at once.  At the paper's
+        sizes, ``explorer(ht.ExperimentConfig())``, a step takes some tenths of a second.
+    max_steps : int
+        End of the step control; at least the steps of the configuration.
+    **fields
+        Fields of `ExperimentConfig` to change.
+
+    Returns
+    -------
+    Explorer
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the field, its value and what is allowed.
+
+    Examples
+    --------
+    >>> widget = explorer(n=60, d=20, h=30, optimizer="gd", lr=100)
+    >>> widget.config.n_test, widget.config.lr
+    (2000, 100.0)
+    >>> widget.close()
+    """
+    if config is None:
+        config = ExperimentConfig(n=600, d=300, h=450, n_test=2000)
+    return Explorer(config.replace(**fields), max_steps=max_steps)
+
+
+class Explorer(anywidget.AnyWidget):
+    """The widget that `explorer` returns.
+
+    Attributes
+    ----------
+    config : ExperimentConfig
+        Where the controls stand at first.
+    """
+
+    _esm = _STATIC / "explorer.js"
+    _css = _STATIC / "explorer.css"
+    options = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, config: ExperimentConfig, *, max_steps: int = 50) -> None:
+        self.config = config
+        self._engine = KernelEngine(config, max_steps=max(max_steps, config.steps))
+        choices = {name: list(CHOICES[name]) for name in ("optimizer", "labels", "feature_scale")}
+        choices["teacher"] = list(dict.fromkeys((*_TEACHERS, config.teacher)))
+        super().__init__(
+            options={
+                "settings": {name: getattr(config, name) for name in _CONTROLS},
+                "choices": choices,
+                "max_steps": self._engine.max_steps,
+            }
+        )
+        self.on_msg(self._receive)
+
+    def close(self) -> None:
+        """Stop training and remove the widget."""
+        self._engine.close()
+        super().close()
+
+    def _receive(self, _widget: object, content: dict[str, Any], _buffers: object) -> None:
+        if content["type"] == "request":
+            self._engine.request(content["settings"], self.send, id=content["id"])
+        elif content["type"] == "cancel":
+            self._engine.cancel(content["id"])
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The live widget and, for pages without a kernel, a picture of the first settings."""
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        plain = f"Interactive explorer: {_described(self.config)}. {_HOW}"
+        return {**data, "text/html": self._still, "text/plain": plain}, metadata
+
+    @cached_property
+    def _still(self) -> str:
+        from htlib.plotting import overview, plt  # matplotlib is slow to import and may not be needed
+
+        run = train(self.config, progress=False)
+        caption = f"Still picture of the interactive explorer: {_described(self.config)}."
+        if run.diverged_at is not None:
+            caption += f" The run diverges at step {run.diverged_at}."
+        image = ""
+        if len(run.metrics):
+            figure = overview(run)
+            file = io.BytesIO()
+            figure.savefig(file, format="png", dpi=2 * figure.dpi, facecolor="white")
+            plt.close(figure)
+            last = run.metrics.iloc[-1]
+            alt = (
+                "Spectrum, alignment, tail exponents and losses of one run. "
+                f"After step {run.metrics.index[-1]}: spectral norm {last['spectral_norm']:.4g}, "
+                f"{last['n_outliers']:.0f} eigenvalues beyond the noise edge, "
+                f"alignment {last['alignment']:.2f}, PL_Alpha_Hill {last['alpha_hill']:.2f}, "
+                f"test loss {last['test_loss']:.3g}."
+            )
+            image = (
+                f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}" '
+                f'width="{figure.get_figwidth() * figure.dpi:.0f}" style="max-width: 100%; height: auto" '
+                f'alt="{html.escape(alt)}">'
+            )
+        how = re.sub("`(.+?)`", r"<code>\1</code>", _HOW)
+        return (
+            f'<figure class="explorer-still">{image}'
+            f"<figcaption>{html.escape(caption)} {how}</figcaption></figure>"
+        )
+
+
+def _described(config: ExperimentConfig) -> str:
+    optimizer = {"adam": "Adam", "gd": "gradient descent"}[config.optimizer]
+    steps = "1 step" if config.steps == 1 else f"{config.steps} steps"
+    return (
+        f"{optimizer} at rate {config.lr:g}, {steps}, {config.teacher} teacher, "
+        f"{config.labels} labels, feature scale {config.feature_scale}, n = {config.n}, d = {config.d}, "
+        f"h = {config.h}, seed {config.seed}"
+    )

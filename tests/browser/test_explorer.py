@@ -1,0 +1,437 @@
+"""The explorer in a real browser: its front end alone, and inside JupyterLab."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import socket
+import subprocess
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.request import urlopen
+
+import nbformat
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, Route
+
+import htlib as ht
+from htlib import widgets
+from htlib.engine import KernelEngine
+
+FINAL = {"done", "cancelled", "diverged", "error"}
+SETTINGS = ("optimizer", "lr", "steps", "teacher", "labels", "feature_scale")
+SIZES = {"n": 200, "d": 60, "h": 90, "n_test": 300}
+
+# A model as anywidget hands it to render(), whose kernel is the function `ask` of the test.
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Explorer</title>
+<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
+<link rel="stylesheet" href="/explorer.css"><body><main></main><script type="module">
+import explorer from "/explorer.js";
+const callbacks = [], options = await window.options();
+window.model = {
+  get: (name) => ({ options })[name],
+  on: (name, callback) => callbacks.push(callback),
+  off: (name, callback) => callbacks.splice(callbacks.indexOf(callback), 1),
+  send: async (message) => {
+    if (window.silent) return window.sent.push(message);
+    for (const answer of await window.ask(message)) hear(answer);
+  },
+};
+window.sent = [];
+window.hear = (answer) => callbacks.forEach((callback) => callback(answer, []));
+window.leave = explorer.render({ model: window.model, el: document.querySelector("main") });
+</script></body></html>"""
+
+
+class Kernel:
+    """Answers the page with messages of a real engine."""
+
+    def __init__(self, config: ht.ExperimentConfig) -> None:
+        self.options = widgets.Explorer(config).options
+        self.engine = KernelEngine(config)
+        self.asked: list[dict[str, Any]] = []
+
+    def ask(self, message: dict[str, Any]) -> list[dict[str, Any]]:
+        self.asked.append(message)
+        if message["type"] == "cancel":
+            return []
+        answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.engine.request(message["settings"], answers.put, id=message["id"])
+        received = [answers.get(timeout=60)]
+        while received[-1]["type"] not in FINAL:
+            received.append(answers.get(timeout=60))
+        return json.loads(json.dumps(received))
+
+
+class Handler(SimpleHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path != "/":
+            return super().do_GET()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(PAGE.encode())
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    folder = Path(widgets.__file__).parent / "static"
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def opened(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iterator[tuple[Page, Kernel]]:
+    """The explorer on a page of its own; the parameter holds fields of the configuration."""
+    kernel = Kernel(ht.ExperimentConfig(**{**SIZES, **getattr(request, "param", {})}))
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type != "log" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith((address, "data:")) else problems.append(r.url))
+    page.expose_function("ask", kernel.ask)
+    page.expose_function("options", lambda: kernel.options)
+    page.goto(address)
+    yield page, kernel
+    page.close()
+    kernel.engine.close(60)
+    assert problems == []
+
+
+def settle(page: Page) -> str:
+    """Wait until the newest settings were answered and drawn; returns how their run ended."""
+    explorer = page.locator(".htlib-explorer[data-settled]")
+    explorer.wait_for()
+    return explorer.get_attribute("data-settled") or ""
+
+
+def readout(page: Page) -> dict[str, float]:
+    cells = page.locator("tbody tr").last.locator("td")
+    return {cell.get_attribute("data-metric") or "": parse(cell.inner_text()) for cell in cells.all()}
+
+
+def parse(text: str) -> float:
+    """A number as the page writes it: 1.84 \N{MULTIPLICATION SIGN} 10 with a raised 5, or plain."""
+    plain = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
+    return float(plain.replace(" \N{MULTIPLICATION SIGN} 10", "e"))
+
+
+def assert_shows(page: Page, config: ht.ExperimentConfig) -> None:
+    """The readout is the last row of a training run, to the digits that are printed."""
+    expected = ht.train(config).metrics.iloc[-1]
+    for name, value in readout(page).items():
+        assert value == pytest.approx(expected[name], rel=6e-3 if abs(value) >= 1e5 else 6e-4), name
+
+
+def pictures(page: Page) -> dict[str, str]:
+    names = ("esd", "alignment", "alphas", "losses")
+    return {name: page.locator(f"figure.{name} > svg").inner_html() for name in names}
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_every_part_is_there_and_fits(opened: tuple[Page, Kernel], width: int, tmp_path: Path) -> None:
+    page, kernel = opened
+    settle(page)
+    page.set_viewport_size({"width": width, "height": 900})
+    settle(page)
+    page.wait_for_function("() => document.querySelector('figure svg').clientWidth < innerWidth")
+    page.screenshot(path=tmp_path / f"explorer-{width}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = [page.locator(f"figure.{name}").bounding_box() for name in pictures(page)]
+    assert all(box is not None and box["width"] > 300 for box in boxes)
+    assert len({box["x"] for box in boxes if box}) == (1 if width == 360 else 2)
+    # Nothing drawn leaves its chart, so no label is cut off.
+    overflow = page.eval_on_selector_all(
+        "figure > svg",
+        """(charts) => charts.flatMap((svg) => {
+            const outer = svg.getBoundingClientRect();
+            return [...svg.querySelectorAll("text, rect, path")].filter((e) => {
+                const b = e.getBoundingClientRect();
+                return b.left < outer.left - 1 || b.right > outer.right + 1 || b.bottom > outer.bottom + 1;
+            }).map((e) => e.outerHTML);
+        })""",
+    )
+    assert overflow == []
+    assert_shows(page, kernel.engine.config)
+
+
+def test_each_control_changes_request_numbers_and_pictures(opened: tuple[Page, Kernel]) -> None:
+    page, kernel = opened
+    settle(page)
+    config = kernel.engine.config
+
+    def moves(change: Any, expected: set[str], **fields: Any) -> None:
+        nonlocal config
+        before = pictures(page)
+        change()
+        settle(page)
+        config = config.replace(**fields)
+        assert kernel.asked[-1]["settings"] == {name: getattr(config, name) for name in SETTINGS}
+        after = pictures(page)
+        assert {name for name in after if after[name] != before[name]} == expected
+        assert_shows(page, config)
+
+    everything = {"esd", "alignment", "alphas", "losses"}
+    slider = page.get_by_role("slider", name="Learning rate")
+    typed = page.get_by_label("learning rate, typed")
+    steps = page.get_by_role("slider", name="Steps")
+    optimizer, teacher, labels, scale = (
+        page.get_by_role("combobox", name=name)
+        for name in ("Optimizer", "Teacher", "Training labels", "Feature scale")
+    )
+    moves(lambda: slider.press("ArrowRight"), everything, lr=1.1)
+    moves(lambda: slider.fill("-1"), everything, lr=0.1)
+    moves(lambda: (typed.fill("2.5e0"), typed.press("Enter")), everything, lr=2.5)
+    moves(lambda: steps.press("ArrowLeft"), everything, steps=9)
+    moves(lambda: optimizer.select_option("gd"), everything, optimizer="gd")
+    moves(lambda: (typed.fill("200"), typed.press("Enter")), everything, lr=200.0)
+    moves(lambda: teacher.select_option("hermite3"), everything, teacher="hermite3")
+    moves(lambda: labels.select_option("noise"), everything, labels="noise")
+    # The features are those of the refit: nothing but its losses may move.
+    moves(lambda: scale.select_option("released-code"), {"losses"}, feature_scale="released-code")
+
+
+@pytest.mark.parametrize("opened", [{"optimizer": "gd", "lr": 1e9, "activation": "relu"}], indirect=True)
+def test_a_diverged_run_shows_what_it_has(opened: tuple[Page, Kernel]) -> None:
+    page, kernel = opened
+    run = ht.train(kernel.engine.config)
+    assert settle(page) == "diverged"
+    assert f"Diverged: at step {run.diverged_at} " in page.locator(".status").inner_text()
+    assert page.locator("figure.losses text", has_text="diverged").count() == 2
+    assert_shows(page, kernel.engine.config)
+    assert page.get_by_label("learning rate, typed").input_value() == "1e9"
+    assert page.get_by_role("button", name="Stop").is_disabled()
+
+
+@pytest.mark.parametrize("opened", [{"lr": 1000.0}], indirect=True)
+def test_a_saturated_run_says_so(opened: tuple[Page, Kernel]) -> None:
+    page, _ = opened
+    settle(page)
+    assert page.locator(".notice").inner_text().startswith("Saturated: 9")
+    page.get_by_label("learning rate, typed").fill("0.01")
+    page.get_by_label("learning rate, typed").press("Enter")
+    settle(page)
+    assert not page.locator(".notice").is_visible()
+
+
+def test_an_error_is_told_and_dims_the_old_picture(opened: tuple[Page, Kernel]) -> None:
+    page, kernel = opened
+    settle(page)
+    typed = page.get_by_label("learning rate, typed")
+    typed.fill("-1")
+    typed.press("Enter")
+    assert settle(page) == "error"
+    assert "lr must be finite and not negative; got -1" in page.locator(".status").inner_text()
+    assert page.locator(".charts.stale").count() == 1
+    asked = len(kernel.asked)
+    typed.fill("")
+    typed.press("Enter")
+    page.get_by_text("the learning rate must be a number").wait_for()
+    assert len(kernel.asked) == asked
+    typed.fill("2")
+    typed.press("Enter")
+    assert settle(page) == "done"
+    assert page.locator(".charts.stale").count() == 0
+
+
+def test_linear_and_logarithmic_counts(opened: tuple[Page, Kernel]) -> None:
+    page, kernel = opened
+    settle(page)
+    log = page.locator("figure.esd > svg").inner_html()
+    page.get_by_label("log counts").uncheck()
+    page.wait_for_function("(log) => document.querySelector('.esd > svg').innerHTML !== log", arg=log)
+    heights = page.eval_on_selector_all(
+        "figure.esd > svg > rect", "(bars) => bars.map((bar) => Number(bar.getAttribute('height')))"
+    )
+    # On a linear axis heights are proportional to counts, which are whole and add up to all of them.
+    eigenvalues = ht.train(kernel.engine.config).eigenvalues[-1]
+    counts = np.array(heights) * len(eigenvalues) / sum(heights)
+    np.testing.assert_allclose(counts, np.maximum(1, np.rint(counts)), atol=1e-6)
+
+
+@pytest.fixture
+def silent(browser: Browser, address: str) -> Iterator[tuple[Page, Kernel]]:
+    """A page whose kernel says only what the test says for it."""
+    kernel = Kernel(ht.ExperimentConfig(**SIZES))
+    page = browser.new_page()
+    page.add_init_script("window.silent = true")
+    page.expose_function("options", lambda: kernel.options)
+    page.goto(address)
+    page.wait_for_function("() => window.sent?.length === 1")
+    yield page, kernel
+    page.close()
+    kernel.engine.close(60)
+
+
+def say(page: Page, messages: list[dict[str, Any]], id: int) -> None:
+    page.evaluate("([messages, id]) => messages.forEach((m) => hear({ ...m, id }))", [messages, id])
+
+
+def test_a_page_without_a_kernel_says_so(silent: tuple[Page, Kernel]) -> None:
+    page, _ = silent
+    page.get_by_text("No answer from the kernel yet").wait_for()
+
+
+def test_progress_stop_and_going_on(silent: tuple[Page, Kernel]) -> None:
+    page, kernel = silent
+    answer = kernel.ask({"type": "request", "id": 0, "settings": {"steps": 4}})
+    request = page.evaluate("sent[0]")
+    assert request == {
+        "type": "request",
+        "id": request["id"],
+        "settings": {name: getattr(kernel.engine.config, name) for name in SETTINGS},
+    }
+    say(page, [{"type": "progress", "phase": "start", "step": 0, "steps": 10}], request["id"])
+    page.get_by_text("Waiting for the kernel").wait_for(state="detached")
+    bar = page.get_by_role("progressbar")
+    assert bar.get_attribute("value") is None
+    say(page, [m for m in answer if m["type"] in ("start", "snapshots")], request["id"])
+    page.get_by_text("Training at n = 200, d = 60, h = 90: 10 steps.").wait_for()
+    page.locator("tbody tr").last.locator("th", has_text="4").wait_for()
+    assert (bar.get_attribute("value"), bar.get_attribute("max")) == ("4", "10")
+    assert page.locator(".htlib-explorer").get_attribute("aria-busy") == "true"
+    page.get_by_role("button", name="Stop").click()
+    assert page.evaluate("sent[1]") == {"type": "cancel", "id": request["id"]}
+    say(page, [{"type": "cancelled", "step": 4, "message": None}], request["id"])
+    page.get_by_text("Stopped after step 4 of 10").wait_for()
+    page.get_by_role("button", name="Run").click()
+    again = page.evaluate("sent[2]")
+    assert (again["type"], again["settings"]) == ("request", request["settings"])
+    assert again["id"] != request["id"]
+
+
+def test_dragging_asks_for_the_first_and_the_last_position(silent: tuple[Page, Kernel]) -> None:
+    page, kernel = silent
+    answer = kernel.ask({"type": "request", "id": 0, "settings": {}})
+    say(page, answer, page.evaluate("sent[0].id"))
+    settle(page)
+    before = pictures(page)
+    page.evaluate(
+        """() => {
+            const slider = document.querySelector("input[name=lr]");
+            for (const x of [0.5, 1, 1.5, 2]) {
+                slider.value = x;
+                slider.dispatchEvent(new Event("input"));
+            }
+        }"""
+    )
+    page.wait_for_function("() => sent.length === 3")
+    sent = page.evaluate("sent")
+    assert [message["settings"]["lr"] for message in sent[1:]] == [3.2, 100]
+    # The answer to the position that was passed over is not drawn.
+    say(page, kernel.ask({"type": "request", "id": 0, "settings": {"lr": 3.2}}), sent[1]["id"])
+    assert page.locator("[data-settled]").count() == 0
+    assert pictures(page) == before
+    say(page, kernel.ask({"type": "request", "id": 0, "settings": {"lr": 100.0}}), sent[2]["id"])
+    settle(page)
+    assert_shows(page, kernel.engine.config.replace(lr=100.0))
+
+
+def test_leaving_the_page_stops_the_run(silent: tuple[Page, Kernel]) -> None:
+    page, _ = silent
+    first = page.evaluate("(leave(), sent)")
+    assert first[1] == {"type": "cancel", "id": first[0]["id"]}
+    say(page, [{"type": "done", "step": 0, "message": None}], first[0]["id"])
+    assert page.locator("[data-settled]").count() == 0
+
+
+# Inside JupyterLab
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A JupyterLab on this machine with one notebook that shows the explorer; its address."""
+    root = tmp_path_factory.mktemp("lab")
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                "import htlib as ht\nfrom htlib import widgets\n"
+                f"widgets.explorer(ht.ExperimentConfig(**{SIZES}))"
+            )
+        ],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(notebook, root / "explorer.ipynb")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")
+    lab_folders = ("JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    environment = {name: str(root / f".{name.lower()}") for name in folders + lab_folders}
+    # Threads of torch that spin for work on a busy machine slow a run down seventyfold.
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}"]
+    command += ["--IdentityProvider.token=explorer", "--LabApp.extension_manager=readonly"]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    with (root / "log").open("w") as log:
+        server = subprocess.Popen(command, env={**os.environ, **environment}, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urlopen(f"http://127.0.0.1:{port}/api", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, (root / "log").read_text()
+                assert time.monotonic() < deadline, (root / "log").read_text()
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def test_the_explorer_lives_in_jupyterlab(browser: Browser, jupyter: str, tmp_path: Path) -> None:
+    config = ht.ExperimentConfig(**SIZES)
+    context = browser.new_context(viewport={"width": 1280, "height": 1400})
+    page = context.new_page()
+    outside: list[str] = []
+
+    def guard(route: Route) -> None:
+        if route.request.url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")):
+            route.continue_()
+        else:
+            outside.append(route.request.url)
+            route.abort()
+
+    page.route("**/*", guard)
+    page.goto(f"{jupyter}lab/tree/explorer.ipynb?token=explorer")
+    page.locator(".jp-CodeCell .cm-content").first.click(timeout=60_000)
+    page.get_by_text("Python 3", exact=False).first.wait_for(timeout=60_000)
+    page.keyboard.press("Shift+Enter")
+    page.locator(".htlib-explorer[data-settled=done]").wait_for(timeout=90_000)
+    assert_shows(page, config)
+    slider = page.get_by_role("slider", name="Learning rate")
+    slider.fill("-1")
+    assert settle(page) == "done"
+    assert_shows(page, config.replace(lr=0.1))
+    # Keys move the slider and not the notebook's cells.
+    slider.press("ArrowUp")
+    slider.press("ArrowUp")
+    assert slider.input_value() == "-0.9"
+    assert settle(page) == "done"
+    assert_shows(page, config.replace(lr=0.13))
+    steps = page.get_by_role("slider", name="Steps")
+    steps.fill("25")
+    assert settle(page) == "done"
+    assert_shows(page, config.replace(lr=0.13, steps=25))
+    page.screenshot(path=tmp_path / "jupyterlab.png")
+    assert page.locator(".jp-CodeCell").count() <= 2
+    assert outside == []
+    context.close()

@@ -1,0 +1,67 @@
+"""Every page of the built book in a real browser: whole, quiet, and alone with its own host."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from browser.conftest import Visit
+
+ROOT = Path(__file__).parents[2]
+PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text())
+
+
+def look(visit: Visit, address: str) -> None:
+    page = visit.page
+    page.goto(address, wait_until="load")
+    page.evaluate("window.MathJax?.startup?.promise")
+    page.evaluate("document.fonts.ready")
+    page.wait_for_load_state("networkidle")
+    assert visit.outside == []
+    assert visit.errors == []
+
+
+@pytest.mark.parametrize("visit", [1280, 360], indirect=True)
+@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
+def test_page(visit: Visit, book: str, name: str) -> None:
+    look(visit, f"{book}{name}.html")
+    page = visit.page
+    unset = "[...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container')).length"
+    assert page.evaluate(unset) == 0, "formulas that MathJax did not set"
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0, "formulas that MathJax refused"
+    broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src)"
+    assert page.evaluate(broken) == []
+    distorted = (
+        "[...document.querySelectorAll('article img')].filter(i => Math.abs("
+        "i.clientWidth / i.clientHeight * i.naturalHeight / i.naturalWidth - 1) > 0.02).map(i => i.alt)"
+    )
+    assert page.evaluate(distorted) == []
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (
+        "the page scrolls sideways"
+    )
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_in_a_folder(visit: Visit, book_in_folder: str, name: str) -> None:
+    look(visit, f"{book_in_folder}{name}.html")
+
+
+def test_the_address_of_the_book_leads_to_its_first_page(visit: Visit, book_in_folder: str) -> None:
+    visit.page.goto(book_in_folder)
+    visit.page.wait_for_url(f"{book_in_folder}{PAGES[0]}.html")
+
+
+def test_search_finds_a_word_of_the_book(visit: Visit, book: str) -> None:
+    look(visit, f"{book}search.html?q=spectrum")
+    visit.page.locator("#search-results li a").first.wait_for()
+
+
+def test_the_guard_sees_requests_to_other_hosts(visit: Visit, book: str) -> None:
+    visit.page.goto(f"{book}search.html")
+    visit.page.evaluate("fetch('https://example.org/').catch(() => {})")
+    visit.page.wait_for_timeout(100)
+    assert visit.outside == ["https://example.org/"]

@@ -1,0 +1,175 @@
+"""Oracle: the import table of the design.  Imports point one way, and importing does nothing else."""
+
+import ast
+import json
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import htlib
+
+FOLDER = Path(htlib.__file__).parent
+ANY = {"*"}
+# What a module may import, beside what those modules may import themselves.
+MAY_IMPORT = {
+    "functions": set(),
+    "readout": set(),
+    "spectrum": set(),
+    "random_matrix": set(),
+    "config": {"functions"},
+    "network": {"functions"},
+    "problem": {"config", "functions"},
+    "heavy_tail": {"spectrum"},
+    "alignment": {"spectrum"},
+    "theory": {"functions", "random_matrix"},
+    "records": {"config", "spectrum"},
+    "probes": {"network", "readout", "spectrum", "heavy_tail", "random_matrix", "alignment"},
+    "start": {"config", "problem", "network", "probes"},
+    "training": {"config", "problem", "network", "probes", "records", "start"},
+    "sweep": {"training", "records"},
+    "models": {"spectrum", "heavy_tail", "random_matrix"},
+    "layerwise": {"models"},
+    "engine": {"training", "random_matrix"},
+    "plotting": {"records", "spectrum", "heavy_tail", "random_matrix", "theory"},  # results' types
+    "widgets": {"training", "engine", "plotting"},
+    "companion": {"config", "plotting"},
+    "cli": ANY,
+    "__main__": {"cli"},
+    "__init__": ANY,
+}
+MAY_PLOT = {"widgets", "cli", "companion"}
+MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+def imports(name):
+    """Modules of htlib that a module imports, wherever in the file and in whatever form."""
+    found = set()
+    for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {
+                a.name.split(".")[1] if "." in a.name else "__init__" for a in node.names if is_ours(a.name)
+            }
+        elif isinstance(node, ast.ImportFrom):
+            module = f"htlib.{node.module or ''}".rstrip(".") if node.level else node.module
+            if module == "htlib":
+                found |= {a.name if a.name in MODULES else "__init__" for a in node.names}
+            elif is_ours(module):
+                found.add(module.split(".")[1])
+    return found
+
+
+def is_ours(module):
+    return module.split(".")[0] == "htlib"
+
+
+def below(name):
+    """Everything that the table lets a module reach."""
+    return MAY_IMPORT[name].union(*(below(other) for other in MAY_IMPORT[name] - ANY))
+
+
+def test_the_table_knows_every_module_and_points_one_way():
+    assert set(MODULES) <= MAY_IMPORT.keys()
+    assert list(TopologicalSorter(MAY_IMPORT).static_order())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_follow_the_table(name):
+    allowed = below(name)
+    if ANY - allowed:
+        assert imports(name) <= allowed
+
+
+def test_imports_have_no_cycle():
+    assert list(TopologicalSorter({name: imports(name) for name in MODULES}).static_order())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_few_modules_import_plotting(name):
+    assert "plotting" not in imports(name) or name in MAY_PLOT
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("import htlib.plotting", {"plotting"}),
+        ("from htlib.plotting import x", {"plotting"}),
+        ("from htlib import plotting", {"plotting"}),
+        ("from . import plotting", {"plotting"}),
+        ("from .plotting import x", {"plotting"}),
+        ("def f():\n    import htlib.plotting as p", {"plotting"}),
+        ("import htlib as ht", {"__init__"}),
+        ("import numpy, matplotlib.pyplot", set()),
+    ],
+)
+def test_imports_are_found_in_every_form(line, expected, tmp_path, monkeypatch):
+    """The negative control: a forbidden import in any spelling would be seen."""
+    (tmp_path / "module.py").write_text(line)
+    monkeypatch.setattr(sys.modules[__name__], "FOLDER", tmp_path)
+    assert imports("module") == expected
+
+
+PROBE = """
+import json, logging, os, random, sys, warnings
+import jaxtyping, matplotlib, numpy, pandas, safetensors.numpy, scipy.stats, torch, tqdm
+
+def state():
+    root = logging.getLogger()
+    return {
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": str(numpy.random.get_state()),
+        "random": str(random.getstate()),
+        "rcParams": {k: str(v) for k, v in matplotlib.rcParams.items()},
+        "logging": [root.level, len(root.handlers), logging.root.manager.disable],
+        "torch defaults": [str(torch.get_default_dtype()), torch.get_num_threads(), torch.is_grad_enabled(),
+                           torch.are_deterministic_algorithms_enabled()],
+        "numpy errors": str(numpy.geterr()),
+        "warnings": [str(f) for f in warnings.filters],
+        "environment": dict(os.environ),
+        "folder": sorted(os.listdir(".")),
+    }
+
+before = state()
+loaded = set(sys.modules)
+import htlib
+after = state()
+print(json.dumps([k for k in before if before[k] != after[k]]))
+print(json.dumps(sorted(set(sys.modules) - loaded)))
+"""
+
+
+@pytest.fixture(scope="module")
+def importing(tmp_path_factory):
+    """What a fresh process sees change when it imports htlib, and what it prints."""
+    process = subprocess.run(
+        [sys.executable, "-c", PROBE],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path_factory.mktemp("elsewhere"),
+    )
+    changed, loaded = map(json.loads, process.stdout.splitlines())
+    return changed, loaded, process.stderr
+
+
+def test_importing_changes_no_global_state(importing):
+    changed, _, stderr = importing
+    assert (changed, stderr) == ([], "")
+
+
+def test_importing_loads_no_plots_and_no_widgets(importing):
+    """Those who only compute need not wait for pyplot, and no backend is chosen for them."""
+    loaded = set(importing[1])
+    assert "htlib.training" in loaded
+    heavy = {
+        "matplotlib.pyplot",
+        "seaborn",
+        "ipywidgets",
+        "anywidget",
+        "IPython",
+        "htlib.plotting",
+        "htlib.widgets",
+    }
+    assert not heavy & loaded
