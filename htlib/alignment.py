@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
+import math
+
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from htlib.spectrum import as_matrix
+from htlib.spectrum import as_matrix, as_tensor
 
 
 def kernel_target_alignment(
@@ -43,15 +43,17 @@ def kernel_target_alignment(
     1.0
     """
     Z = as_matrix(Z, "Z")
-    y = (y.detach() if isinstance(y, Tensor) else torch.as_tensor(np.asarray(y))).to(Z)
+    y = (y.detach() if isinstance(y, Tensor) else as_tensor(y)).to(Z)
     if y.shape != Z.shape[:1]:
         raise ValueError(f"y must have shape ({len(Z)},), one target per row of Z; got {tuple(y.shape)}")
     if gram is None:
         gram = Z.T @ Z if Z.shape[0] >= Z.shape[1] else Z @ Z.T
-    denominator = float(gram.norm() * y.square().sum())
-    if not denominator > 0:
+    scale_Z, scale_y = Z.abs().max(), y.abs().max()  # so that no power under- or overflows
+    if not (0 < scale_Z < math.inf and 0 < scale_y < math.inf):
         raise ValueError("the alignment is not defined where Z or y is zero or not finite")
-    return float((Z.T @ y).square().sum()) / denominator
+    y = y / scale_y
+    numerator = (Z.T @ y / scale_Z).square().sum()
+    return float(numerator / ((gram / scale_Z / scale_Z).norm() * y.square().sum()))
 
 
 def teacher_alignment(v: Tensor | ArrayLike, beta: Tensor | ArrayLike) -> float:
@@ -68,12 +70,11 @@ def teacher_alignment(v: Tensor | ArrayLike, beta: Tensor | ArrayLike) -> float:
     float
         In [0, 1]; about sqrt(2 / (pi d)) for a random direction.
     """
-    v, beta = (
-        (x.detach() if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))).double().cpu()
-        for x in (v, beta)
-    )
+    v, beta = ((x.detach() if isinstance(x, Tensor) else as_tensor(x)).double().cpu() for x in (v, beta))
     if v.ndim != 1 or v.shape != beta.shape:
         raise ValueError(
             f"v and beta must be vectors of one length; got shapes {tuple(v.shape)} and {tuple(beta.shape)}"
         )
+    if not (v.any() and beta.any()):
+        raise ValueError("the alignment is not defined where v or beta is zero")
     return float((v @ beta).abs() / (v.norm() * beta.norm()))

@@ -90,7 +90,8 @@ def _run(options: argparse.Namespace) -> int:
         print(trajectory.metrics.T.to_string(float_format=lambda value: f"{value:.6g}"))
     if trajectory.diverged_at is not None:
         print(
-            f"htlib run: diverged: not finite after step {trajectory.diverged_at}; what was measured before is kept",
+            f"htlib run: diverged: not finite after step {trajectory.diverged_at}; "
+            "what was measured before is kept",
             file=sys.stderr,
         )
         return 3

@@ -122,7 +122,7 @@ class ExperimentConfig:
                 raise TypeError(f"{name} must be True or False; got {value!r}")
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
-            if value not in allowed:
+            if not isinstance(value, str) or value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
         get_teacher(self.teacher)
         get_activation(self.activation)
@@ -207,8 +207,8 @@ def _number(name: str, value: Any) -> float:
         if isinstance(value, (bool, str)):
             raise TypeError
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be a number, zero or more; got {value!r}") from None
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{name} must be finite and not negative; got {number}")
-    return number
+    return number + 0.0  # -0.0 and 0.0 are one configuration

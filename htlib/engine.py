@@ -41,8 +41,7 @@ from torch import Tensor
 from htlib import network
 from htlib.config import ExperimentConfig
 from htlib.functions import get_activation
-from htlib.probes import start_edge
-from htlib.random_matrix import MarchenkoPastur
+from htlib.random_matrix import MarchenkoPastur, largest_eigenvalue_quantile
 from htlib.start import Start, prepare
 from htlib.training import Diverged, Snapshot, iterate
 
@@ -319,4 +318,4 @@ def _noise(h: int, d: int) -> Message:
     # The law rises like a square root at both ends; the low end fills decades of a log axis.
     angle = np.pi * np.linspace(0.05, 1, 100) ** 2
     x = (low + high) / 2 - (high - low) / 2 * np.cos(angle)
-    return {"x": x.tolist(), "density": law.pdf(x).tolist(), "edge": start_edge(h, d)}
+    return {"x": x.tolist(), "density": law.pdf(x).tolist(), "edge": largest_eigenvalue_quantile(h, d)}

@@ -64,7 +64,7 @@ def get_activation(name: str) -> ScalarFunction:
     >>> get_activation("relu").value(torch.tensor([-1.0, 2.0])).tolist()
     [0.0, 2.0]
     """
-    if name not in _ACTIVATIONS:
+    if str(name) not in _ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {name!r}")
     return _ACTIVATIONS[name]
 
@@ -92,7 +92,7 @@ def get_teacher(name: str) -> ScalarFunction:
     >>> get_teacher("hermite2").value(torch.tensor([1.0, 3.0])) * math.sqrt(2)
     tensor([0., 8.])
     """
-    if name in _TEACHERS:
+    if str(name) in _TEACHERS:
         return _TEACHERS[name]
     match = _HERMITE.fullmatch(str(name))
     if match is None:

@@ -117,7 +117,10 @@ def fit_power_law(eigenvalues: ArrayLike, xmin: str | float = "ks") -> PowerLawF
             raise ValueError(f"xmin must be 'ks', 'median' or a positive number; got {xmin!r}")
         threshold, tail = values[start], L[start:]
     else:
-        threshold = float(xmin)
+        try:
+            threshold = float(xmin)
+        except TypeError:
+            raise TypeError(f"xmin must be 'ks', 'median' or a positive number; got {xmin!r}") from None
         if not (np.isfinite(threshold) and threshold > 0):
             raise ValueError(f"xmin must be 'ks', 'median' or a positive number; got {xmin!r}")
         tail = L[values >= threshold]

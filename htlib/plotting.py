@@ -35,6 +35,8 @@ BLUE, ORANGE, GREEN, PINK, SKY, GOLD, GREY, BLACK = (
     "#8C8C8C",
     "#000000",
 )
+_MARKED = 30  # more outliers than this are no outliers to point at
+
 OPTIMIZER_COLORS = {"adam": ORANGE, "gd": BLUE}
 OPTIMIZER_NAMES = {"adam": "Adam", "gd": "GD"}
 
@@ -98,7 +100,7 @@ def spectrum(
     law : MarchenkoPastur, optional
         Drawn as the number of eigenvalues that it expects per bin.
     edge : float, optional
-        Where the noise ends; eigenvalues beyond it get a marker each.
+        Where the noise ends; if few eigenvalues lie beyond, each gets a marker.
     bins : int
         Bins over the range of the data and the law, equal on the log axis.
     color, label : str
@@ -126,7 +128,7 @@ def spectrum(
     if edge is not None:
         ax.axvline(edge, color=GREY, ls=":", lw=1.4, label="noise edge (99 %)")
         beyond = values[values > edge]
-        if len(beyond):
+        if 0 < len(beyond) <= _MARKED:
             ax.plot(beyond, np.full(len(beyond), 0.62), "v", color=color, ms=5)
     ax.set(
         xscale="log", yscale="log", xlabel=r"eigenvalue $\lambda$ of $W^\top W$", ylabel="eigenvalues per bin"
@@ -239,7 +241,7 @@ def overview(run: Trajectory, *, step: int | None = None) -> Figure:
         figure, axes = plt.subplots(2, 2, figsize=(10.5, 6.8))
         (left, alignment), (alphas, losses) = axes
         law = MarchenkoPastur.of_gaussian_esd(config.h, config.d)
-        edge = largest_eigenvalue_quantile(config.h, config.d) if config.h > 1 else None
+        edge = largest_eigenvalue_quantile(config.h, config.d)
         spectrum(run.esd(step), law=law, edge=edge, label=f"after step {step}", ax=left)
         left.set_title("Spectrum of the weights")
         left.legend(loc="upper right")

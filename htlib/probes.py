@@ -12,19 +12,15 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2
 from torch import Tensor
 
 from htlib import network, readout
 from htlib.alignment import kernel_target_alignment, teacher_alignment
 from htlib.functions import ScalarFunction
 from htlib.heavy_tail import fit_power_law, hill_alpha
-from htlib.random_matrix import largest_eigenvalue_quantile
 from htlib.spectrum import SingularSystem, stable_rank
 
 Array = NDArray[np.float64]
-
-OUTLIER_QUANTILE = 0.99
 
 
 @dataclass(frozen=True)
@@ -117,7 +113,7 @@ def stage_two(
     gram = readout.gram(F)
     if not torch.isfinite(gram.sum()):
         return StageTwo(math.inf, math.inf, math.nan)
-    kta = kernel_target_alignment(F, y, gram=gram) if gram.any() else math.nan
+    kta = _kta(F, y, gram)
     if trained_readout is not None:
         own, fresh = (
             network.loss(W, trained_readout, s.inputs, s.targets, activation) for s in (probe, test)
@@ -183,6 +179,9 @@ def lambda_path(
     F, F_test = (probe_features(W, s.inputs, activation, feature_scale) for s in (probe, test))
     y, y_test = probe.targets.double(), test.targets.double()
     gram = readout.gram(F)
+    if not torch.isfinite(gram.sum()):
+        lost = np.full(np.shape(lambdas), math.inf)
+        return LambdaPath(np.asarray(lambdas, dtype=np.float64), lost, lost, lost, math.nan)
     path = readout.ridge_path(F, y, lambdas, gram_matrix=gram)
     error = F_test @ path.coefficients - y_test[:, None]
     return LambdaPath(
@@ -190,7 +189,7 @@ def lambda_path(
         ridge_train_loss=path.train_loss,
         test_loss=error.square().mean(dim=0).cpu().numpy(),
         gcv=path.gcv,
-        kta=kernel_target_alignment(F, y, gram=gram),
+        kta=_kta(F, y, gram),
     )
 
 
@@ -235,16 +234,14 @@ def spectral_measures(system: SingularSystem, teacher_direction: Tensor, edge: f
     )
 
 
-def start_edge(h: int, d: int) -> float:
-    """The level above which an eigenvalue counts as an outlier of a Gaussian (h, d) start."""
-    if h == 1:  # a single row: its squared norm, chi-squared with d degrees of freedom
-        return float(chi2.ppf(OUTLIER_QUANTILE, d))
-    return largest_eigenvalue_quantile(h, d, OUTLIER_QUANTILE)
-
-
 def as_samples(inputs: Array, targets: Array, dtype: torch.dtype, device: torch.device) -> Samples:
     """Arrays of a dataset as tensors of one precision on one device."""
     return Samples(
-        torch.as_tensor(inputs, dtype=dtype, device=device),
-        torch.as_tensor(targets, dtype=dtype, device=device),
+        torch.tensor(inputs, dtype=dtype, device=device),
+        torch.tensor(targets, dtype=dtype, device=device),
     )
+
+
+def _kta(F: Tensor, y: Tensor, gram: Tensor) -> float:
+    """Alignment of the kernel; NaN where all features are zero, as for dead relu units."""
+    return kernel_target_alignment(F, y, gram=gram) if gram.any() else math.nan

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import root_scalar
 from scipy.optimize.elementwise import find_root
 from scipy.special import airy
+from scipy.stats import chi2
 
 Array = NDArray[np.float64]
 
@@ -92,14 +93,13 @@ class MarchenkoPastur:
             raise ValueError("q must lie in [0, 1]")
         low, high = self.support
         level = np.clip((q - self.mass_at_zero) / (1 - self.mass_at_zero), 0.0, 1.0)
-        # Invert in t with x = middle - radius cos t: the density is smooth in t at both edges.
-        middle, radius = (low + high) / 2, (high - low) / 2
+        # Invert in t with x = low + (high - low) sin(t)^2: the density is smooth in t at both edges.
 
         def excess(t: Array, level: Array) -> Array:
-            return self._nonzero_cdf(middle - radius * np.cos(t)) - level
+            return self._nonzero_cdf(low + (high - low) * np.sin(t) ** 2) - level
 
-        result = find_root(excess, (np.zeros_like(level), np.full_like(level, np.pi)), args=(level,))
-        x = np.where(level <= 0, low, np.where(level >= 1, high, middle - radius * np.cos(result.x)))
+        result = find_root(excess, (np.zeros_like(level), np.full_like(level, np.pi / 2)), args=(level,))
+        x = np.where(level <= 0, low, np.where(level >= 1, high, low + (high - low) * np.sin(result.x) ** 2))
         return np.where(q <= self.mass_at_zero, 0.0 if self.mass_at_zero else low, x)
 
     def rvs(self, size: int | tuple[int, ...], rng: np.random.Generator | int) -> Array:
@@ -161,10 +161,12 @@ def tracy_widom_ppf(q: float) -> float:
 def largest_eigenvalue_quantile(h: int, d: int, q: float = 0.99, variance: float = 1.0) -> float:
     """Level below which the largest eigenvalue of W^T W stays with probability q for Gaussian W.
 
+    The default is the "noise edge" of this package: an eigenvalue beyond it is an outlier.
+
     Parameters
     ----------
     h, d : int
-        Shape of W.
+        Shape of W; the order does not matter.
     q : float
         Probability.
     variance : float
@@ -173,16 +175,25 @@ def largest_eigenvalue_quantile(h: int, d: int, q: float = 0.99, variance: float
     Returns
     -------
     float
-        mu + sigma TW1(q), mu = (sqrt(h - 1) + sqrt d)^2,
-        sigma = (sqrt(h - 1) + sqrt d) (1 / sqrt(h - 1) + 1 / sqrt d)^(1/3) (Johnstone 2001).
+        With m >= k the two sides, mu + sigma TW1(q), mu = (sqrt(m - 1) + sqrt k)^2 and
+        sigma = (sqrt(m - 1) + sqrt k) (1 / sqrt(m - 1) + 1 / sqrt k)^(1/3) (Johnstone 2001).
+        For a single row or column the exact quantile of chi-squared.
 
     Raises
     ------
     ValueError
-        If h is below 2 or d below 1.
+        If a side is below 1.
+
+    Examples
+    --------
+    >>> round(largest_eigenvalue_quantile(1500, 1000)), round((1500**0.5 + 1000**0.5) ** 2)
+    (5003, 4949)
     """
-    if h < 2 or d < 1:
-        raise ValueError(f"h must be at least 2 and d at least 1; got h = {h}, d = {d}")
-    a, b = math.sqrt(h - 1), math.sqrt(d)
+    k, m = sorted((h, d))
+    if k < 1:
+        raise ValueError(f"h and d must be at least 1; got h = {h}, d = {d}")
+    if k == 1:
+        return variance * float(chi2.ppf(q, m))
+    a, b = math.sqrt(m - 1), math.sqrt(k)
     mu, sigma = (a + b) ** 2, (a + b) * (1 / a + 1 / b) ** (1 / 3)
     return variance * (mu + sigma * tracy_widom_ppf(q))

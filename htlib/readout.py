@@ -74,7 +74,8 @@ def ridge(F: Tensor, y: Tensor, ridge_lambda: float, *, gram_matrix: Tensor | No
     A = (gram(F) if gram_matrix is None else gram_matrix).clone()
     A.diagonal().add_(penalty)
     factor, info = torch.linalg.cholesky_ex(A)
-    if info.item():  # overflowing relu features drown the penalty in rounding
+    # Huge features (relu, diverging) drown the penalty in rounding; Cholesky may not even notice.
+    if info.item() or penalty < _rounding(A):
         return ridge_path(F, y, [ridge_lambda], gram_matrix=gram_matrix).coefficients[:, 0]
     if F.shape[0] >= F.shape[1]:
         return torch.cholesky_solve((F.T @ y)[:, None], factor)[:, 0]
@@ -114,11 +115,13 @@ def ridge_path(
     values = np.asarray(lambdas, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"lambdas must be a non-empty list of numbers; got shape {values.shape}")
-    penalties = torch.tensor([_penalty(F, y, float(v)) for v in values]).to(F)
+    penalties = torch.tensor([_penalty(F, y, float(v)) for v in values], dtype=F.dtype, device=F.device)
     n = len(F)
-    s2, V = torch.linalg.eigh(gram(F) if gram_matrix is None else gram_matrix)
+    G = gram(F) if gram_matrix is None else gram_matrix
+    s2, V = torch.linalg.eigh(G)
     s2 = s2.clamp_min(0)[:, None]  # (m, 1)
     shrink = 1 / (s2 + penalties)  # (m, k)
+    shrink[(s2 + penalties) < _rounding(G)] = 0  # directions that hold rounding noise alone
     if F.shape[0] >= F.shape[1]:
         coefficients = V @ (shrink * (V.T @ (F.T @ y))[:, None])
     else:
@@ -145,3 +148,8 @@ def _penalty(F: Tensor, y: Tensor, ridge_lambda: float) -> float:
     if not (ridge_lambda > 0 and math.isfinite(ridge_lambda)):
         raise ValueError(f"ridge_lambda must be positive and finite; got {ridge_lambda}")
     return ridge_lambda * F.shape[0] / F.shape[1]
+
+
+def _rounding(G: Tensor) -> float:
+    """Size below which eigenvalues of a positive semi-definite matrix are rounding noise."""
+    return len(G) * torch.finfo(G.dtype).eps * float(G.diagonal().sum())

@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Mapping
+import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -116,15 +116,15 @@ class Trajectory:
             "diverged_at": json.dumps(self.diverged_at),
         }
         header["sha256"] = _checksum(tensors, header)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-            try:
+        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            with unfinished.open("wb") as file:
                 file.write(save(tensors, metadata=header))
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
         return path
 
     @classmethod
@@ -160,12 +160,17 @@ class Trajectory:
             for name in tensors
             if name.startswith("overlaps/") and name.endswith("/before/left")
         }
+        try:
+            config = ExperimentConfig(**json.loads(header["config"]))
+        except (TypeError, ValueError) as error:
+            raise RecordError(
+                f"{path} was written by htlib {header['htlib']}, for another config: {error}"
+            ) from error
         return assemble(
-            ExperimentConfig(**json.loads(header["config"])),
-            {
-                int(step): dict(zip(json.loads(header["columns"]), row, strict=True))
-                for step, row in zip(tensors["steps"], tensors["metrics"], strict=True)
-            },
+            config,
+            json.loads(header["columns"]),
+            tensors["steps"],
+            tensors["metrics"],
             tensors["eigenvalues"],
             weights={
                 int(name.split("/")[1]): array
@@ -179,18 +184,22 @@ class Trajectory:
 
 def assemble(
     config: ExperimentConfig,
-    metrics: Mapping[int, Mapping[str, float]],
+    columns: Sequence[str],
+    steps: ArrayLike,
+    metrics: ArrayLike,
     eigenvalues: Array,
     *,
     weights: Mapping[int, Array],
     overlaps: Mapping[int, StepOverlaps],
     diverged_at: int | None,
 ) -> Trajectory:
-    """A Trajectory from the metrics of each step."""
-    table = pd.DataFrame.from_dict(dict(metrics), orient="index").rename_axis("step")
-    if "n_outliers" in table:
-        table["n_outliers"] = table["n_outliers"].astype(np.int64)
-    return Trajectory(config, table, eigenvalues, dict(sorted(weights.items())), dict(overlaps), diverged_at)
+    """A Trajectory from its arrays: metrics (n_probes, n_columns), possibly without a row."""
+    values = np.asarray(metrics, dtype=np.float64).reshape(-1, len(columns))
+    index = pd.Index(np.asarray(steps, dtype=np.int64), name="step")
+    table = pd.DataFrame(values, index=index, columns=list(columns)).astype({"n_outliers": np.int64})
+    return Trajectory(
+        config, table, eigenvalues, dict(sorted(weights.items())), dict(sorted(overlaps.items())), diverged_at
+    )
 
 
 _FORMAT = "htlib-run-1"

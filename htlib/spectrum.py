@@ -59,24 +59,27 @@ class SingularSystem:
 
     def __init__(self, W: Tensor | ArrayLike, name: str = "W") -> None:
         self._W = as_matrix(W, name)
-        gram, self._tall = _small_gram(self._W)
-        eigenvalues, self._basis = torch.linalg.eigh(gram)
+        gram, tall = _small_gram(self._W)
+        eigenvalues, basis = torch.linalg.eigh(gram)
+        # Vectors as columns, ascending; the larger side follows from the smaller when asked for.
+        self._left: Tensor | None = None if tall else basis
+        self._right: Tensor | None = basis if tall else None
         if _ill_conditioned(eigenvalues):
             U, s, Vh = torch.linalg.svd(self._W, full_matrices=False)
-            eigenvalues = s.flip(0) ** 2
-            self._basis = (Vh.T if self._tall else U).flip(1)
+            eigenvalues, self._left, self._right = s.flip(0) ** 2, U.flip(1), Vh.T.flip(1)
         self.eigenvalues: Array = eigenvalues.cpu().numpy()
 
     def right(self, k: int) -> Tensor:
         """The k leading right singular vectors as columns, (d, k), largest first."""
-        return self._leading(k) if self._tall else _normalised(self._W.T @ self._leading(k))
+        if self._right is None:
+            return _normalised(self._W.T @ self.left(k))
+        return self._right[:, -k:].flip(1)
 
     def left(self, k: int) -> Tensor:
         """The k leading left singular vectors as columns, (h, k), largest first."""
-        return _normalised(self._W @ self._leading(k)) if self._tall else self._leading(k)
-
-    def _leading(self, k: int) -> Tensor:
-        return self._basis[:, -k:].flip(1)
+        if self._left is None:
+            return _normalised(self._W @ self.right(k))
+        return self._left[:, -k:].flip(1)
 
 
 def esd(W: Tensor | ArrayLike) -> Array:
@@ -154,6 +157,8 @@ def spectral_entropy(eigenvalues: ArrayLike) -> float:
     1.0
     """
     values = as_spectrum(eigenvalues)
+    if values[-1] <= 0:
+        raise ValueError("eigenvalues must have a positive maximum; this is the spectrum of a zero matrix")
     p = values[values > 0] / values.sum()
     return float(-(p * np.log(p)).sum() / np.log(len(p))) if len(p) > 1 else 0.0
 
@@ -228,20 +233,26 @@ def without_top(M: Tensor) -> Tensor:
 
 
 def as_matrix(W: Tensor | ArrayLike, name: str = "W") -> Tensor:
-    """W as a float64 tensor on its own device, or a ValueError that says what is wrong with it."""
-    matrix = W.detach() if isinstance(W, Tensor) else torch.as_tensor(np.asarray(W))
+    """A float64 copy of W on its own device, or a ValueError that says what is wrong with it."""
+    matrix = W.detach() if isinstance(W, Tensor) else as_tensor(W)
     if matrix.ndim != 2:
         raise ValueError(f"{name} must be a matrix, (h, d); got shape {tuple(matrix.shape)}")
     if matrix.numel() == 0:
         raise ValueError(f"{name} is empty: its shape is {tuple(matrix.shape)}")
     if matrix.is_complex():
         raise ValueError(f"{name} must be real; got {matrix.dtype}")
-    matrix = matrix.to(torch.float64)
+    matrix = matrix.to(torch.float64, copy=True)  # training changes W in place
     if not torch.isfinite(matrix.sum()):  # one cheap pass when all is well
         bad = int((~torch.isfinite(matrix)).sum())
         if bad:
             raise ValueError(f"{name} holds NaN or infinity in {bad} of {matrix.numel()} entries")
     return matrix
+
+
+def as_tensor(array: ArrayLike) -> Tensor:
+    """An array of any layout or byte order, read-only or not, as a tensor of its own."""
+    copy = np.array(array)
+    return torch.from_numpy(copy.astype(copy.dtype.newbyteorder("=")))
 
 
 def as_spectrum(eigenvalues: ArrayLike) -> Array:

@@ -15,6 +15,7 @@ from htlib.config import ExperimentConfig
 from htlib.functions import ScalarFunction, get_activation
 from htlib.network import LossGradient
 from htlib.problem import Problem, make_problem
+from htlib.random_matrix import largest_eigenvalue_quantile
 from htlib.spectrum import SingularSystem
 
 # Fields that only matter once the first gradient is known.
@@ -82,7 +83,7 @@ class Start:
             ridge_lambda=config.ridge_lambda,
             trained_readout=a if config.train_readout else None,
         )
-        edge = probes.start_edge(config.h, config.d)
+        edge = largest_eigenvalue_quantile(config.h, config.d)
         spectral = probes.spectral_measures(system, self.teacher_direction, edge)
         return {"train_loss": train_loss, **asdict(second), **asdict(spectral)}
 
@@ -178,10 +179,14 @@ def _check(config: ExperimentConfig, problem: Problem) -> None:
         bad = int((~np.isfinite(array)).sum())
         if bad:
             raise ValueError(f"problem.{name} holds NaN or infinity in {bad} of {array.size} entries")
+    if not problem.hidden_weights.any():
+        raise ValueError("problem.hidden_weights is all zero; no measure of its spectrum is defined")
 
 
 def _device(device: str | torch.device) -> torch.device:
     try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
+        probe = torch.zeros(1, device=device)
+        probe.item()  # "meta" makes tensors that hold nothing
+        return probe.device
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device {str(device)!r} cannot be used here: {error}") from error

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from htlib.config import ExperimentConfig
+from htlib.probes import METRICS
 from htlib.problem import Problem, stream
 from htlib.records import StepOverlaps, Trajectory, assemble
 from htlib.spectrum import SingularSystem, overlaps_of, without_top
@@ -89,6 +90,7 @@ def train(
         Show a bar if the run takes more than two seconds.
     start : Start, optional
         From `htlib.start.prepare`, to share the first gradient and the first probe between runs.
+        It brings its own problem and device.
 
     Returns
     -------
@@ -118,14 +120,16 @@ def train(
         ):
             snapshots.append(snapshot)
             if keep_weights:
-                weights[snapshot.step] = snapshot.weights.to("cpu", torch.float64).numpy()
+                weights[snapshot.step] = snapshot.weights.to("cpu", torch.float64, copy=True).numpy()
     except Diverged as stop:
         diverged_at = stop.step
     finally:
         bar.close()
     return assemble(
         config,
-        {s.step: s.metrics for s in snapshots},
+        METRICS,
+        [s.step for s in snapshots],
+        [[s.metrics[name] for name in METRICS] for s in snapshots],
         np.stack([s.eigenvalues for s in snapshots]) if snapshots else np.empty((0, min(config.h, config.d))),
         weights=weights,
         overlaps={s.step: s.overlaps for s in snapshots if s.overlaps is not None},
@@ -195,6 +199,8 @@ def iterate(
     """
     if start is None:
         start = prepare(config, problem, device=device)
+    elif problem is not None:
+        raise ValueError("give problem or start, not both: a start was prepared from its own problem")
     else:
         start.check_fits(config)
     W, a = start.hidden_weights.clone(), start.readout_weights.clone()

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import reference
 import torch
-from scipy import stats
 
 import htlib as ht
 from htlib import probes
 from htlib.functions import get_activation
+from htlib.random_matrix import largest_eigenvalue_quantile
 from htlib.spectrum import SingularSystem
 
 TANH = get_activation("tanh")
@@ -46,7 +46,7 @@ def test_measures_are_those_of_the_formulas(n, d, h, scale, activation):
     system = SingularSystem(W)
     direction = torch.from_numpy(problem.teacher_direction)
     measured = dataclasses.asdict(stage_two(config, W, probe, test)) | dataclasses.asdict(
-        probes.spectral_measures(system, direction, probes.start_edge(h, d))
+        probes.spectral_measures(system, direction, largest_eigenvalue_quantile(h, d))
     )
     # float64 against float64; the explicit inverse of the reference loses digits at small penalties
     assert measured == pytest.approx({k: expected.metrics[k] for k in measured}, rel=1e-6)
@@ -160,9 +160,3 @@ def test_spectral_measures_by_hand():
     assert (measures.spectral_norm, measures.n_outliers, measures.alignment) == pytest.approx((3, 2, 0))
     assert measures.stable_rank == pytest.approx(14 / 9)
     assert spectral(np.diag([3.0, 2.0, 1.0])).alignment == pytest.approx(1)
-
-
-def test_start_edge():
-    """Johnstone's formula with the published quantile; a single row is chi-squared, by SciPy."""
-    assert probes.start_edge(1500, 1000) == pytest.approx(reference.tracy_widom_edge(1500, 1000), rel=1e-6)
-    assert probes.start_edge(1, 30) == pytest.approx(stats.chi2.isf(0.01, 30), rel=1e-12)

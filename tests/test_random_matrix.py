@@ -198,8 +198,11 @@ def test_largest_eigenvalue_quantile_scales_and_refuses():
     base = largest_eigenvalue_quantile(30, 20, 0.95)
     assert largest_eigenvalue_quantile(30, 20, 0.95, variance=2.5) == pytest.approx(2.5 * base, rel=1e-14)
     assert largest_eigenvalue_quantile(30, 20, 0.99) > base
-    for h, d in ((1, 5), (0, 5), (5, 0)):
-        with pytest.raises(
-            ValueError, match=rf"^h must be at least 2 and d at least 1; got h = {h}, d = {d}"
-        ):
+    assert largest_eigenvalue_quantile(20, 30) == largest_eigenvalue_quantile(30, 20)
+    for h, d in ((0, 5), (5, 0)):
+        with pytest.raises(ValueError, match=rf"^h and d must be at least 1; got h = {h}, d = {d}"):
             largest_eigenvalue_quantile(h, d)
+
+
+def test_the_edge_of_a_single_row_is_chi_squared():
+    assert largest_eigenvalue_quantile(1, 30) == pytest.approx(stats.chi2.isf(0.01, 30), rel=1e-12)

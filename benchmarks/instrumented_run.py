@@ -1,0 +1,89 @@
+"""The instrumented ten-step run against the BLAS and LAPACK calls that it cannot avoid.
+
+At the paper's sizes (n = 2000, d = 1000, h = 1500, 2000 test points), all measures at all 11 probes.
+The floor is the same matrix calls on the same shapes and precisions, nothing between them: two
+products a step and one forward product at the end; at each probe the features of the two sets, their
+Gram matrix and its Cholesky factor, W^T W and its eigendecomposition.  Run and floor alternate, and
+medians are compared, so that a drift of the machine cancels.
+
+    python -m benchmarks.instrumented_run
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+import htlib as ht
+from htlib.start import prepare
+
+CONFIG = ht.ExperimentConfig()
+PROBLEM = ht.make_problem(CONFIG)
+REPEATS = 7
+THREADS = 2
+
+
+def floor() -> None:
+    """The matrix calls of one run."""
+    n, d, h, n_test = CONFIG.n, CONFIG.d, CONFIG.h, CONFIG.n_test
+    X, W, slope, X_test = (torch.ones(s) for s in ((n, d), (h, d), (n, h), (n_test, d)))
+    F, W64 = torch.rand(n, h, dtype=torch.float64), torch.rand(h, d, dtype=torch.float64)
+    for _ in range(CONFIG.steps):
+        torch.mm(X, W.T)
+        torch.mm(slope.T, X)
+    torch.mm(X, W.T)
+    for _ in range(CONFIG.steps + 1):
+        torch.mm(X, W.T)
+        torch.mm(X_test, W.T)
+        gram = torch.mm(F.T, F)
+        gram.diagonal().add_(1.0)
+        torch.linalg.cholesky(gram)
+        torch.linalg.eigh(torch.mm(W64.T, W64))
+
+
+def run() -> None:
+    """The instrumented run, its first gradient and first probe included."""
+    ht.train(CONFIG, start=prepare(CONFIG, PROBLEM), progress=False)
+
+
+def seconds(call) -> float:
+    """Wall time of one call."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Print the ratio of medians and the memory of a process that does one run."""
+    torch.set_num_threads(THREADS)
+    seconds(run), seconds(floor)  # warm up
+    pairs = [(seconds(run), seconds(floor)) for _ in range(REPEATS)]
+    runs, floors = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratios = sorted(a / b for a, b in pairs)
+    print(f"ten-step run, 11 probes, {THREADS} threads, median of {REPEATS}")
+    print(f"  htlib                {runs:6.2f} s")
+    print(f"  matrix calls alone   {floors:6.2f} s")
+    print(
+        f"  ratio of medians     {runs / floors:6.2f}   (pairs: {ratios[0]:.2f} to {ratios[-1]:.2f}; goal 1.3)"
+    )
+    memory = subprocess.run(
+        [sys.executable, "-m", "benchmarks.instrumented_run", "--memory"], capture_output=True, text=True
+    )
+    print(f"  peak memory          {memory.stdout.strip()} MiB of one process, torch included (goal 1024)")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--memory", action="store_true", help="do one run and print the peak memory in MiB")
+    if parser.parse_args().memory:
+        run()
+        scale = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // scale)
+    else:
+        main()
