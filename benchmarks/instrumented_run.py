@@ -68,7 +68,7 @@ def main() -> None:
     print(f"  htlib                {runs:6.2f} s")
     print(f"  matrix calls alone   {floors:6.2f} s")
     print(
-        f"  ratio of medians     {runs / floors:6.2f}   (pairs: {ratios[0]:.2f} to {ratios[-1]:.2f}; goal 1.3)"
+        f"  ratio of medians     {runs / floors:6.2f}   (pairs {ratios[0]:.2f} to {ratios[-1]:.2f}; goal 1.3)"
     )
     memory = subprocess.run(
         [sys.executable, "-m", "benchmarks.instrumented_run", "--memory"], capture_output=True, text=True

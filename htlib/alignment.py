@@ -48,7 +48,8 @@ def kernel_target_alignment(
         raise ValueError(f"y must have shape ({len(Z)},), one target per row of Z; got {tuple(y.shape)}")
     if gram is None:
         gram = Z.T @ Z if Z.shape[0] >= Z.shape[1] else Z @ Z.T
-    scale_Z, scale_y = Z.abs().max(), y.abs().max()  # so that no power under- or overflows
+    # scales taken out first, so that no power under- or overflows
+    scale_Z, scale_y = gram.diagonal().max().sqrt(), y.abs().max()
     if not (0 < scale_Z < math.inf and 0 < scale_y < math.inf):
         raise ValueError("the alignment is not defined where Z or y is zero or not finite")
     y = y / scale_y

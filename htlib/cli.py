@@ -12,6 +12,8 @@ from pathlib import Path
 from htlib.config import CHOICES, ExperimentConfig
 from htlib.functions import ACTIVATIONS, TEACHERS
 
+_PICTURES = (".png", ".svg", ".pdf")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -74,6 +76,8 @@ def _run(options: argparse.Namespace) -> int:
     for path in (options.output, options.plot):  # a wrong path shows before the run, not after it
         if path is not None and not path.parent.is_dir():
             raise FileNotFoundError(f"the folder of {path} does not exist")
+    if options.plot is not None and options.plot.suffix not in _PICTURES:
+        raise ValueError(f"--plot must end in one of {', '.join(_PICTURES)}; got {options.plot}")
     config = ExperimentConfig(
         **{field.name: getattr(options, field.name) for field in dataclasses.fields(ExperimentConfig)}
     )

@@ -115,7 +115,8 @@ def spectrum(
     values = values[values > 0]
     low, high = values.min(), values.max()
     if law is not None:
-        low, high = min(low, law.support[0]), max(high, law.support[1])
+        # a square matrix has its lower edge at zero, which a log axis cannot show
+        low, high = min(low, float(law.ppf(0.5 / len(values)))), max(high, law.support[1])
     edges = np.geomspace(low * 0.9, high * 1.15, bins + 1)
     counts, *_ = ax.hist(
         values, edges, color=color, alpha=0.55, label=label, edgecolor="white", linewidth=0.4

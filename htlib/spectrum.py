@@ -58,7 +58,7 @@ class SingularSystem:
     """
 
     def __init__(self, W: Tensor | ArrayLike, name: str = "W") -> None:
-        self._W = as_matrix(W, name)
+        self._W = as_matrix(W, name).clone()  # training changes W in place
         gram, tall = _small_gram(self._W)
         eigenvalues, basis = torch.linalg.eigh(gram)
         # Vectors as columns, ascending; the larger side follows from the smaller when asked for.
@@ -233,7 +233,7 @@ def without_top(M: Tensor) -> Tensor:
 
 
 def as_matrix(W: Tensor | ArrayLike, name: str = "W") -> Tensor:
-    """A float64 copy of W on its own device, or a ValueError that says what is wrong with it."""
+    """W in float64 on its own device, or a ValueError that says what is wrong with it."""
     matrix = W.detach() if isinstance(W, Tensor) else as_tensor(W)
     if matrix.ndim != 2:
         raise ValueError(f"{name} must be a matrix, (h, d); got shape {tuple(matrix.shape)}")
@@ -241,7 +241,7 @@ def as_matrix(W: Tensor | ArrayLike, name: str = "W") -> Tensor:
         raise ValueError(f"{name} is empty: its shape is {tuple(matrix.shape)}")
     if matrix.is_complex():
         raise ValueError(f"{name} must be real; got {matrix.dtype}")
-    matrix = matrix.to(torch.float64, copy=True)  # training changes W in place
+    matrix = matrix.to(torch.float64)
     if not torch.isfinite(matrix.sum()):  # one cheap pass when all is well
         bad = int((~torch.isfinite(matrix)).sum())
         if bad:

@@ -1,0 +1,30 @@
+"""Numbers for the prose."""
+
+import pytest
+
+from htlib.companion import begin, mean_and_spread, quote
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([1.0, 2.0, 3.0], "2.0 ± 1.0"),
+        ([1000.0, 1020.0, 1040.0], "1020 ± 20"),
+        ([0.4271, 0.4302, 0.4130], "0.4234 ± 0.0092"),
+        (2.44912, "2.449"),
+        ([3.0, 3.0], "3"),
+    ],
+)
+def test_mean_and_standard_deviation(values, text):
+    """By hand: sample standard deviation, two digits of it."""
+    assert mean_and_spread(values) == text
+
+
+def test_a_chapter_cannot_quote_what_is_not_finite():
+    with pytest.raises(ValueError, match="values must be finite to be quoted"):
+        quote("key", [1.0, float("nan")])
+
+
+def test_an_unknown_profile_is_refused():
+    with pytest.raises(ValueError, match="profile must be 'fast' or 'paper'; got 'quick'"):
+        begin("quick")

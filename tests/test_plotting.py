@@ -1,0 +1,87 @@
+"""Figures draw what the results say; the oracle is the data put in, read back from the artists."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+import htlib as ht
+from htlib import plotting as hp
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    config = ht.ExperimentConfig(n=60, d=20, h=30, n_test=40, steps=3)
+    return [ht.train(config.replace(seed=seed)) for seed in range(2)]
+
+
+def test_spectrum_counts_every_positive_eigenvalue_once(ax):
+    eigenvalues = np.append(np.geomspace(1, 1e6, 50), 0.0)
+    assert hp.spectrum(eigenvalues, ax=ax) is ax
+    assert sum(bar.get_height() for bar in ax.patches) == 50
+
+
+def test_the_law_line_expects_as_many_eigenvalues_as_there_are(ax):
+    law = ht.MarchenkoPastur.of_gaussian_esd(300, 200)
+    hp.spectrum(law.ppf((np.arange(200) + 0.5) / 200), law=law, ax=ax)
+    drawn = ax.lines[0].get_ydata().sum()
+    assert 195 < drawn <= 200.001  # bins that expect less than .3 are left out
+
+
+def test_a_few_outliers_are_marked_and_many_are_not(ax):
+    hp.spectrum([1.0, 2.0, 50.0, 70.0], edge=10.0, ax=ax)
+    assert ax.lines[-1].get_xdata().tolist() == [50.0, 70.0]
+    before = len(ax.lines)
+    hp.spectrum(np.linspace(11, 99, 80), edge=10.0, ax=ax)
+    assert len(ax.lines) == before + 1  # the edge alone
+
+
+def test_seeds_draws_the_mean_and_every_seed(ax):
+    hp.seeds([1, 2, 3], [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], label="two seeds", ax=ax)
+    *dots, mean = ax.lines
+    assert mean.get_ydata().tolist() == [2.0, 2.0, 2.0]
+    assert [line.get_ydata().tolist() for line in dots] == [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]
+
+
+def test_against_rate_has_a_curve_per_optimizer(ax):
+    table = pd.DataFrame(
+        {
+            "optimizer": ["gd", "gd", "adam", "adam"],
+            "lr": [1.0, 2.0, 1.0, 2.0],
+            "seed": 0,
+            "alignment": [0.1, 0.2, 0.3, 0.4],
+        }
+    )
+    hp.against_rate(table, "alignment", ax=ax)
+    labelled = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
+    assert labelled["GD"] == [0.1, 0.2]
+    assert labelled["Adam"] == [0.3, 0.4]
+    assert ax.get_xscale() == "log"
+
+
+def test_trajectory_draws_the_mean_over_runs(runs, ax):
+    hp.trajectory(runs, "spectral_norm", ax=ax)
+    expected = np.mean([run.metrics.spectral_norm for run in runs], axis=0)
+    assert ax.lines[-1].get_ydata() == pytest.approx(expected, rel=1e-12)
+
+
+def test_overview_labels_every_axis_and_leaves_settings_alone(runs):
+    before = dict(plt.rcParams)
+    figure = hp.overview(runs[0], step=1)
+    assert dict(plt.rcParams) == before
+    assert not plt.get_fignums()  # nothing waits to be shown twice
+    assert len(figure.axes) == 4
+    assert all(ax.get_xlabel() and ax.get_ylabel() and ax.get_title("left") for ax in figure.axes)
+    figure.draw_without_rendering()
+
+
+def test_overview_of_a_single_eigenvalue():
+    run = ht.train(ht.ExperimentConfig(n=5, d=1, h=1, n_test=5, steps=1))
+    hp.overview(run).draw_without_rendering()
