@@ -254,10 +254,14 @@ def overview(run: Trajectory, *, step: int | None = None) -> Figure:
         alphas.axhline(
             run.metrics["alpha_hill"].iloc[0], color=GREY, ls=":", lw=1.4, label="Hill of pure noise"
         )
-        alphas.set(ylabel=r"power-law exponent $\alpha$", yscale="log", title="Tail exponents")
-        alphas.yaxis.set_major_formatter("{x:g}")
-        alphas.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-        alphas.legend(loc="upper right")
+        alphas.set(ylabel=r"power-law exponent $\alpha$", title="Tail exponents")
+        if np.isfinite(
+            run.metrics["alpha_ks"].to_numpy()
+        ).any():  # fewer than three singular values have no tail
+            alphas.set_yscale("log")
+            alphas.yaxis.set_major_formatter("{x:g}")
+            alphas.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        alphas.legend()
         trajectory([run], "train_loss", label="stage 1, training set", ax=losses)
         for metric, name, color, marker in (
             ("ridge_train_loss", "refit, probe set", GREEN, "^"),
@@ -265,7 +269,7 @@ def overview(run: Trajectory, *, step: int | None = None) -> Figure:
         ):
             trajectory([run], metric, label=name, color=color, marker=marker, linestyle="--", ax=losses)
         losses.set(ylabel="mean squared error", yscale="log", title="Losses")
-        losses.legend(loc="upper right")
+        losses.legend()
         for ax in (alignment, alphas, losses):
             ax.axvline(step, color=GREY, lw=0.8, alpha=0.6)
         plt.close(figure)
