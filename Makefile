@@ -89,7 +89,7 @@ format: $(ENV) ## Format the code and strip the notebooks
 	$(BIN)/ruff format .
 	$(if $(NOTEBOOKS),$(STRIP) $(NOTEBOOKS))
 
-bench: $(ENV) ## Compare with other packages
+bench: $(ENV) ## Measure against the calls that cannot be avoided
 	$(BIN)/python -m benchmarks
 
 serve: ## Serve the book on this machine

@@ -92,6 +92,8 @@ def render(executed: Path, html: Path, book: Path, repository: str = "") -> None
     Always from nothing: a second run over Sphinx's caches repeats neither the warnings of pages that
     did not change nor the sidebars of pages whose table of contents did.
     """
+    if html.exists() and any(html.iterdir()) and not (html / "searchindex.js").exists():
+        raise BookError(f"{html} holds something else than a book; it would be replaced, name another folder")
     stage = html.parent / "render"
     shutil.rmtree(stage, ignore_errors=True)
     shutil.copytree(
@@ -153,7 +155,7 @@ def _failure(partial: Path, error: Exception) -> str:
     broken = [
         label for label, cell in cells if any(o.output_type == "error" for o in cell.get("outputs", []))
     ]
-    return f"{(broken or begun)[-1]} failed: {error}"
+    return f"{(broken or begun or ['the start of the kernel'])[-1]} failed: {error}"
 
 
 def _labelled(notebook: NotebookNode) -> list[tuple[str, NotebookNode]]:

@@ -54,7 +54,7 @@ def kernel_target_alignment(
         raise ValueError("the alignment is not defined where Z or y is zero or not finite")
     y = y / scale_y
     numerator = (Z.T @ y / scale_Z).square().sum()
-    return float(numerator / ((gram / scale_Z / scale_Z).norm() * y.square().sum()))
+    return min(1.0, float(numerator / ((gram / scale_Z / scale_Z).norm() * y.square().sum())))
 
 
 def teacher_alignment(v: Tensor | ArrayLike, beta: Tensor | ArrayLike) -> float:
@@ -78,4 +78,4 @@ def teacher_alignment(v: Tensor | ArrayLike, beta: Tensor | ArrayLike) -> float:
         )
     if not (v.any() and beta.any()):
         raise ValueError("the alignment is not defined where v or beta is zero")
-    return float((v @ beta).abs() / (v.norm() * beta.norm()))
+    return min(1.0, float((v @ beta).abs() / (v.norm() * beta.norm())))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from htlib.config import CHOICES, ExperimentConfig
 from htlib.functions import ACTIVATIONS, TEACHERS
+from htlib.training import train
 
 _PICTURES = (".png", ".svg", ".pdf")
 
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"htlib {options.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"htlib {options.command}: interrupted; nothing was written", file=sys.stderr)
+        print(f"htlib {options.command}: interrupted", file=sys.stderr)
         return 130
 
 
@@ -81,8 +82,6 @@ def _run(options: argparse.Namespace) -> int:
     config = ExperimentConfig(
         **{field.name: getattr(options, field.name) for field in dataclasses.fields(ExperimentConfig)}
     )
-    from htlib.training import train  # torch loads only once the call is known to be right
-
     trajectory = train(config, device=options.device, progress=not options.quiet)
     if options.output is not None:
         trajectory.save(options.output)

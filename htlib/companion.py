@@ -84,6 +84,8 @@ def mean_and_spread(values: ArrayLike) -> str:
     ('0.4234 ± 0.0092', '2.449')
     """
     sample = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    if sample.ndim != 1 or not len(sample):
+        raise ValueError(f"values must be a number or a list of one per seed; got shape {sample.shape}")
     if not np.isfinite(sample).all():
         raise ValueError(f"values must be finite to be quoted; got {sample.tolist()}")
     spread = float(sample.std(ddof=1)) if len(sample) > 1 else 0.0

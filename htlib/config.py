@@ -10,9 +10,13 @@ import operator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
+
 from htlib.functions import get_activation, get_teacher
 
 T = TypeVar("T")
+
+_LARGEST_LR = 1e36  # torch's optimizers multiply the rate by up to ten and must not overflow
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("adam", "gd"),
@@ -118,8 +122,9 @@ class ExperimentConfig:
             self._set(name, _number(name, getattr(self, name)))
         for name in ("normalize_weights", "train_readout"):
             value = getattr(self, name)
-            if not isinstance(value, bool):
+            if not isinstance(value, (bool, np.bool_)):
                 raise TypeError(f"{name} must be True or False; got {value!r}")
+            self._set(name, bool(value))
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if not isinstance(value, str) or value not in allowed:
@@ -137,6 +142,8 @@ class ExperimentConfig:
                 f"momentum = {self.momentum} has no meaning for optimizer='adam'; "
                 "use optimizer='gd' or momentum=0"
             )
+        if self.dtype == "float32" and self.lr > _LARGEST_LR:
+            raise ValueError(f"lr must be at most {_LARGEST_LR:g} in float32; got {self.lr}")
         if not self.ridge_lambda > 0:
             raise ValueError(f"ridge_lambda must be positive; got {self.ridge_lambda}")
 

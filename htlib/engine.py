@@ -28,6 +28,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from queue import SimpleQueue
@@ -154,7 +155,8 @@ class KernelEngine:
                 job.emit({"id": job.id, **self._serve(job)})
             except Exception as error:  # nobody above this frame could tell the reader
                 _log.exception("the request %r failed", job.settings)
-                job.emit({"id": job.id, **_final("error", message=f"{type(error).__name__}: {error}")})
+                with suppress(Exception):  # emit itself may be what failed: a closed page
+                    job.emit({"id": job.id, **_final("error", message=f"{type(error).__name__}: {error}")})
 
     def _serve(self, job: _Job) -> Message:
         """Answer a request; returns its last message."""

@@ -16,7 +16,7 @@ from scipy.integrate import quad
 from torch import Tensor
 
 ACTIVATIONS = ("tanh", "relu", "erf", "gelu")
-TEACHERS = ("softplus", "relu", "identity", "hermite1, hermite2, ...")
+TEACHERS = ("softplus", "relu", "identity", "hermite1, hermite2, ... hermite99")
 
 _HERMITE = re.compile(r"hermite([1-9]\d?)")
 

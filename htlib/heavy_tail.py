@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from htlib.spectrum import as_spectrum
 
@@ -28,7 +29,8 @@ class PowerLawFit:
     xmin : float
         Threshold of the tail.
     ks_distance : float
-        Largest distance between the tail's empirical and fitted distribution functions.
+        Largest distance between the fitted distribution function at the j-th value of the tail and
+        j / n_tail, j from 0: the convention of WeightWatcher and powerlaw.
     n_tail : int
         Values counted in the tail, the threshold among them.
     alpha_error : float
@@ -43,7 +45,7 @@ class PowerLawFit:
     alpha_error: float
 
 
-def hill_alpha(eigenvalues: ArrayLike) -> float:
+def hill_alpha(eigenvalues: Tensor | ArrayLike) -> float:
     """PL_Alpha_Hill: the power-law exponent of the upper half of a spectrum.
 
     With lambda ascending and i = N // 2,
@@ -75,7 +77,7 @@ def hill_alpha(eigenvalues: ArrayLike) -> float:
     return float(_alpha_at(L, len(L) // 2))
 
 
-def fit_power_law(eigenvalues: ArrayLike, xmin: str | float = "ks") -> PowerLawFit:
+def fit_power_law(eigenvalues: Tensor | ArrayLike, xmin: str | float = "ks") -> PowerLawFit:
     """Fit a power law to the tail of a spectrum.
 
     Parameters
@@ -140,7 +142,7 @@ def fit_power_law(eigenvalues: ArrayLike, xmin: str | float = "ks") -> PowerLawF
     )
 
 
-def _positive_spectrum(eigenvalues: ArrayLike) -> Array:
+def _positive_spectrum(eigenvalues: Tensor | ArrayLike) -> Array:
     values = as_spectrum(eigenvalues)
     if len(values) < 3:
         raise ValueError(f"eigenvalues must hold at least 3 values to fit a tail; got {len(values)}")

@@ -8,6 +8,7 @@ share an Axes also differ in their dashes or markers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,8 @@ def spectrum(
     ax = plt.gca() if ax is None else ax
     values = np.asarray(eigenvalues, dtype=np.float64)
     values = values[values > 0]
+    if not len(values):
+        raise ValueError("eigenvalues must hold a positive value to be drawn on a log axis")
     low, high = values.min(), values.max()
     if law is not None:
         # a square matrix has its lower edge at zero, which a log axis cannot show
@@ -191,9 +194,11 @@ def against_rate(
     """
     ax = plt.gca() if ax is None else ax
     suffix = line.pop("label", "")
-    for (name, group), marker in zip(table.groupby(by, sort=False), ("o", "s", "^", "D"), strict=False):
+    colors, markers = cycle((GREEN, PINK, SKY, GOLD, BLACK)), cycle("os^Dv")
+    for name, group in table.groupby(by, sort=False):
         pivot = group.pivot_table(index="seed", columns="lr", values=metric)
-        options = {"color": OPTIMIZER_COLORS.get(str(name), GREEN), "marker": marker, **line}
+        color = OPTIMIZER_COLORS.get(str(name)) or next(colors)
+        options = {"color": color, "marker": next(markers), **line}
         label = f"{OPTIMIZER_NAMES.get(str(name), name)}{suffix}"
         seeds(pivot.columns.to_numpy(), pivot.to_numpy(), label=label, ax=ax, **options)
     ax.set(xscale="log", xlabel=LABELS["lr"], ylabel=LABELS.get(metric, metric))
@@ -252,7 +257,7 @@ def overview(run: Trajectory, *, step: int | None = None) -> Figure:
         trajectory([run], "alpha_hill", label="Hill", ax=alphas)
         trajectory([run], "alpha_ks", label="KS", color=ORANGE, marker="s", linestyle="--", ax=alphas)
         alphas.axhline(
-            run.metrics["alpha_hill"].iloc[0], color=GREY, ls=":", lw=1.4, label="Hill of pure noise"
+            run.metrics["alpha_hill"].iloc[0], color=GREY, ls=":", lw=1.4, label="Hill at the start"
         )
         alphas.set(ylabel=r"power-law exponent $\alpha$", title="Tail exponents")
         if np.isfinite(
@@ -263,9 +268,10 @@ def overview(run: Trajectory, *, step: int | None = None) -> Figure:
             alphas.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
         alphas.legend()
         trajectory([run], "train_loss", label="stage 1, training set", ax=losses)
+        who = "student" if config.train_readout else "refit"
         for metric, name, color, marker in (
-            ("ridge_train_loss", "refit, probe set", GREEN, "^"),
-            ("test_loss", "refit, test set", ORANGE, "s"),
+            ("ridge_train_loss", f"{who}, probe set", GREEN, "^"),
+            ("test_loss", f"{who}, test set", ORANGE, "s"),
         ):
             trajectory([run], metric, label=name, color=color, marker=marker, linestyle="--", ax=losses)
         losses.set(ylabel="mean squared error", yscale="log", title="Losses")

@@ -41,7 +41,7 @@ class StageTwo:
         Mean squared error of the refit readout on the probe set it was fitted to, and on the
         test set.  With a trained readout there is no refit: the student's own error on the two.
     kta : float
-        Kernel-target alignment on the probe set; NaN if every feature is zero.
+        Kernel-target alignment on the probe set; NaN if every feature or every target is zero.
     """
 
     ridge_train_loss: float
@@ -128,7 +128,7 @@ def stage_two(
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LambdaPath:
     """Stage 2 along a list of ridge parameters.
 
@@ -243,5 +243,5 @@ def as_samples(inputs: Array, targets: Array, dtype: torch.dtype, device: torch.
 
 
 def _kta(F: Tensor, y: Tensor, gram: Tensor) -> float:
-    """Alignment of the kernel; NaN where all features are zero, as for dead relu units."""
-    return kernel_target_alignment(F, y, gram=gram) if gram.any() else math.nan
+    """Alignment of the kernel; NaN where all features (dead relu units) or all targets are zero."""
+    return kernel_target_alignment(F, y, gram=gram) if gram.any() and y.any() else math.nan

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from htlib.config import ExperimentConfig
 from htlib.functions import ScalarFunction, gaussian_mean, get_teacher
@@ -35,9 +36,9 @@ _STREAMS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples of the teacher.
+    """Samples of the teacher.  Tensors and lists are taken too, and kept as float64 arrays.
 
     Attributes
     ----------
@@ -49,6 +50,8 @@ class Dataset:
     targets: Array
 
     def __post_init__(self) -> None:
+        for name in ("inputs", "targets"):
+            object.__setattr__(self, name, _as_array(getattr(self, name)))
         if self.inputs.ndim != 2 or 0 in self.inputs.shape:
             raise ValueError(f"inputs must be a non-empty (n, d) array; got shape {self.inputs.shape}")
         if self.targets.shape != self.inputs.shape[:1]:
@@ -58,7 +61,7 @@ class Dataset:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """What a run starts from.  Made to be used with `dataclasses.replace`.
 
@@ -82,6 +85,8 @@ class Problem:
     readout_weights: Array
 
     def __post_init__(self) -> None:
+        for name in ("teacher_direction", "hidden_weights", "readout_weights"):
+            object.__setattr__(self, name, _as_array(getattr(self, name)))
         if self.hidden_weights.ndim != 2 or 0 in self.hidden_weights.shape:
             raise ValueError(
                 f"hidden_weights must be a non-empty (h, d) array; got shape {self.hidden_weights.shape}"
@@ -148,6 +153,10 @@ def make_problem(config: ExperimentConfig) -> Problem:
 def stream(seed: int, name: str) -> np.random.Generator:
     """The random generator of one named part of a run."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAMS.index(name),)))
+
+
+def _as_array(x: Tensor | ArrayLike) -> Array:
+    return np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float64)
 
 
 def _draw(

@@ -58,6 +58,8 @@ class MarchenkoPastur:
     @classmethod
     def of_gaussian_esd(cls, h: int, d: int, variance: float = 1.0) -> MarchenkoPastur:
         """Law of the min(h, d) values of `htlib.esd` for an (h, d) matrix of independent entries."""
+        if min(h, d) < 1:
+            raise ValueError(f"h and d must be at least 1; got h = {h}, d = {d}")
         return cls(min(h, d) / max(h, d), variance * max(h, d))
 
     @property
@@ -119,7 +121,8 @@ class MarchenkoPastur:
         value -= (1 + c) * np.arctan((r * r - 1) / (2 * r))
         if c < 1:
             value += (1 - c) * np.arctan((low * r * r - high) / (2 * s * (1 - c) * r))
-        return np.where(x <= low, 0.0, np.where(x >= high, 1.0, value / (2 * np.pi * c)))
+        value = np.where(x <= low, 0.0, np.where(x >= high, 1.0, value / (2 * np.pi * c)))
+        return np.where(np.isnan(x), np.nan, value)
 
 
 def tracy_widom_cdf(s: float) -> float:
@@ -192,6 +195,8 @@ def largest_eigenvalue_quantile(h: int, d: int, q: float = 0.99, variance: float
     k, m = sorted((h, d))
     if k < 1:
         raise ValueError(f"h and d must be at least 1; got h = {h}, d = {d}")
+    if not (0 < q < 1 and variance > 0):
+        raise ValueError(f"q must be in (0, 1) and variance positive; got q = {q}, variance = {variance}")
     if k == 1:
         return variance * float(chi2.ppf(q, m))
     a, b = math.sqrt(m - 1), math.sqrt(k)

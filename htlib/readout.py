@@ -19,7 +19,7 @@ from torch import Tensor
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RidgePath:
     """Ridge fits along a list of lambdas.
 
@@ -128,12 +128,14 @@ def ridge_path(
         coefficients = F.T @ (V @ (shrink * (V.T @ y)[:, None]))
     rss = (F @ coefficients - y[:, None]).square().sum(dim=0)
     df = (s2 * shrink).sum(dim=0)
+    gcv = n * rss / (n - df) ** 2
     return RidgePath(
         lambdas=values,
         coefficients=coefficients,
         train_loss=(rss / n).cpu().numpy(),
         degrees_of_freedom=df.cpu().numpy(),
-        gcv=(n * rss / (n - df) ** 2).cpu().numpy(),
+        # an interpolating fit (df = n) says nothing about new samples: 0 / 0
+        gcv=torch.where(n - df > 1e-9 * n, gcv, math.inf).cpu().numpy(),
     )
 
 

@@ -31,7 +31,7 @@ class RecordError(ValueError):
     """A record file that cannot be read, with the reason."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StepOverlaps:
     """Overlaps of an update M = W_t - W_{t-1} with the weights around it.
 
@@ -45,7 +45,7 @@ class StepOverlaps:
     after: Overlaps
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trajectory:
     """What a run measured.
 

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 _GRAM_CONDITION = 1e-10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Overlaps:
     """Squared inner products of singular vectors of two matrices, in descending order.
 
@@ -66,7 +66,7 @@ class SingularSystem:
         self._right: Tensor | None = basis if tall else None
         if _ill_conditioned(eigenvalues):
             U, s, Vh = torch.linalg.svd(self._W, full_matrices=False)
-            eigenvalues, self._left, self._right = s.flip(0) ** 2, U.flip(1), Vh.T.flip(1)
+            eigenvalues, self._left, self._right = _squares(s, self._W), U.flip(1), Vh.T.flip(1)
         self.eigenvalues: Array = eigenvalues.cpu().numpy()
 
     def right(self, k: int) -> Tensor:
@@ -93,7 +93,8 @@ def esd(W: Tensor | ArrayLike) -> Array:
     Returns
     -------
     (min(h, d),) float64 array
-        sigma_i(W)^2, ascending and raw: no 1/N factor.
+        sigma_i(W)^2, ascending and raw: no 1/N factor.  Zero where sigma_i is rounding noise,
+        below max(h, d) eps sigma_1 (as in numpy.linalg.matrix_rank).
 
     Raises
     ------
@@ -108,11 +109,11 @@ def esd(W: Tensor | ArrayLike) -> Array:
     W = as_matrix(W)
     eigenvalues = torch.linalg.eigvalsh(_small_gram(W)[0])
     if _ill_conditioned(eigenvalues):
-        eigenvalues = torch.linalg.svdvals(W).flip(0) ** 2
+        eigenvalues = _squares(torch.linalg.svdvals(W), W)
     return eigenvalues.cpu().numpy()
 
 
-def stable_rank(eigenvalues: ArrayLike) -> float:
+def stable_rank(eigenvalues: Tensor | ArrayLike) -> float:
     """Sum of the eigenvalues over the largest: |W|_F^2 / |W|_2^2.
 
     Parameters
@@ -136,7 +137,7 @@ def stable_rank(eigenvalues: ArrayLike) -> float:
     return float(values.sum() / values[-1])
 
 
-def spectral_entropy(eigenvalues: ArrayLike) -> float:
+def spectral_entropy(eigenvalues: Tensor | ArrayLike) -> float:
     """Shannon entropy of the normalised spectrum over ln(rank): 1 is flat, 0 is rank one.
 
     -sum p ln p / ln rank with p = lambda / sum lambda, as in WeightWatcher.
@@ -159,8 +160,9 @@ def spectral_entropy(eigenvalues: ArrayLike) -> float:
     values = as_spectrum(eigenvalues)
     if values[-1] <= 0:
         raise ValueError("eigenvalues must have a positive maximum; this is the spectrum of a zero matrix")
-    p = values[values > 0] / values.sum()
-    return float(-(p * np.log(p)).sum() / np.log(len(p))) if len(p) > 1 else 0.0
+    p = values / values.sum()
+    p = p[p > 0]
+    return min(1.0, float(-(p * np.log(p)).sum() / np.log(len(p)))) if len(p) > 1 else 0.0
 
 
 def singular_vector_overlaps(W: Tensor | ArrayLike, M: Tensor | ArrayLike, k: int | None = None) -> Overlaps:
@@ -255,8 +257,10 @@ def as_tensor(array: ArrayLike) -> Tensor:
     return torch.from_numpy(copy.astype(copy.dtype.newbyteorder("=")))
 
 
-def as_spectrum(eigenvalues: ArrayLike) -> Array:
+def as_spectrum(eigenvalues: Tensor | ArrayLike) -> Array:
     """Eigenvalues as an ascending float64 array, or a ValueError that says what is wrong."""
+    if isinstance(eigenvalues, Tensor):
+        eigenvalues = eigenvalues.detach().to("cpu", torch.float64).numpy()
     values = np.asarray(eigenvalues, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"eigenvalues must be a non-empty 1-d array; got shape {values.shape}")
@@ -288,6 +292,12 @@ def _small_gram(W: Tensor) -> tuple[Tensor, bool]:
 
 def _ill_conditioned(eigenvalues: Tensor) -> bool:
     return bool(eigenvalues[0] < _GRAM_CONDITION * eigenvalues[-1])
+
+
+def _squares(s: Tensor, W: Tensor) -> Tensor:
+    """Descending singular values as ascending eigenvalues, rounding noise set to zero."""
+    noise = max(W.shape) * torch.finfo(W.dtype).eps * s[0]
+    return torch.where(s > noise, s, torch.zeros_like(s)).flip(0) ** 2
 
 
 def _normalised(columns: Tensor) -> Tensor:

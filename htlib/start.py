@@ -61,7 +61,8 @@ class Start:
     def metrics(self) -> dict[str, float]:
         """All measures of step 0, computed when first asked for."""
         W, a = self.hidden_weights, self.readout_weights
-        return self.measure(W, a, self.train_loss(W, a), self.system)
+        train_loss = self.train_loss(W, a) if self.config.normalize_weights else self.gradient.loss
+        return self.measure(W, a, train_loss, self.system)
 
     def train_loss(self, W: Tensor, a: Tensor) -> float:
         """Stage-1 loss of a state of the student."""
@@ -169,6 +170,10 @@ def _check(config: ExperimentConfig, problem: Problem) -> None:
             f"problem.hidden_weights must have shape (h, d) = {(config.h, config.d)} as the config says; "
             f"got {problem.hidden_weights.shape}"
         )
+    for name, size in (("train", "n"), ("test", "n_test")):
+        samples, expected = len(getattr(problem, name).inputs), getattr(config, size)
+        if samples != expected:
+            raise ValueError(f"problem.{name} has {samples} samples; the config says {size} = {expected}")
     arrays = {
         name: getattr(problem, name) for name in ("hidden_weights", "readout_weights", "teacher_direction")
     }
@@ -185,7 +190,7 @@ def _check(config: ExperimentConfig, problem: Problem) -> None:
 
 def _device(device: str | torch.device) -> torch.device:
     try:
-        probe = torch.zeros(1, device=device)
+        probe = torch.zeros(1, dtype=torch.float64, device=device)  # the measures need float64
         probe.item()  # "meta" makes tensors that hold nothing
         return probe.device
     except (RuntimeError, AssertionError, TypeError) as error:

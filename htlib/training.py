@@ -218,12 +218,12 @@ def iterate(
         W.grad, a.grad = gradient.hidden, gradient.readout
         optimizer.step()
         schedule.step()
+        if not torch.isfinite(W.double().square().sum()):
+            raise Diverged(step)
         if config.update != "full":
             W.copy_(previous + _controlled(config.update, W - previous, generator))
         if on_step is not None:
             on_step()
-        if not torch.isfinite(W.double().square().sum()):
-            raise Diverged(step)
         last = step == config.steps
         if last or config.normalize_weights:  # no gradient is taken at this very W
             train_loss = start.train_loss(W, a)
