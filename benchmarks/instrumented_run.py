@@ -70,12 +70,8 @@ def main() -> None:
     print(
         f"  ratio of medians     {runs / floors:6.2f}   (pairs {ratios[0]:.2f} to {ratios[-1]:.2f}; goal 1.3)"
     )
-    memory = subprocess.run(
-        [sys.executable, "-m", "benchmarks.instrumented_run", "--memory"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [sys.executable, "-m", "benchmarks.instrumented_run", "--memory"]
+    memory = subprocess.run(command, capture_output=True, text=True, check=True)
     print(f"  peak memory          {memory.stdout.strip()} MiB of one process, torch included (goal 1024)")
 
 

@@ -28,3 +28,9 @@ def test_a_chapter_cannot_quote_what_is_not_finite():
 def test_an_unknown_profile_is_refused():
     with pytest.raises(ValueError, match="profile must be 'fast' or 'paper'; got 'quick'"):
         begin("quick")
+
+
+@pytest.mark.parametrize("values", [[], [[1.0, 2.0, 3.0]]])
+def test_only_one_value_per_seed_has_a_spread(values):
+    with pytest.raises(ValueError, match="one per seed"):
+        mean_and_spread(values)

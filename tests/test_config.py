@@ -181,3 +181,13 @@ def test_for_profile():
     assert (for_profile("fast", fast=1, paper=2), for_profile("paper", fast=1, paper=2)) == (1, 2)
     with pytest.raises(ValueError, match=r"^profile must be 'fast' or 'paper'; got 'slow'"):
         for_profile("slow", fast=1, paper=2)
+
+
+def test_a_rate_that_overflows_float32_is_refused_there_only():
+    with pytest.raises(ValueError, match="lr must be at most 1e\\+36 in float32; got 1e\\+38"):
+        ht.ExperimentConfig(lr=1e38)
+    assert ht.ExperimentConfig(lr=1e38, dtype="float64").lr == 1e38
+
+
+def test_numpy_booleans_are_booleans():
+    assert ht.ExperimentConfig(normalize_weights=np.True_) == ht.ExperimentConfig(normalize_weights=True)

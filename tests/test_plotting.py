@@ -85,3 +85,12 @@ def test_overview_labels_every_axis_and_leaves_settings_alone(runs):
 def test_overview_of_a_single_eigenvalue():
     run = ht.train(ht.ExperimentConfig(n=5, d=1, h=1, n_test=5, steps=1))
     hp.overview(run).draw_without_rendering()
+
+
+def test_every_group_gets_a_curve_of_its_own(ax):
+    names = [f"s{k}" for k in range(7)]
+    table = pd.DataFrame({"optimizer": names, "lr": 1.0, "seed": 0, "alignment": np.arange(7.0)})
+    hp.against_rate(table, "alignment", ax=ax)
+    means = [line for line in ax.lines if line.get_label() in names]
+    assert len(means) == 7
+    assert len({(line.get_color(), line.get_marker()) for line in means[:5]}) == 5

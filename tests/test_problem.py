@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 import htlib as ht
 
@@ -200,3 +201,14 @@ def test_problem_may_be_changed_with_replace():
     problem = ht.make_problem(CONFIG)
     changed = dataclasses.replace(problem, hidden_weights=2 * problem.hidden_weights)
     assert differences(problem, changed) == {"hidden_weights"}
+
+
+def test_tensors_and_lists_are_taken_and_kept_as_arrays():
+    config = ht.ExperimentConfig(n=20, d=6, h=8, n_test=10, steps=1)
+    problem = ht.make_problem(config)
+    weights = torch.from_numpy(problem.hidden_weights).requires_grad_()
+    other = dataclasses.replace(
+        problem, hidden_weights=weights, teacher_direction=problem.teacher_direction.tolist()
+    )
+    assert isinstance(other.hidden_weights, np.ndarray)
+    assert ht.train(config, other).metrics.equals(ht.train(config, problem).metrics)

@@ -148,3 +148,12 @@ def test_bad_shapes_are_refused():
     for lambdas in ([], [[1.0]]):
         with pytest.raises(ValueError, match=r"^lambdas must be a non-empty list"):
             readout.ridge_path(F, y, lambdas)
+
+
+def test_an_interpolating_fit_is_never_chosen():
+    """GCV is 0 / 0 where the degrees of freedom reach n."""
+    path = readout.ridge_path(
+        torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64), [0.1, 1e-20]
+    )
+    assert path.gcv[1] == np.inf
+    assert path.best == 0

@@ -325,3 +325,19 @@ def test_bad_arguments_of_comparisons_are_refused():
             ht.singular_vector_overlaps(W, W).subspace(k)
     with pytest.raises(ValueError, match=r"^side must be 'left' or 'right'; got 'top'"):
         principal_angles(W, W, 1, side="top")
+
+
+def test_rounding_noise_of_a_rank_deficient_matrix_is_exactly_zero():
+    """By hand: rank 2 with equal singular values is flat over its two directions."""
+    Q = np.linalg.qr(np.random.default_rng(0).standard_normal((100, 2)))[0]
+    eigenvalues = ht.esd(Q @ Q.T)
+    assert (eigenvalues[:98] == 0).all()
+    assert eigenvalues[98:] == pytest.approx(1, rel=1e-12)
+    assert ht.spectral_entropy(eigenvalues) == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_spectra_may_be_tensors(dtype):
+    values = torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=dtype, requires_grad=True)
+    assert ht.hill_alpha(values) == ht.hill_alpha([1.0, 2.0, 4.0, 8.0])
+    assert ht.stable_rank(values) == 15 / 8

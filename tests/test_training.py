@@ -10,6 +10,7 @@ import reference
 import torch
 
 import htlib as ht
+from htlib.start import prepare
 from htlib.training import Diverged, iterate, train_rates
 
 SMALL = ht.ExperimentConfig(n=40, d=9, h=12, n_test=30, steps=4, lr=0.3, seed=5)
@@ -406,3 +407,26 @@ def test_overlaps_of_an_update_of_low_rank():
 def test_a_rate_of_zero_changes_nothing(control):
     run = ht.train(DOUBLE.replace(lr=0, update=control))
     assert (run.metrics.nunique() == 1).all()
+
+
+@pytest.mark.parametrize("update", ["full", "no-top", "shuffled"])
+def test_an_overflowing_update_is_divergence_under_every_control(update):
+    """Rates at which float32 weights overflow within a few steps."""
+    config = ht.ExperimentConfig(
+        n=40, d=10, h=20, n_test=10, optimizer="gd", lr=1e20, weight_decay=1.0, steps=6, update=update
+    )
+    run = ht.train(config, progress=False)
+    assert run.diverged_at is not None
+    assert run.metrics.index.tolist() == list(range(run.diverged_at))
+
+
+def test_problem_or_start_but_not_both():
+    config = ht.ExperimentConfig(n=40, d=10, h=20, n_test=10, steps=1)
+    with pytest.raises(ValueError, match="give problem or start, not both"):
+        ht.train(config, ht.make_problem(config), start=prepare(config))
+
+
+def test_a_problem_of_another_size_is_refused():
+    config = ht.ExperimentConfig(n=40, d=10, h=20, n_test=10, steps=1)
+    with pytest.raises(ValueError, match=r"problem\.train has 40 samples; the config says n = 50"):
+        ht.train(config.replace(n=50), ht.make_problem(config))

@@ -485,3 +485,21 @@ def test_the_front_end_asks_no_other_host(widget: widgets.Explorer) -> None:
         addresses = set(re.findall(r"https?://[^\s\"')]+", source))
         assert addresses <= {"http://www.w3.org/2000/svg"}
         assert not re.search(r"\bimport\b|\bfetch\(|XMLHttpRequest|@import", source)
+
+
+def test_a_failing_listener_does_not_stop_the_engine():
+    """A closed page raises in emit; the next request must still be answered."""
+    engine = KernelEngine(ht.ExperimentConfig(n=30, d=8, h=10, n_test=10, steps=1))
+    failed, answers = threading.Event(), Queue()
+
+    def broken(message):
+        failed.set()
+        raise ConnectionError("the page is closed")
+
+    engine.request({}, broken)
+    assert failed.wait(60)
+    engine.request({}, answers.put, id=1)
+    while (message := answers.get(timeout=60))["type"] not in ("done", "cancelled"):
+        pass
+    assert message["type"] == "done"
+    engine.close(60)
