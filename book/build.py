@@ -92,8 +92,6 @@ def render(executed: Path, html: Path, book: Path, repository: str = "") -> None
     Always from nothing: a second run over Sphinx's caches repeats neither the warnings of pages that
     did not change nor the sidebars of pages whose table of contents did.
     """
-    if html.exists() and any(html.iterdir()) and not (html / "searchindex.js").exists():
-        raise BookError(f"{html} holds something else than a book; it would be replaced, name another folder")
     stage = html.parent / "render"
     shutil.rmtree(stage, ignore_errors=True)
     shutil.copytree(
