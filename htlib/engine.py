@@ -209,7 +209,7 @@ class KernelEngine:
             run.diverged_at = stop.step
             run.put_aside()
             return None
-        except Exception:
+        except Exception:  # a generator that raised is spent: without this the next request would hang on it
             run.put_aside()
             raise
         run.position += 1

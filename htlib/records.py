@@ -143,7 +143,8 @@ class Trajectory:
         try:
             with safe_open(path, framework="numpy") as file:
                 header = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                names = file.keys()  # the handle itself cannot be iterated over
+                tensors = {name: file.get_tensor(name) for name in names}
         except (SafetensorError, OSError) as error:
             raise RecordError(f"{path} is not a readable record, perhaps truncated: {error}") from error
         if header.get("format") != _FORMAT:

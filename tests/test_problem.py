@@ -103,6 +103,7 @@ def test_numbers_of_a_seed_are_the_ones_written_down():
 
 
 def test_global_generators_are_neither_read_nor_moved():
+    # NPY002 forbids NumPy's global generator, which is just what is watched here
     np.random.seed(1)  # noqa: NPY002
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     first = ht.make_problem(CONFIG)
