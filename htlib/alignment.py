@@ -7,6 +7,7 @@ import math
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from htlib import linalg
 from htlib.spectrum import as_matrix, as_tensor
 
 
@@ -47,14 +48,17 @@ def kernel_target_alignment(
     if y.shape != Z.shape[:1]:
         raise ValueError(f"y must have shape ({len(Z)},), one target per row of Z; got {tuple(y.shape)}")
     if gram is None:
-        gram = Z.T @ Z if Z.shape[0] >= Z.shape[1] else Z @ Z.T
+        gram = linalg.gram(Z)
     # scales taken out first, so that no power under- or overflows
     scale_Z, scale_y = gram.diagonal().max().sqrt(), y.abs().max()
     if not (0 < scale_Z < math.inf and 0 < scale_y < math.inf):
         raise ValueError("the alignment is not defined where Z or y is zero or not finite")
     y = y / scale_y
     numerator = (Z.T @ y / scale_Z).square().sum()
-    return min(1.0, float(numerator / ((gram / scale_Z / scale_Z).norm() * y.square().sum())))
+    size = gram.norm()
+    in_range = 1e-140 < size < 1e140  # its square, too, is a normal number
+    size = size / scale_Z**2 if in_range else (gram / scale_Z / scale_Z).norm()
+    return min(1.0, float(numerator / (size * y.square().sum())))
 
 
 def teacher_alignment(v: Tensor | ArrayLike, beta: Tensor | ArrayLike) -> float:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from htlib import network, readout
+from htlib import linalg, network, readout
 from htlib.alignment import kernel_target_alignment, teacher_alignment
 from htlib.functions import ScalarFunction
 from htlib.heavy_tail import fit_power_law, hill_alpha
@@ -110,7 +110,7 @@ def stage_two(
     """
     F = probe_features(W, probe.inputs, activation, feature_scale)
     y = probe.targets.double()
-    gram = readout.gram(F)
+    gram = linalg.gram(F)
     if not torch.isfinite(gram.sum()):
         return StageTwo(math.inf, math.inf, math.nan)
     kta = _kta(F, y, gram)
@@ -178,7 +178,7 @@ def lambda_path(
     W = torch.as_tensor(W).to(probe.inputs)
     F, F_test = (probe_features(W, s.inputs, activation, feature_scale) for s in (probe, test))
     y, y_test = probe.targets.double(), test.targets.double()
-    gram = readout.gram(F)
+    gram = linalg.gram(F)
     if not torch.isfinite(gram.sum()):
         lost = np.full(np.shape(lambdas), math.inf)
         return LambdaPath(np.asarray(lambdas, dtype=np.float64), lost, lost, lost, math.nan)

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import linalg
 from torch import Tensor
+
+from htlib.linalg import gram
 
 Array = NDArray[np.float64]
 
@@ -48,11 +51,6 @@ class RidgePath:
         return int(self.gcv.argmin())
 
 
-def gram(F: Tensor) -> Tensor:
-    """The smaller of F^T F and F F^T: all that ridge regression and KTA need of the features."""
-    return F.T @ F if F.shape[0] >= F.shape[1] else F @ F.T
-
-
 def ridge(F: Tensor, y: Tensor, ridge_lambda: float, *, gram_matrix: Tensor | None = None) -> Tensor:
     """Ridge coefficients at one lambda, by Cholesky.
 
@@ -73,13 +71,13 @@ def ridge(F: Tensor, y: Tensor, ridge_lambda: float, *, gram_matrix: Tensor | No
     penalty = _penalty(F, y, ridge_lambda)
     A = (gram(F) if gram_matrix is None else gram_matrix).clone()
     A.diagonal().add_(penalty)
-    factor, info = torch.linalg.cholesky_ex(A)
     # Huge features (relu, diverging) drown the penalty in rounding; Cholesky may not even notice.
-    if info.item() or penalty < _rounding(A):
+    lost = penalty < _rounding(A)
+    tall = F.shape[0] >= F.shape[1]
+    solution = None if lost else _solve_in_place(A, F.T @ y if tall else y)
+    if solution is None:
         return ridge_path(F, y, [ridge_lambda], gram_matrix=gram_matrix).coefficients[:, 0]
-    if F.shape[0] >= F.shape[1]:
-        return torch.cholesky_solve((F.T @ y)[:, None], factor)[:, 0]
-    return F.T @ torch.cholesky_solve(y[:, None], factor)[:, 0]
+    return solution if tall else F.T @ solution
 
 
 def ridge_path(
@@ -142,6 +140,18 @@ def ridge_path(
 def mean_squared_error(F: Tensor, y: Tensor, coefficients: Tensor) -> float:
     """Mean of (F a - y)^2."""
     return (F @ coefficients - y).square().mean().item()
+
+
+def _solve_in_place(A: Tensor, b: Tensor) -> Tensor | None:
+    """Solution of A x = b by Cholesky, None where A is not positive definite.  A is overwritten."""
+    if A.device.type == "cpu":  # SciPy makes none of the copies that torch makes
+        try:
+            factor = linalg.cho_factor(A.numpy().T, overwrite_a=True, check_finite=False)
+        except linalg.LinAlgError:
+            return None
+        return torch.from_numpy(linalg.cho_solve(factor, b.numpy(), check_finite=False))
+    factor, info = torch.linalg.cholesky_ex(A)
+    return None if info.item() else torch.cholesky_solve(b[:, None], factor)[:, 0]
 
 
 def _penalty(F: Tensor, y: Tensor, ridge_lambda: float) -> float:

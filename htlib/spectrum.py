@@ -7,12 +7,15 @@ raw (some texts divide by h or d).  Everything is computed in float64 on the dev
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import subspace_angles
 from torch import Tensor
+
+from htlib.linalg import gram, top_eigenvector
 
 Array = NDArray[np.float64]
 
@@ -45,7 +48,7 @@ class Overlaps:
 
 
 class SingularSystem:
-    """Singular values and vectors of one matrix from a single factorisation.
+    """Singular values and vectors of one matrix; vectors are computed when first asked for.
 
     Parameters
     ----------
@@ -58,28 +61,46 @@ class SingularSystem:
     """
 
     def __init__(self, W: Tensor | ArrayLike, name: str = "W") -> None:
-        self._W = as_matrix(W, name).clone()  # training changes W in place
-        gram, tall = _small_gram(self._W)
-        eigenvalues, basis = torch.linalg.eigh(gram)
-        # Vectors as columns, ascending; the larger side follows from the smaller when asked for.
-        self._left: Tensor | None = None if tall else basis
-        self._right: Tensor | None = basis if tall else None
-        if _ill_conditioned(eigenvalues):
-            U, s, Vh = torch.linalg.svd(self._W, full_matrices=False)
-            eigenvalues, self._left, self._right = _squares(s, self._W), U.flip(1), Vh.T.flip(1)
+        matrix = as_matrix(W, name)
+        # training changes W in place; a conversion has copied it already
+        self._W = matrix.clone() if isinstance(W, Tensor) and W.dtype == matrix.dtype else matrix
+        self._gram = _finite_gram(self._W)
+        eigenvalues = torch.linalg.eigvalsh(self._gram)
+        self._exact = _ill_conditioned(eigenvalues)
+        if self._exact:
+            eigenvalues = _squares(torch.linalg.svdvals(self._W), self._W)
         self.eigenvalues: Array = eigenvalues.cpu().numpy()
 
     def right(self, k: int) -> Tensor:
         """The k leading right singular vectors as columns, (d, k), largest first."""
-        if self._right is None:
-            return _normalised(self._W.T @ self.left(k))
-        return self._right[:, -k:].flip(1)
+        return self._vectors(k, right=True)
 
     def left(self, k: int) -> Tensor:
         """The k leading left singular vectors as columns, (h, k), largest first."""
-        if self._left is None:
-            return _normalised(self._W @ self.right(k))
-        return self._left[:, -k:].flip(1)
+        return self._vectors(k, right=False)
+
+    def _vectors(self, k: int, *, right: bool) -> Tensor:
+        if k == 1 and self.eigenvalues[-1] > 0 and "_bases" not in self.__dict__:
+            small = top_eigenvector(self._gram, float(self.eigenvalues[-1]))[:, None]
+        else:
+            left_basis, right_basis = self._bases
+            basis = right_basis if right else left_basis
+            if basis is not None:
+                return basis[:, -k:].flip(1)
+            small = next(b for b in self._bases if b is not None)[:, -k:].flip(1)
+        if right == _is_tall(self._W):
+            return small
+        # the larger side follows from the smaller
+        return _normalised(self._W.T @ small if right else self._W @ small)
+
+    @cached_property
+    def _bases(self) -> tuple[Tensor | None, Tensor | None]:
+        """All left and right vectors as columns, ascending; without need, only of the smaller side."""
+        if self._exact:
+            U, _, Vh = torch.linalg.svd(self._W, full_matrices=False)
+            return U.flip(1), Vh.T.flip(1)
+        basis = torch.linalg.eigh(self._gram)[1]
+        return (None, basis) if _is_tall(self._W) else (basis, None)
 
 
 def esd(W: Tensor | ArrayLike) -> Array:
@@ -107,7 +128,7 @@ def esd(W: Tensor | ArrayLike) -> Array:
     [4.0, 9.0]
     """
     W = as_matrix(W)
-    eigenvalues = torch.linalg.eigvalsh(_small_gram(W)[0])
+    eigenvalues = torch.linalg.eigvalsh(_finite_gram(W))
     if _ill_conditioned(eigenvalues):
         eigenvalues = _squares(torch.linalg.svdvals(W), W)
     return eigenvalues.cpu().numpy()
@@ -281,13 +302,15 @@ def _same_shape(W: Tensor | ArrayLike, M: Tensor | ArrayLike) -> tuple[SingularS
     return SingularSystem(first), SingularSystem(second, "M")
 
 
-def _small_gram(W: Tensor) -> tuple[Tensor, bool]:
-    """The smaller of W^T W and W W^T, and whether it is the first."""
-    tall = W.shape[0] >= W.shape[1]
-    gram = W.T @ W if tall else W @ W.T
-    if not torch.isfinite(gram).all():
+def _is_tall(W: Tensor) -> bool:
+    return W.shape[0] >= W.shape[1]
+
+
+def _finite_gram(W: Tensor) -> Tensor:
+    product = gram(W)
+    if not torch.isfinite(product.diagonal().max()):  # no entry exceeds the largest diagonal one
         raise ValueError("the squared singular values overflow float64; rescale the matrix")
-    return gram, tall
+    return product
 
 
 def _ill_conditioned(eigenvalues: Tensor) -> bool:

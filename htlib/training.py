@@ -218,7 +218,7 @@ def iterate(
         W.grad, a.grad = gradient.hidden, gradient.readout
         optimizer.step()
         schedule.step()
-        if not torch.isfinite(W.double().square().sum()):
+        if not _squarable(W):
             raise Diverged(step)
         if config.update != "full":
             W.copy_(previous + _controlled(config.update, W - previous, generator))
@@ -245,6 +245,12 @@ def iterate(
             yield Snapshot(step, metrics, system.eigenvalues, W, overlaps)
         if config.normalize_weights and not last:
             gradient = start.gradient_at(normalized(W), a)
+
+
+def _squarable(W: Tensor) -> bool:
+    """Whether W is finite and so is its Frobenius norm in float64."""
+    low, high = torch.aminmax(W)  # NaN propagates, and compares as false
+    return bool((low > -1e150) & (high < 1e150))
 
 
 def _step_overlaps(before: SingularSystem, after: SingularSystem, update: SingularSystem) -> StepOverlaps:

@@ -9,6 +9,7 @@ import torch
 from scipy import linalg
 
 from htlib import readout
+from htlib.linalg import gram
 
 SHAPES = [(30, 12), (12, 12), (12, 30), (1, 5), (5, 1), (1, 1)]
 LAMBDAS = [1e-4, 0.01, 1.0, 100.0]
@@ -35,7 +36,7 @@ def test_ridge_is_least_squares_of_the_augmented_system(n, h, lam):
     # rounding times the condition number, at most 1e4 here
     np.testing.assert_allclose(expected, reference.ridge(F, y, lam), rtol=1e-8, atol=1e-11)
     np.testing.assert_allclose(readout.ridge(F_, y_, lam), expected, rtol=1e-8, atol=1e-11)
-    given = readout.ridge(F_, y_, lam, gram_matrix=readout.gram(F_))
+    given = readout.ridge(F_, y_, lam, gram_matrix=gram(F_))
     np.testing.assert_allclose(given, expected, rtol=1e-8, atol=1e-11)
 
 
@@ -114,14 +115,14 @@ def test_huge_features_of_low_rank_still_give_the_ridge_fit(n, h, scale):
 def test_failed_cholesky_falls_back():
     """By hand: all features equal to c, penalty lost in rounding, so the prediction is the mean of y."""
     F, y = torch.full((6, 4), 2.0**40, dtype=torch.float64), torch.arange(6, dtype=torch.float64)
-    assert torch.linalg.cholesky_ex(readout.gram(F) + 0.015 * torch.eye(4)).info.item() > 0
+    assert torch.linalg.cholesky_ex(gram(F) + 0.015 * torch.eye(4)).info.item() > 0
     prediction = F @ readout.ridge(F, y, 0.01)
     np.testing.assert_allclose(prediction, 2.5, rtol=1e-6)  # coefficients cancel at 2^40 * 1e-16
 
 
 def test_arguments_are_left_alone():
     F, y, F_, y_ = sample(9, 5)
-    G = readout.gram(F_)
+    G = gram(F_)
     before = G.clone()
     readout.ridge(F_, y_, 1.0, gram_matrix=G)
     readout.ridge_path(F_, y_, [1.0])

@@ -1,0 +1,86 @@
+"""Oracle: `htlib.train`, which shares no route with the baseline but the problem and the activation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import htlib as ht
+from benchmarks import baseline
+
+# With this seed the second-best threshold of every spectrum below fits worse by 1 % or more: rounding
+# cannot make the two routes choose different ones.
+SMALL = ht.ExperimentConfig(n=120, d=40, h=60, n_test=80, steps=2, seed=0)
+RULES = {
+    "adam": {"optimizer": "adam", "lr": 1.0},
+    "gd": {"optimizer": "gd", "lr": 100.0},
+}
+VARIANTS = {
+    "adam, decays and eps": {"lr": 0.5, "weight_decay": 0.1, "adam_eps": 1e-3, "lr_decay": 0.5, "steps": 3},
+    "gd, decays and momentum": {
+        "optimizer": "gd",
+        "lr": 60.0,
+        "weight_decay": 0.01,
+        "momentum": 0.9,
+        "lr_decay": 0.5,
+        "steps": 3,
+    },
+    "h < d": {"h": 30},
+    "relu, noise labels": {"activation": "relu", "labels": "noise"},
+    "every second step": {"steps": 3, "probe_every": 2},
+    "no step": {"steps": 0},
+    "ridge": {"ridge_lambda": 1.0},
+}
+# Single precision rounds at 6e-8.  Relative tolerances, ten times and more what was seen:
+TOLERANCE = {
+    # sums over samples or entries, in another order
+    "train_loss": 1e-5,
+    "ridge_train_loss": 1e-5,
+    "test_loss": 1e-5,
+    "kta": 1e-5,
+    "stable_rank": 1e-5,
+    "spectral_norm": 1e-5,
+    # a float32 decomposition errs by eps sigma_1 in every sigma_i, so by more in the small ones
+    "alpha_hill": 2e-5,
+    "alpha_ks": 2e-5,
+    "ks_xmin": 2e-5,
+    # a distance of a few hundredths between two numbers near one, each wrong by that
+    "ks_distance": 2e-4,
+    # v_1 turns by eps over the gap to sigma_2, a few per cent; the cosine itself may be .02
+    "alignment": 1e-3,
+    "n_outliers": 0.0,
+}
+# In float64 the routes are the same mathematics, and no spectrum here loses six digits.
+EXACT = 1e-10
+
+
+@pytest.fixture(params=["paper", "released-code"])
+def feature_scale(request):
+    return request.param
+
+
+def both(config):
+    return baseline.run(config), ht.train(config, progress=False).metrics
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_column_agrees_in_single_precision(rule, feature_scale):
+    ours, theirs = both(SMALL.replace(feature_scale=feature_scale, **RULES[rule]))
+    assert set(TOLERANCE) == set(theirs.columns)
+    for name in theirs.columns:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=TOLERANCE[name], err_msg=name)
+    assert theirs["n_outliers"].max() > 0  # else the column says nothing
+
+
+@pytest.mark.parametrize("changes", [*RULES.values(), *VARIANTS.values()], ids=[*RULES, *VARIANTS])
+def test_the_table_is_the_same_in_double_precision(changes, feature_scale):
+    ours, theirs = both(SMALL.replace(dtype="float64", feature_scale=feature_scale, **changes))
+    # columns, index and types too
+    pd.testing.assert_frame_equal(ours, theirs, rtol=EXACT, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("update", "no-top"), ("normalize_weights", True), ("train_readout", True)]
+)
+def test_what_it_cannot_do_is_named(name, value):
+    with pytest.raises(ValueError, match=name):
+        baseline.run(SMALL.replace(**{name: value}))
