@@ -10,6 +10,8 @@ from htlib.problem import Dataset, Problem, make_problem
 from htlib.random_matrix import MarchenkoPastur
 from htlib.records import RecordError, Trajectory
 from htlib.spectrum import Overlaps, esd, singular_vector_overlaps, spectral_entropy, stable_rank
+from htlib.store import Store, StoreError
+from htlib.sweep import SweepError, sweep, sweep_runs
 from htlib.training import train, train_rates
 
 __all__ = [
@@ -20,6 +22,9 @@ __all__ = [
     "PowerLawFit",
     "Problem",
     "RecordError",
+    "Store",
+    "StoreError",
+    "SweepError",
     "Trajectory",
     "esd",
     "fit_power_law",
@@ -29,6 +34,8 @@ __all__ = [
     "singular_vector_overlaps",
     "spectral_entropy",
     "stable_rank",
+    "sweep",
+    "sweep_runs",
     "teacher_alignment",
     "train",
     "train_rates",

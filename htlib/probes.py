@@ -7,7 +7,9 @@ features serves the ridge refit and the kernel-target alignment.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -81,6 +83,13 @@ class SpectralMeasures:
 METRICS = ("train_loss", *(f.name for c in (StageTwo, SpectralMeasures) for f in fields(c)))
 
 
+class Reading(NamedTuple):
+    """How stage 2 looks at a snapshot; training knows nothing of it."""
+
+    feature_scale: str
+    ridge_lambda: float
+
+
 def stage_two(
     W: Tensor,
     probe: Samples,
@@ -108,24 +117,52 @@ def stage_two(
     -------
     StageTwo
     """
-    F = probe_features(W, probe.inputs, activation, feature_scale)
-    y = probe.targets.double()
-    gram = linalg.gram(F)
-    if not torch.isfinite(gram.sum()):
-        return StageTwo(math.inf, math.inf, math.nan)
-    kta = _kta(F, y, gram)
-    if trained_readout is not None:
-        own, fresh = (
-            network.loss(W, trained_readout, s.inputs, s.targets, activation) for s in (probe, test)
-        )
-        return StageTwo(own, fresh, kta)
-    coefficients = readout.ridge(F, y, ridge_lambda, gram_matrix=gram)
-    F_test = probe_features(W, test.inputs, activation, feature_scale)
-    return StageTwo(
-        readout.mean_squared_error(F, y, coefficients),
-        readout.mean_squared_error(F_test, test.targets.double(), coefficients),
-        kta,
-    )
+    reading = Reading(feature_scale, ridge_lambda)
+    return stage_two_readings(
+        W, probe, test, [reading], activation=activation, trained_readout=trained_readout
+    )[reading]
+
+
+def stage_two_readings(
+    W: Tensor,
+    probe: Samples,
+    test: Samples,
+    readings: Iterable[Reading],
+    *,
+    activation: ScalarFunction,
+    trained_readout: Tensor | None = None,
+) -> dict[Reading, StageTwo]:
+    """`stage_two` for several readings; those of one feature scale share its Gram matrix.
+
+    Every result is bit for bit that of its reading alone.
+    """
+    results: dict[Reading, StageTwo] = {}
+    of_scale: dict[str, list[Reading]] = {}
+    for reading in readings:
+        of_scale.setdefault(reading.feature_scale, []).append(reading)
+    y, y_test = probe.targets.double(), test.targets.double()
+    for scale, wanted in of_scale.items():
+        F = probe_features(W, probe.inputs, activation, scale)
+        gram = linalg.gram(F)
+        if not torch.isfinite(gram.sum()):
+            results |= dict.fromkeys(wanted, StageTwo(math.inf, math.inf, math.nan))
+            continue
+        kta = _kta(F, y, gram)
+        if trained_readout is not None:
+            own, fresh = (
+                network.loss(W, trained_readout, s.inputs, s.targets, activation) for s in (probe, test)
+            )
+            results |= dict.fromkeys(wanted, StageTwo(own, fresh, kta))
+            continue
+        F_test = probe_features(W, test.inputs, activation, scale)
+        for reading in wanted:
+            a_hat = readout.ridge(F, y, reading.ridge_lambda, gram_matrix=gram)
+            results[reading] = StageTwo(
+                readout.mean_squared_error(F, y, a_hat),
+                readout.mean_squared_error(F_test, y_test, a_hat),
+                kta,
+            )
+    return results
 
 
 @dataclass(frozen=True, eq=False)

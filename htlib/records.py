@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -201,6 +201,31 @@ def assemble(
     return Trajectory(
         config, table, eigenvalues, dict(sorted(weights.items())), dict(sorted(overlaps.items())), diverged_at
     )
+
+
+def tidy(runs: Sequence[Trajectory], fields: Iterable[str]) -> pd.DataFrame:
+    """A row per measured step of every run: the named fields of its config, seed, step, measures.
+
+    Parameters
+    ----------
+    runs : sequence of Trajectory
+    fields : iterable of str
+        Of ExperimentConfig.
+
+    Returns
+    -------
+    DataFrame
+    """
+    names = [name for name in fields if name != "seed"] + ["seed"]
+    lengths = [len(run.metrics) for run in runs]
+    settings = pd.DataFrame({name: [getattr(run.config, name) for run in runs] for name in names})
+    if "lr_decay" in settings:
+        settings["lr_decay"] = settings["lr_decay"].astype("float64")  # NaN is a constant rate
+    table = settings.loc[np.repeat(settings.index, lengths)].reset_index(drop=True)
+    table["step"] = np.concatenate([run.metrics.index.to_numpy() for run in runs])
+    measures = np.concatenate([run.metrics.to_numpy(np.float64) for run in runs])
+    measures = pd.DataFrame(measures, columns=runs[0].metrics.columns).astype({"n_outliers": np.int64})
+    return pd.concat([table, measures], axis=1)
 
 
 _FORMAT = "htlib-run-1"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -18,10 +20,11 @@ from htlib.problem import Problem, make_problem
 from htlib.random_matrix import largest_eigenvalue_quantile
 from htlib.spectrum import SingularSystem
 
-# Fields that only matter once the first gradient is known.
+# Fields that only matter once the first gradient is known, and those that stage 2 alone reads.
 _AFTER_START = frozenset(
     {"optimizer", "lr", "steps", "momentum", "weight_decay", "adam_eps", "lr_decay", "update", "probe_every"}
 )
+READING = frozenset(probes.Reading._fields)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Start:
     readout_weights: Tensor
     teacher_direction: Tensor
     gradient: LossGradient
+    _known: dict[probes.Reading, dict[str, float]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def system(self) -> SingularSystem:
@@ -59,10 +63,17 @@ class Start:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """All measures of step 0, computed when first asked for."""
+        """All measures of step 0 as its own config reads them, computed when first asked for."""
+        return self.metrics_for([self.config])[0]
+
+    def metrics_for(self, configs: Sequence[ExperimentConfig]) -> list[dict[str, float]]:
+        """All measures of step 0 for configs that it fits."""
         W, a = self.hidden_weights, self.readout_weights
-        train_loss = self.train_loss(W, a) if self.config.normalize_weights else self.gradient.loss
-        return self.measure(W, a, train_loss, self.system)
+        if any(reading_of(c) not in self._known for c in configs):
+            train_loss = self.train_loss(W, a) if self.config.normalize_weights else self.gradient.loss
+            values = self.measure(W, a, train_loss, self.system, configs)
+            self._known.update(zip(map(reading_of, configs), values, strict=True))
+        return [self._known[reading_of(c)] for c in configs]
 
     def train_loss(self, W: Tensor, a: Tensor) -> float:
         """Stage-1 loss of a state of the student."""
@@ -72,34 +83,71 @@ class Start:
         """Stage-1 loss and gradient of a state of the student."""
         return network.loss_and_gradient(W, a, self.train.inputs, self.train.targets, self.activation)
 
-    def measure(self, W: Tensor, a: Tensor, train_loss: float, system: SingularSystem) -> dict[str, float]:
-        """A value for each of `htlib.probes.METRICS`, given what is known of the state already."""
-        config = self.config
-        second = probes.stage_two(
+    def measure(
+        self,
+        W: Tensor,
+        a: Tensor,
+        train_loss: float,
+        system: SingularSystem,
+        configs: Sequence[ExperimentConfig],
+    ) -> list[dict[str, float]]:
+        """For each config a value for each of `htlib.probes.METRICS`.
+
+        Parameters
+        ----------
+        W, a : tensor
+            The state of the student.
+        train_loss : float
+            Its stage-1 loss.
+        system : SingularSystem
+            W factorised.
+        configs : sequence of ExperimentConfig
+            They differ in how stage 2 reads the features, and share all else.
+
+        Returns
+        -------
+        list of dict
+        """
+        second = probes.stage_two_readings(
             W,
             self.probe,
             self.test,
+            map(reading_of, configs),
             activation=self.activation,
-            feature_scale=config.feature_scale,
-            ridge_lambda=config.ridge_lambda,
-            trained_readout=a if config.train_readout else None,
+            trained_readout=a if self.config.train_readout else None,
         )
-        edge = largest_eigenvalue_quantile(config.h, config.d)
-        spectral = probes.spectral_measures(system, self.teacher_direction, edge)
-        return {"train_loss": train_loss, **asdict(second), **asdict(spectral)}
+        edge = largest_eigenvalue_quantile(self.config.h, self.config.d)
+        spectral = asdict(probes.spectral_measures(system, self.teacher_direction, edge))
+        return [{"train_loss": train_loss, **asdict(second[reading_of(c)]), **spectral} for c in configs]
 
     def check_fits(self, config: ExperimentConfig) -> None:
         """Raise ValueError if `config` needs another start.
 
         It may differ in what comes after the first gradient: optimizer, rate, steps, momentum,
-        weight decay, eps, schedule, update control and probe interval.
+        weight decay, eps, schedule, update control and probe interval; and in how stage 2 reads
+        the features: ridge parameter and feature scale.
         """
         ours, theirs = self.config.to_dict(), config.to_dict()
-        for name in ours.keys() - _AFTER_START:
+        for name in ours.keys() - _AFTER_START - READING:
             if ours[name] != theirs[name]:
                 raise ValueError(
                     f"start was prepared for {name} = {ours[name]!r}; the config has {theirs[name]!r}"
                 )
+
+
+def reading_of(config: ExperimentConfig) -> probes.Reading:
+    """The part of a config that stage 2 alone looks at."""
+    return probes.Reading(config.feature_scale, config.ridge_lambda)
+
+
+def start_key(config: ExperimentConfig) -> str:
+    """Equal for the configs that one `Start` serves."""
+    return _without(config, _AFTER_START | READING)
+
+
+def family_key(config: ExperimentConfig) -> str:
+    """Equal for the configs whose weights move alike: they differ in what stage 2 alone reads."""
+    return _without(config, READING)
 
 
 def prepare(
@@ -162,6 +210,10 @@ def prepare(
 def normalized(W: Tensor) -> Tensor:
     """W scaled to the Frobenius norm sqrt(h d), the typical one of a standard normal matrix."""
     return W * (math.sqrt(W.numel()) / W.norm())
+
+
+def _without(config: ExperimentConfig, names: frozenset[str]) -> str:
+    return json.dumps([(k, v) for k, v in config.to_dict().items() if k not in names])
 
 
 def _check(config: ExperimentConfig, problem: Problem) -> None:

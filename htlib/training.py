@@ -17,7 +17,7 @@ from htlib.probes import METRICS
 from htlib.problem import Problem, stream
 from htlib.records import StepOverlaps, Trajectory, assemble
 from htlib.spectrum import SingularSystem, overlaps_of, without_top
-from htlib.start import Start, normalized, prepare
+from htlib.start import Start, family_key, normalized, prepare
 
 Array = NDArray[np.float64]
 
@@ -110,31 +110,79 @@ def train(
     >>> run.metrics.index.tolist(), run.eigenvalues.shape
     ([0, 1, 2], (3, 20))
     """
-    snapshots: list[Snapshot] = []
-    weights: dict[int, Array] = {}
-    diverged_at = None
+    start = _start(config, problem, device, start)
     bar = tqdm(total=config.steps, desc="training", unit="step", delay=2, disable=not progress, leave=True)
+    with bar:
+        return train_family(
+            [config], start, keep_weights=keep_weights, keep_overlaps=keep_overlaps, on_step=bar.update
+        )[0]
+
+
+def train_family(
+    configs: Sequence[ExperimentConfig],
+    start: Start,
+    *,
+    keep_weights: bool = False,
+    keep_overlaps: bool = False,
+    on_step: Callable[[], object] | None = None,
+) -> list[Trajectory]:
+    """Train once what several configs share, and read it as each of them does.
+
+    Parameters
+    ----------
+    configs : sequence of ExperimentConfig
+        They differ in ``ridge_lambda`` and ``feature_scale`` alone.
+    start : Start
+    keep_weights, keep_overlaps
+        As for `train`.
+    on_step : callable, optional
+        Called after every update, probed or not.
+
+    Returns
+    -------
+    list of Trajectory
+        In the order of the configs, each as `train` alone would return it.
+
+    Raises
+    ------
+    ValueError
+        If the configs differ in anything else, or do not fit the start.
+    """
+    if len({family_key(c) for c in configs}) != 1:
+        raise ValueError("configs must be one or more that differ in ridge_lambda and feature_scale alone")
+    first = configs[0]
+    start.check_fits(first)
+    kept: list[list[Snapshot]] = [[] for _ in configs]
+    weights: dict[int, Array] = {}
+    diverged: list[int | None] = [None] * len(configs)
     try:
-        for snapshot in iterate(
-            config, problem, device=device, keep_overlaps=keep_overlaps, start=start, on_step=bar.update
-        ):
-            snapshots.append(snapshot)
+        for snapshots in _iterate(configs, start, keep_overlaps, on_step):
+            for i, snapshot in enumerate(snapshots):
+                if diverged[i] is None and not _finite(snapshot.metrics):
+                    diverged[i] = snapshot.step
+                if diverged[i] is None:
+                    kept[i].append(snapshot)
+            if None not in diverged:
+                break
             if keep_weights:
-                weights[snapshot.step] = snapshot.weights.to("cpu", torch.float64, copy=True).numpy()
+                W = snapshots[0].weights
+                weights[snapshots[0].step] = W.to("cpu", torch.float64, copy=True).numpy()
     except Diverged as stop:
-        diverged_at = stop.step
-    finally:
-        bar.close()
-    return assemble(
-        config,
-        METRICS,
-        [s.step for s in snapshots],
-        [[s.metrics[name] for name in METRICS] for s in snapshots],
-        np.stack([s.eigenvalues for s in snapshots]) if snapshots else np.empty((0, min(config.h, config.d))),
-        weights=weights,
-        overlaps={s.step: s.overlaps for s in snapshots if s.overlaps is not None},
-        diverged_at=diverged_at,
-    )
+        diverged = [stop.step if step is None else step for step in diverged]
+    size = min(first.h, first.d)
+    return [
+        assemble(
+            config,
+            METRICS,
+            [s.step for s in mine],
+            [[s.metrics[name] for name in METRICS] for s in mine],
+            np.stack([s.eigenvalues for s in mine]) if mine else np.empty((0, size)),
+            weights={s.step: weights[s.step] for s in mine if s.step in weights},
+            overlaps={s.step: s.overlaps for s in mine if s.overlaps is not None},
+            diverged_at=step,
+        )
+        for config, mine, step in zip(configs, kept, diverged, strict=True)
+    ]
 
 
 def train_rates(
@@ -197,16 +245,34 @@ def iterate(
     Diverged
         When a number stops being finite.
     """
+    start = _start(config, problem, device, start)
+    for (snapshot,) in _iterate([config], start, keep_overlaps, on_step):
+        if not _finite(snapshot.metrics):
+            raise Diverged(snapshot.step)
+        yield snapshot
+
+
+def _start(
+    config: ExperimentConfig, problem: Problem | None, device: str | torch.device, start: Start | None
+) -> Start:
     if start is None:
-        start = prepare(config, problem, device=device)
-    elif problem is not None:
+        return prepare(config, problem, device=device)
+    if problem is not None:
         raise ValueError("give problem or start, not both: a start was prepared from its own problem")
-    else:
-        start.check_fits(config)
+    start.check_fits(config)
+    return start
+
+
+def _iterate(
+    configs: Sequence[ExperimentConfig],
+    start: Start,
+    keep_overlaps: bool,
+    on_step: Callable[[], object] | None,
+) -> Iterator[list[Snapshot]]:
+    """One run, with a snapshot per config at every probed step."""
+    config = configs[0]
     W, a = start.hidden_weights.clone(), start.readout_weights.clone()
-    if not (math.isfinite(start.metrics["train_loss"]) and math.isfinite(start.metrics["test_loss"])):
-        raise Diverged(0)
-    yield Snapshot(0, start.metrics, start.system.eigenvalues, W)
+    yield [Snapshot(0, metrics, start.system.eigenvalues, W) for metrics in start.metrics_for(configs)]
     optimizer = _optimizer(config, [W, a] if config.train_readout else [W])
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=config.lr_decay or 1.0)
     generator = stream(config.seed, "update_control")
@@ -234,17 +300,21 @@ def iterate(
             raise Diverged(step)
         if last or step % config.probe_every == 0:
             before, system = system, SingularSystem(W)
-            metrics = start.measure(W, a, train_loss, system)
-            if not math.isfinite(metrics["test_loss"]):
-                raise Diverged(step)
             overlaps = None
             if keep_overlaps:
                 if config.probe_every > 1 or config.normalize_weights:
                     before = SingularSystem(previous)
                 overlaps = _step_overlaps(before, system, SingularSystem(W - previous, "update"))
-            yield Snapshot(step, metrics, system.eigenvalues, W, overlaps)
+            yield [
+                Snapshot(step, metrics, system.eigenvalues, W, overlaps)
+                for metrics in start.measure(W, a, train_loss, system, configs)
+            ]
         if config.normalize_weights and not last:
             gradient = start.gradient_at(normalized(W), a)
+
+
+def _finite(metrics: dict[str, float]) -> bool:
+    return math.isfinite(metrics["train_loss"]) and math.isfinite(metrics["test_loss"])
 
 
 def _squarable(W: Tensor) -> bool:

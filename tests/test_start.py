@@ -23,8 +23,6 @@ DECIDES = {
     "dtype": "float32",
     "normalize_weights": True,
     "train_readout": True,
-    "ridge_lambda": 0.1,
-    "feature_scale": "released-code",
     "labels": "noise",
     "seed": 1,
 }
@@ -37,6 +35,8 @@ MAY_DIFFER = {
     "lr_decay": 0.5,
     "update": "no-top",
     "probe_every": 2,
+    "ridge_lambda": 0.1,
+    "feature_scale": "released-code",
 }
 
 

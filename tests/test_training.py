@@ -11,7 +11,7 @@ import torch
 
 import htlib as ht
 from htlib.start import prepare
-from htlib.training import Diverged, iterate, train_rates
+from htlib.training import Diverged, iterate, train_family, train_rates
 
 SMALL = ht.ExperimentConfig(n=40, d=9, h=12, n_test=30, steps=4, lr=0.3, seed=5)
 DOUBLE = SMALL.replace(dtype="float64")
@@ -430,3 +430,43 @@ def test_a_problem_of_another_size_is_refused():
     config = ht.ExperimentConfig(n=40, d=10, h=20, n_test=10, steps=1)
     with pytest.raises(ValueError, match=r"problem\.train has 40 samples; the config says n = 50"):
         ht.train(config.replace(n=50), ht.make_problem(config))
+
+
+READINGS = [("paper", 0.01), ("released-code", 0.01), ("paper", 1e-4), ("released-code", 10.0)]
+
+
+def family(**changes):
+    config = ht.ExperimentConfig(n=60, d=15, h=20, n_test=30, steps=3, **changes)
+    return [config.replace(feature_scale=scale, ridge_lambda=lam) for scale, lam in READINGS]
+
+
+def test_a_family_is_its_runs_one_by_one_to_the_last_bit():
+    configs = family()
+    for config, together in zip(configs, train_family(configs, prepare(configs[2])), strict=True):
+        alone = ht.train(config)
+        assert together.config == config
+        pd.testing.assert_frame_equal(together.metrics, alone.metrics, check_exact=True)
+        np.testing.assert_array_equal(together.eigenvalues, alone.eigenvalues)
+
+
+def test_members_of_a_family_diverge_each_at_its_own_step():
+    """relu features overflow at the larger scale first."""
+    configs = family(activation="relu", optimizer="gd", lr=1e30, dtype="float64")
+    runs = train_family(configs, prepare(configs[0]))
+    alone = [ht.train(config) for config in configs]
+    assert [run.diverged_at for run in runs] == [run.diverged_at for run in alone]
+    for run, other in zip(runs, alone, strict=True):
+        pd.testing.assert_frame_equal(run.metrics, other.metrics)
+
+
+def test_a_family_keeps_the_weights_that_its_members_share():
+    runs = train_family(family(), prepare(family()[0]), keep_weights=True, keep_overlaps=True)
+    assert all(list(run.weights) == [0, 1, 2, 3] and list(run.overlaps) == [1, 2, 3] for run in runs)
+
+
+def test_a_family_that_differs_in_training_is_refused():
+    configs = family()
+    with pytest.raises(ValueError, match="differ in ridge_lambda and feature_scale alone"):
+        train_family([configs[0], configs[1].replace(lr=2.0)], prepare(configs[0]))
+    with pytest.raises(ValueError, match="one or more"):
+        train_family([], prepare(configs[0]))

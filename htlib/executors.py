@@ -1,0 +1,272 @@
+"""Where the runs of a sweep are computed: threads or processes of this machine, or a Dask cluster.
+
+Every engine takes the same task, `compute`, and gives concurrent.futures futures.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from htlib.config import ExperimentConfig
+from htlib.records import Trajectory
+from htlib.start import Start, prepare, start_key
+from htlib.training import train_family
+
+_STARTS_KEPT = 2  # each holds the data of a problem
+_starts: OrderedDict[tuple[str, str], Start] = OrderedDict()
+_preparing = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training, read by every config of a family.
+
+    Attributes
+    ----------
+    configs : tuple of ExperimentConfig
+        They differ in what stage 2 alone reads.
+    device : str
+    keep_weights, keep_overlaps : bool
+    """
+
+    configs: tuple[ExperimentConfig, ...]
+    device: str
+    keep_weights: bool
+    keep_overlaps: bool
+
+    @property
+    def start_key(self) -> str:
+        """Tasks with the same one share their problem, first gradient and first probe."""
+        return start_key(self.configs[0])
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Something that computes tasks.
+
+    Attributes
+    ----------
+    name : str
+        For the user: where, how many workers and threads.
+    slots : int
+        Tasks at work at a time.
+    submit : callable
+        Takes a Task, gives a Future of Done.
+    close : callable
+        Ends the engine; argument True gives up what is at work.
+    lost : tuple of exception types
+        What a future raises when a worker died on it.
+    """
+
+    name: str
+    slots: int
+    submit: Callable[[Task], Future[Done]]
+    close: Callable[[bool], None]
+    lost: tuple[type[BaseException], ...] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    """A computed task: its runs in the order of the configs, and the seconds that training took."""
+
+    runs: list[Trajectory]
+    seconds: float
+
+
+class GivenUp(Exception):
+    """The sweep ended while this task was at work."""
+
+
+def compute(task: Task, given_up: Callable[[], bool] | None = None) -> Done:
+    """Train a family; its start is kept for the next task of the same problem.
+
+    Parameters
+    ----------
+    task : Task
+    given_up : callable, optional
+        Asked after every step; where it returns True, `GivenUp` is raised.
+    """
+    start = start_of(task)
+
+    def on_step() -> None:
+        if given_up is not None and given_up():
+            raise GivenUp
+
+    began = perf_counter()
+    runs = train_family(
+        task.configs,
+        start,
+        keep_weights=task.keep_weights,
+        keep_overlaps=task.keep_overlaps,
+        on_step=on_step,
+    )
+    return Done(runs, perf_counter() - began)
+
+
+def start_of(task: Task) -> Start:
+    """The start that a task needs, with its first measures; of the last two problems it is at hand."""
+    key = (task.start_key, task.device)
+    with _preparing:  # others would wait for the same start, or fight for the same memory
+        start = _starts.get(key)
+        if start is None:
+            while len(_starts) >= _STARTS_KEPT:
+                _starts.popitem(last=False)
+            start = _starts[key] = prepare(task.configs[0], device=task.device)
+        _starts.move_to_end(key)
+        start.metrics_for(task.configs)
+    return start
+
+
+def forget_starts() -> None:
+    """Free the memory that `compute` keeps."""
+    with _preparing:
+        _starts.clear()
+
+
+def threads(workers: int, blas_threads: int) -> Engine:
+    """Threads of this process: at work at once, and fine for a sweep of seconds."""
+    before = torch.get_num_threads()
+    limits = threadpool_limits(blas_threads, user_api="blas")
+    pool = ThreadPoolExecutor(workers, "sweep", initializer=torch.set_num_threads, initargs=(blas_threads,))
+
+    given_up = threading.Event()
+
+    def submit(task: Task) -> Future[Done]:
+        return pool.submit(compute, task, given_up.is_set)
+
+    def close(give_up: bool) -> None:
+        if give_up:
+            given_up.set()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+        limits.restore_original_limits()
+
+    return Engine(
+        f"{_count(workers, 'thread')} of this process x {_count(blas_threads, 'BLAS thread')}",
+        workers,
+        submit,
+        close,
+    )
+
+
+def processes(workers: int, blas_threads: int) -> Engine:
+    """Processes of this machine: they take seconds to start, and one that dies takes nothing with it."""
+    from loky import ProcessPoolExecutor  # pyright: ignore[reportMissingTypeStubs]
+    from loky.process_executor import BrokenProcessPool  # pyright: ignore[reportMissingTypeStubs]
+
+    limits = {f"{name}_NUM_THREADS": str(blas_threads) for name in ("OMP", "MKL", "OPENBLAS")}
+    # Freed arrays stay with the process: their pages cost a tenth of a run when mapped anew each time.
+    allocator = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+    pool = ProcessPoolExecutor(
+        workers,
+        initializer=_start_worker,
+        initargs=(os.getpid(), blas_threads),
+        env=limits | allocator,
+    )
+
+    def close(give_up: bool) -> None:
+        pool.shutdown(wait=True, kill_workers=give_up)
+
+    return Engine(
+        f"{_count(workers, 'process', 'processes')} x {_count(blas_threads, 'BLAS thread')}",
+        workers,
+        _submitter(pool),
+        close,
+        (BrokenProcessPool,),
+    )
+
+
+def dask(scheduler: str, workers: int | None, blas_threads: int | None) -> Engine:
+    """A Dask cluster: ``"local"`` starts one on this machine, else the address of a scheduler.
+
+    Raises
+    ------
+    ImportError
+        If dask.distributed is not installed.
+    ConnectionError
+        If no scheduler answers, or it has no workers.
+    """
+    try:
+        from distributed import Client, LocalCluster
+        from distributed.client import FutureCancelledError
+        from distributed.scheduler import KilledWorker
+    except ImportError as error:
+        raise ImportError("scheduler= needs dask.distributed: pip install 'htlib[dask]'") from error
+    cluster: Any = None
+    if scheduler == "local":
+        workers = workers or available_cores()
+        blas_threads = blas_threads or max(1, available_cores() // workers)
+        # an empty address: no dashboard, no port taken
+        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address="", silence_logs=50)
+    try:
+        client: Any = Client(cluster or scheduler, timeout="10s", set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ConnectionError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
+    slots = sum(info["nthreads"] for info in client.scheduler_info(n_workers=-1)["workers"].values())
+    if not slots:
+        client.close()
+        raise ConnectionError(f"the Dask scheduler at {scheduler!r} has no workers; start some: dask worker")
+    if blas_threads is not None:
+        client.run(torch.set_num_threads, blas_threads)
+    pool = client.get_executor(pure=False, retries=2)
+
+    def close(give_up: bool) -> None:
+        pool.shutdown(wait=False)
+        client.close(timeout=1 if give_up else 10)
+        if cluster is not None:
+            cluster.close(timeout=1 if give_up else 10)
+
+    return Engine(
+        f"Dask at {client.scheduler.address if cluster is None else 'this machine'}, {_count(slots, 'slot')}",
+        2 * slots,  # the next task is there when one ends
+        _submitter(pool),
+        close,
+        (KilledWorker, FutureCancelledError),
+    )
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _submitter(pool: Executor) -> Callable[[Task], Future[Done]]:
+    def submit(task: Task) -> Future[Done]:
+        return pool.submit(compute, task)
+
+    return submit
+
+
+def _start_worker(parent: int, blas_threads: int) -> None:
+    """Set up a worker process: Ctrl-C is its parent's affair, and it does not outlive its parent."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(blas_threads)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            _pause.wait(0.5)
+        os._exit(1)
+
+    if os.name == "posix":
+        threading.Thread(target=watch, daemon=True).start()
+
+
+_pause = threading.Event()
+
+
+def _count(number: int, singular: str, plural: str | None = None) -> str:
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
