@@ -159,7 +159,7 @@ class ExperimentConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain Python values, in the order of the signature."""
-        return dataclasses.asdict(self)
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def digest(self) -> str:
         """16 hexadecimal digits that name this configuration, the same on every machine."""

@@ -103,15 +103,12 @@ class Report:
     def _live(self) -> str:
         seconds = time.monotonic() - self._began
         left = (self.total - self.stored - self.computed) * seconds / max(1, self.computed)
-        table = pd.DataFrame(self._last)
-        means = (
-            table.groupby(self._fields, dropna=False)[list(_SHOWN)].mean()
-            if self._fields
-            else table[list(_SHOWN)]
-        )
+        means: Any = pd.DataFrame(self._last)
+        if self._fields:
+            means = means.groupby(self._fields, dropna=False).mean()
         head = f"<b>{escape(self.summary())}</b>, {_duration(left)} left"
         notes = "".join(f"<br>{escape(note)}" for note in self.notes[-3:])
-        return f"{head}{notes}{means.iloc[-_ROWS:].to_html(float_format='{:.3g}'.format, border=0)}"
+        return f"{head}{notes}{means.tail(_ROWS).to_html(float_format='{:.3g}'.format, border=0)}"
 
 
 class _Summary:
