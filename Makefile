@@ -21,6 +21,9 @@ MATTER    := $(sort $(shell find book -type f ! -name '*.ipynb' ! -name '*.pyc' 
 CODE_LIST := _build/code.txt
 PAGE_LIST := _build/page.txt
 
+# Finished runs of the chapters: whatever the code that decides their numbers leaves valid is not run again.
+export HTLIB_STORE ?= $(CURDIR)/_build/store
+
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill"
 
 .DEFAULT_GOAL := help

@@ -5,6 +5,7 @@ Companion of arXiv 2406.04657.  ``import htlib as ht``.
 
 from htlib.alignment import kernel_target_alignment, teacher_alignment
 from htlib.config import ExperimentConfig
+from htlib.experiments import Experiment, load_experiment
 from htlib.heavy_tail import PowerLawFit, fit_power_law, hill_alpha
 from htlib.problem import Dataset, Problem, make_problem
 from htlib.random_matrix import MarchenkoPastur
@@ -16,6 +17,7 @@ from htlib.training import train, train_rates
 
 __all__ = [
     "Dataset",
+    "Experiment",
     "ExperimentConfig",
     "MarchenkoPastur",
     "Overlaps",
@@ -30,6 +32,7 @@ __all__ = [
     "fit_power_law",
     "hill_alpha",
     "kernel_target_alignment",
+    "load_experiment",
     "make_problem",
     "singular_vector_overlaps",
     "spectral_entropy",

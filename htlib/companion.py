@@ -13,9 +13,10 @@ from matplotlib import pyplot as plt
 from numpy.typing import ArrayLike
 
 from htlib.config import for_profile
+from htlib.experiments import load_experiment
 from htlib.plotting import style
 
-__all__ = ["begin", "for_profile", "mean_and_spread", "quote"]
+__all__ = ["begin", "for_profile", "load_experiment", "mean_and_spread", "quote"]
 
 
 def begin(profile: str) -> None:

@@ -166,10 +166,9 @@ def _collect(
                 try:
                     _compute(state, scheduler, report)
                 except KeyboardInterrupt:
-                    report.note(
-                        f"interrupted; {report.summary()} are stored, the same call goes on from there"
-                    )
-                    raise
+                    raise KeyboardInterrupt(
+                        f"interrupted; {report.summary()}; the same call goes on from there"
+                    ) from None
                 finally:
                     executors.forget_starts()
                     store.write_index(state.new)

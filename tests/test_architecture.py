@@ -30,18 +30,26 @@ MAY_IMPORT = {
     "probes": {"linalg", "network", "readout", "spectrum", "heavy_tail", "random_matrix", "alignment"},
     "start": {"config", "problem", "network", "probes"},
     "training": {"config", "problem", "network", "probes", "records", "start"},
-    "sweep": {"training", "records"},
+    "store": {"config", "records"},
+    "grid": {"config"},
+    "executors": {"config", "records", "start", "training"},
+    "progress": {"records"},
+    "workload": {"config", "executors", "progress", "records", "start", "store"},
+    "sweep": {"executors", "grid", "progress", "records", "store", "workload"},
+    "experiments": {"config", "grid", "records", "store", "sweep"},
     "models": {"spectrum", "heavy_tail", "random_matrix"},
     "layerwise": {"models"},
     "engine": {"training", "random_matrix"},
     "plotting": {"records", "spectrum", "heavy_tail", "random_matrix", "theory"},  # results' types
+    "figures": {"plotting", "overlap_figures"},
+    "overlap_figures": {"plotting"},
     "widgets": {"training", "engine", "plotting"},
-    "companion": {"config", "plotting"},
+    "companion": {"config", "experiments", "plotting"},
     "cli": ANY,
     "__main__": {"cli"},
     "__init__": ANY,
 }
-MAY_PLOT = {"widgets", "cli", "companion"}
+MAY_PLOT = {"widgets", "cli", "companion", "figures", "overlap_figures"}
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
