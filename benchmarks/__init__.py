@@ -1,1 +1,1 @@
-"""Side-by-side measurements, run by ``make bench``; never part of the tests."""
+"""Side-by-side measurements, run by ``make bench``; nothing in the tests is timed."""

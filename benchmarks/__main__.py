@@ -1,5 +1,7 @@
 """Run every benchmark: ``make bench``."""
 
-from benchmarks import instrumented_run
+from benchmarks import instrumented_run, sweeps
 
-instrumented_run.main()
+if __name__ == "__main__":
+    instrumented_run.main()
+    sweeps.main()

@@ -9,7 +9,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -198,7 +198,6 @@ def dask(scheduler: str, workers: int | None, blas_threads: int | None) -> Engin
     """
     try:
         from distributed import Client, LocalCluster
-        from distributed.client import FutureCancelledError
         from distributed.scheduler import KilledWorker
     except ImportError as error:
         raise ImportError("scheduler= needs dask.distributed: pip install 'htlib[dask]'") from error
@@ -206,8 +205,10 @@ def dask(scheduler: str, workers: int | None, blas_threads: int | None) -> Engin
     if scheduler == "local":
         workers = workers or available_cores()
         blas_threads = blas_threads or max(1, available_cores() // workers)
-        # an empty address: no dashboard, no port taken
-        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address="", silence_logs=50)
+        # Its web page cannot be switched off; port 0 is any free one, and nobody outside sees it.
+        cluster = LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
+        )
     try:
         client: Any = Client(cluster or scheduler, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
@@ -231,7 +232,7 @@ def dask(scheduler: str, workers: int | None, blas_threads: int | None) -> Engin
         2 * slots,  # the next task is there when one ends
         _submitter(pool),
         close,
-        (KilledWorker, FutureCancelledError),
+        (KilledWorker, CancelledError),
     )
 
 

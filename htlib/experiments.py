@@ -24,7 +24,14 @@ from htlib.store import Store
 from htlib.sweep import sweep_runs
 
 _FOLDER = "experiments"
-_KEYS = {"title", "figure", "keep_overlaps", "grid", "fast", "paper"}
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "title": ((str,), "a text"),
+    "figure": ((str,), "a text"),
+    "keep_overlaps": ((bool,), "true or false"),
+    "grid": ((dict, list), "a table or an array of tables"),
+    "fast": ((dict,), "a table"),
+    "paper": ((dict,), "a table"),
+}
 
 
 @dataclass(frozen=True)
@@ -104,15 +111,18 @@ def load_experiment(name: str | os.PathLike[str], profile: str = "fast") -> Expe
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
-    if unknown := sorted(content.keys() - _KEYS):
-        raise ValueError(f"{path}: unknown key {unknown[0]!r}; a preset has {', '.join(sorted(_KEYS))}")
-    if missing := sorted(_KEYS - content.keys() - {"keep_overlaps"}):
+    if unknown := sorted(content.keys() - _KINDS.keys()):
+        raise ValueError(f"{path}: unknown key {unknown[0]!r}; a preset has {', '.join(sorted(_KINDS))}")
+    if missing := sorted(_KINDS.keys() - content.keys() - {"keep_overlaps"}):
         raise ValueError(f"{path}: {missing[0]!r} is missing")
+    for name, value in content.items():
+        _check_kind(path, name, value)
     sizes: Mapping[str, Any] = for_profile(profile, fast=content["fast"], paper=content["paper"])
     if unknown := sorted(sizes.keys() - {"seeds", "grid"}):
         raise ValueError(f"{path}: unknown key {unknown[0]!r} in [{profile}]; it has seeds and grid")
     grids = content["grid"] if isinstance(content["grid"], list) else [content["grid"]]
     change = sizes.get("grid", {})
+    _check_kind(path, "grid", change)
     experiment = Experiment(
         name=path.stem,
         title=content["title"],
@@ -128,6 +138,13 @@ def load_experiment(name: str | os.PathLike[str], profile: str = "fast") -> Expe
     return experiment
 
 
+def _check_kind(path: Path, name: str, value: Any) -> None:
+    kinds, words = _KINDS[name]
+    entries: list[Any] = value if isinstance(value, list) else []
+    if not isinstance(value, kinds) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{path}: {name!r} must be {words}; got {value!r}")
+
+
 def _find(name: str | os.PathLike[str]) -> Path:
     given = Path(name)
     for candidate in (given, given.with_name(f"{given.name}.toml")):
@@ -137,8 +154,8 @@ def _find(name: str | os.PathLike[str]) -> Path:
     folder = next((f for f in folders if f.is_dir()), None)
     if folder is None:
         raise FileNotFoundError(f"no preset {str(given)!r}, and no folder {_FOLDER!r} here or above")
-    candidate = folder / f"{given.stem}.toml"
-    if not candidate.is_file():
+    candidate = folder / f"{given.name.removesuffix('.toml')}.toml"
+    if str(given.parent) not in (".", _FOLDER) or not candidate.is_file():
         known = ", ".join(sorted(path.stem for path in folder.glob("*.toml")))
         raise FileNotFoundError(f"no preset {str(given)!r}; {folder} has {known}")
     return candidate

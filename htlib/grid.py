@@ -28,11 +28,12 @@ def expand(grid: Grid, seeds: int | Iterable[int]) -> list[ExperimentConfig]:
     [(0.1, 0), (0.1, 1), (1.0, 0), (1.0, 1)]
     """
     configs: list[ExperimentConfig] = []
+    chosen = _seeds(seeds)
     for one in _grids(grid):
         values = {name: _values(name, given) for name, given in one.items()}
         for setting in itertools.product(*values.values()):
             base = ExperimentConfig(**dict(zip(values, setting, strict=True)))
-            configs += [base.replace(seed=seed) for seed in _seeds(seeds)]
+            configs += [base.replace(seed=seed) for seed in chosen]
     seen: set[ExperimentConfig] = set()
     for config in configs:
         if config in seen:

@@ -104,7 +104,7 @@ class Report:
         seconds = time.monotonic() - self._began
         left = (self.total - self.stored - self.computed) * seconds / max(1, self.computed)
         means: Any = pd.DataFrame(self._last)
-        if self._fields:
+        if self._last and self._fields:
             means = means.groupby(self._fields, dropna=False).mean()
         head = f"<b>{escape(self.summary())}</b>, {_duration(left)} left"
         notes = "".join(f"<br>{escape(note)}" for note in self.notes[-3:])

@@ -20,7 +20,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -84,8 +84,10 @@ class Store:
         self.set_aside: list[str] = []
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"store must be a folder; {self.path} is a file")
-        foreign = self.path.is_dir() and not (self.path / _MARKER).exists() and any(self.path.iterdir())
-        if foreign:
+        # A store that is just being made has its marker before all else, under a passing name at first.
+        names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
+        others = [name for name in names if not name.startswith(f".{_MARKER}.")]
+        if others and not (self.path / _MARKER).exists():
             raise StoreError(f"{self.path} holds other things and is no store; name a new or empty folder")
 
     def file_of(
@@ -127,10 +129,6 @@ class Store:
         StoreError
         """
         with self._writing():
-            (self.path / "runs").mkdir(parents=True, exist_ok=True)
-            marker = self.path / _MARKER
-            if not marker.exists():
-                _write(marker, json.dumps(_FORMAT).encode())
             trial = self.path / f".{uuid.uuid4().hex}"
             trial.touch()
             trial.unlink()
@@ -149,8 +147,7 @@ class Store:
         with lock:
             others = [path.stem.rpartition("-")[0] for path in folder.glob("*.lock") if _held(path, but=mine)]
             if not others:
-                for leftover in self.path.glob("runs/*/*/.*"):
-                    leftover.unlink(missing_ok=True)
+                self._clear_leftovers(older_than=mine.stat().st_mtime)
             try:
                 yield others
             finally:
@@ -185,10 +182,11 @@ class Store:
         """
         target = self._runs / _INDEX
         with self._writing():
+            target.parent.mkdir(parents=True, exist_ok=True)
             table = self._index(runs or {})
             unfinished = target.with_name(f".{_INDEX}.{uuid.uuid4().hex}")
             try:
-                table.to_parquet(unfinished, index=False)
+                table.to_parquet(unfinished, index=False, write_page_checksum=True)
                 unfinished.replace(target)
             finally:
                 unfinished.unlink(missing_ok=True)
@@ -212,11 +210,14 @@ class Store:
         with self.writing() as others:
             if others:
                 raise StoreError(f"{self.path} is in use by {', '.join(others)}; stop that first")
-            files = [path for path in self.path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+            folders = [self.path / name for name in ("runs", "set-aside")]
+            files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
             size = sum(path.stat().st_size for path in files)
             runs = sum(path.suffix == ".safetensors" for path in files)
-            for name in ("runs", "set-aside"):
-                shutil.rmtree(self.path / name, ignore_errors=True)
+            with self._writing():
+                for folder in folders:
+                    if folder.exists():
+                        shutil.rmtree(folder)
         return runs, size
 
     @property
@@ -224,9 +225,12 @@ class Store:
         return self.path / "runs" / numerics_version()
 
     def _index(self, at_hand: Mapping[Path, Trajectory]) -> pd.DataFrame:
+        fields = [field.name for field in dataclasses.fields(ExperimentConfig)]
         try:
-            known = pd.read_parquet(self._runs / _INDEX)
-        except (OSError, ValueError):  # absent, or not Parquet
+            known = pd.read_parquet(self._runs / _INDEX, page_checksum_verification=True)
+        except (OSError, ValueError):  # absent, or damaged
+            known = pd.DataFrame()
+        if not {"run", "diverged_at", "step", *fields}.issubset(known.columns):
             known = pd.DataFrame({"run": []}, dtype="str")
         files = {path.stem: path for path in self._runs.glob("*/*.safetensors")}
         keys, runs = [], []
@@ -235,15 +239,24 @@ class Store:
             if run is not None:
                 keys.append(key)
                 runs.append(run)
-        kept = known.loc[known["run"].isin(list(files))]
+        kept = known.loc[known["run"].isin(list(files))].reset_index(drop=True)
         if not runs:
             return kept
-        new = tidy(runs, [field.name for field in dataclasses.fields(ExperimentConfig)])
+        new = tidy(runs, fields)
         lengths = [len(run.metrics) for run in runs]
         new.insert(0, "run", np.repeat(keys, lengths))
         diverged = pd.array([run.diverged_at for run in runs], dtype="Int64")
         new.insert(1, "diverged_at", diverged.repeat(lengths))
-        return pd.concat([kept, new], ignore_index=True) if len(kept) else new
+        table = pd.concat([kept, new], ignore_index=True) if len(kept) else new
+        return table.sort_values("run", kind="stable", ignore_index=True)
+
+    def _clear_leftovers(self, older_than: float) -> None:
+        """Delete half-written files; one written since then is of a process that came later."""
+        for pattern in ("runs/*/.*", "runs/*/*/.*"):
+            for path in self.path.glob(pattern):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < older_than:
+                        path.unlink()
 
     def _read(self, path: Path, config: ExperimentConfig | None = None) -> Trajectory | None:
         try:
@@ -271,6 +284,10 @@ class Store:
     @contextmanager
     def _writing(self) -> Generator[None]:
         try:
+            marker = self.path / _MARKER
+            if not marker.exists():  # before all else: without it the folder is no store
+                self.path.mkdir(parents=True, exist_ok=True)
+                _write(marker, json.dumps(_FORMAT).encode())
             yield
         except OSError as error:
             raise StoreError(

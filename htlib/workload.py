@@ -37,7 +37,7 @@ class Options:
     def __post_init__(self) -> None:
         for name in ("workers", "threads"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and value >= 1):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{name} must be None or a positive integer; got {value!r}")
 
 
@@ -108,12 +108,20 @@ class Workload:
                     if claim is None:
                         self._taken_elsewhere.append(task)
                         continue
-                    fresh = self._without_stored(task, report)
+                    fresh: Task | None = task
+                    try:
+                        fresh = self._without_stored(task, report)
+                        if fresh is not None:
+                            running[engine.submit(fresh)] = (fresh, claim)
+                    except BaseException:
+                        claim.release()
+                        if fresh is not None:
+                            self._put(fresh)
+                        raise
                     if fresh is None:
                         claim.release()
-                        continue
-                    running[engine.submit(fresh)] = (fresh, claim)
-                    limit -= 1
+                    else:
+                        limit -= 1
                 if not running:
                     if not self._taken_elsewhere or limit <= 0:
                         break
@@ -125,8 +133,8 @@ class Workload:
                 for future in done:
                     task, claim = running[future]
                     result = future.result()
-                    del running[future]
                     self._keep_results(task, result.runs, report)
+                    del running[future]
                     claim.release()
                     previous = task.start_key
                     work += work_of(task)

@@ -1,0 +1,174 @@
+"""Sweeps against the plain implementation of `benchmarks.baseline`, and how they scale.
+
+At the paper's sizes with 200 test points, one seed, nine rates of either optimizer:
+
+- one step, both probes, all measures; and ten steps, measured at the start and the end;
+- the throughput of two worker processes against one, each pinned to a core where the system can;
+- what Dask adds to the same tasks, of about a second each;
+- time against d, at n = 2 d and h = 1.5 d;
+- the rate of tiny runs as a store fills up.
+
+    python -m benchmarks.sweeps [PART ...]     parts: rates workers dask size store
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from concurrent.futures import FIRST_COMPLETED, wait
+from pathlib import Path
+
+import psutil
+import torch
+
+import htlib as ht
+from benchmarks import baseline
+from htlib import executors
+from htlib.executors import Task
+from htlib.grid import expand
+
+RATES = [1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3, 2e3, 3e3]
+PLAIN = {"optimizer": ["adam", "gd"], "lr": RATES, "n_test": 200}
+REPEATS = 3
+
+
+def rates() -> None:
+    """The two rate sweeps, whole: from the call to the table, the store and its files included."""
+    for title, steps, goal in (("one step", 1, 5), ("ten steps, measured at the ends", 10, 25)):
+        grid = {**PLAIN, "steps": steps, "probe_every": steps}
+        ours = []
+        for _ in range(REPEATS):
+            with tempfile.TemporaryDirectory() as store:
+                began = time.perf_counter()
+                table = ht.sweep(grid, seeds=1, store=store, progress=False)
+                ours.append(time.perf_counter() - began)
+                began = time.perf_counter()
+                ht.sweep(grid, seeds=1, store=store, progress=False)
+                again = time.perf_counter() - began
+        began = time.perf_counter()
+        for config in expand(grid, 1):
+            baseline.run(config)
+        plain = time.perf_counter() - began
+        mine = statistics.median(ours)
+        print(f"rate sweep, {title}: 18 runs, {len(table)} probes")
+        print(f"  htlib        {mine:6.2f} s   ({min(ours):.2f} to {max(ours):.2f}; goal {goal})")
+        print(f"  baseline     {plain:6.2f} s   (one sweep, {torch.get_num_threads()} threads)")
+        print(f"  ratio        {plain / mine:6.2f}")
+        print(f"  once more    {again:6.2f} s   (from the store)")
+        print(f"  {'; '.join(table.attrs['notes'])}")
+
+
+def workers() -> None:
+    """Throughput of one and of two processes with one BLAS thread each, in turn."""
+    tasks = _tasks(steps=3, count=12)
+    rate = {1: [], 2: []}
+    for _ in range(REPEATS):
+        for count, rates_seen in rate.items():
+            engine = executors.processes(count, 1)
+            _throughput(engine, tasks[: 2 * count])  # workers start, and prepare
+            _pin()
+            rates_seen.append(_throughput(engine, tasks))
+            engine.close(False)
+    one, two = (statistics.median(rate[count]) for count in (1, 2))
+    pairs = sorted(b / a for a, b in zip(rate[1], rate[2], strict=True))
+    print(f"worker processes, one BLAS thread each: {len(tasks)} runs of {1 / one:.2f} s, {REPEATS} times")
+    print(f"  two against one {two / one:.2f}   (pairs {pairs[0]:.2f} to {pairs[-1]:.2f}; goal 1.7)")
+
+
+def dask() -> None:
+    """The same tasks on two worker processes and on a local Dask cluster of two workers, in turn."""
+    tasks = _tasks(steps=6, count=16)
+    rate = {"processes": [], "dask": []}
+    for _ in range(REPEATS):
+        for name, seen in rate.items():
+            engine = executors.processes(2, 1) if name == "processes" else executors.dask("local", 2, 1)
+            _throughput(engine, tasks[:4])
+            seen.append(_throughput(engine, tasks))
+            engine.close(False)
+    ours, theirs = (statistics.median(seen) for seen in rate.values())
+    pairs = sorted(a / b - 1 for a, b in zip(*rate.values(), strict=True))
+    print(f"Dask: {len(tasks)} runs of {2 / ours:.2f} s on two workers, {REPEATS} times")
+    print(
+        f"  added to the time {100 * (ours / theirs - 1):.1f} %   "
+        f"(pairs {100 * pairs[0]:.1f} to {100 * pairs[-1]:.1f}; goal 5)"
+    )
+
+
+def size() -> None:
+    """One run of one step on one thread, everything of its own, against the baseline."""
+    torch.set_num_threads(1)
+    print("one run of one step, one thread, against d (n = 2 d, h = 1.5 d)")
+    for d in (125, 250, 500, 1000):
+        config = ht.ExperimentConfig(n=2 * d, d=d, h=3 * d // 2, n_test=200, steps=1)
+        pairs = []
+        for _ in range(REPEATS + 1):
+            times = []
+            for call in (lambda c: ht.train(c, progress=False), baseline.run):
+                began = time.perf_counter()
+                call(config)
+                times.append(time.perf_counter() - began)
+            pairs.append(times)
+        ours, plain = (statistics.median(column) for column in zip(*pairs[1:], strict=True))
+        print(f"  d = {d:5}   htlib {ours:6.3f} s   baseline {plain:6.3f} s   ratio {plain / ours:5.2f}")
+
+
+def store() -> None:
+    """Ten thousand tiny runs into one store, a thousand at a time."""
+    tiny = {"n": 20, "d": 6, "h": 9, "n_test": 10, "steps": 1}
+    with tempfile.TemporaryDirectory() as folder:
+        speed = []
+        for seed in range(10):
+            grid = {**tiny, "lr": [0.01 * (k + 1) for k in range(1000)]}
+            began = time.perf_counter()
+            ht.sweep(grid, seeds=[seed], store=folder, workers=1, threads=1, progress=False)
+            speed.append(1000 / (time.perf_counter() - began))
+        began = time.perf_counter()
+        ht.sweep(grid, seeds=[9], store=folder, progress=False)
+        again = time.perf_counter() - began
+        files = sum(1 for _ in Path(folder).rglob("*.safetensors"))
+    print(f"store: {files} tiny runs; runs per second of each thousand:")
+    print("  " + " ".join(f"{value:.0f}" for value in speed))
+    print(f"  a thousand of them read again in {again:.2f} s")
+
+
+def _tasks(steps: int, count: int) -> list[Task]:
+    config = ht.ExperimentConfig(n_test=200, steps=steps, probe_every=steps)
+    return [Task((config.replace(lr=0.1 * (k + 1)),), "cpu", False, False) for k in range(count)]
+
+
+def _throughput(engine: executors.Engine, tasks: list[Task]) -> float:
+    """Tasks per second, never more than the engine's slots at a time, as a sweep submits them."""
+    began = time.perf_counter()
+    waiting, running = list(tasks), set()
+    while waiting or running:
+        while waiting and len(running) < engine.slots:
+            running.add(engine.submit(waiting.pop()))
+        done, running = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            future.result()
+    return len(tasks) / (time.perf_counter() - began)
+
+
+def _pin() -> None:
+    """Give each worker process a core of its own."""
+    children = [p for p in psutil.Process().children() if p.memory_info().rss > 1e8]
+    for core, process in enumerate(children):
+        if hasattr(process, "cpu_affinity"):
+            process.cpu_affinity([core % executors.available_cores()])
+
+
+PARTS = {part.__name__: part for part in (rates, workers, dask, size, store)}
+
+
+def main(parts: list[str] | None = None) -> None:
+    """Measure the named parts, or all."""
+    for name in parts or PARTS:
+        PARTS[name]()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART", default=[])
+    main(parser.parse_args().parts)

@@ -1,0 +1,79 @@
+"""What the tests of sweeps share: a tiny grid, a slower one, and a sweep in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import htlib as ht
+
+TINY = {"n": 40, "d": 10, "h": 15, "n_test": 20, "steps": 1}
+SLOW = {"n": 300, "d": 100, "h": 150, "n_test": 100, "steps": 40}  # tenths of a second
+# One BLAS thread: several give other last digits, and fight with what else runs on the machine.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+DEADLINE = 180  # seconds; reached only by a test that fails
+
+SCRIPT = """
+import json, os, sys
+import htlib as ht
+options = json.loads(sys.argv[1])
+if options.pop("wait"):
+    print("ready", flush=True)
+    sys.stdin.readline()
+if saves := options.pop("die_in_save"):
+    from htlib import records
+    fsync = os.fsync
+    def dying(number):
+        global saves
+        saves -= 1
+        fsync(number) if saves else os.kill(os.getpid(), 9)
+    records.os.fsync = dying
+table = ht.sweep(progress=False, **options)
+print(json.dumps({"notes": table.attrs["notes"], "table": table.to_json(double_precision=15)}))
+"""
+
+
+def start_sweep(store, *, wait=False, die_in_save=0, **options):
+    """A sweep in a process group of its own."""
+    options |= {"store": str(store), "wait": wait, "die_in_save": die_in_save}
+    return start([sys.executable, "-c", SCRIPT, json.dumps(options)])
+
+
+def start(command, **options):
+    environment = {k: v for k, v in os.environ.items() if k != "HTLIB_STORE"} | ONE_THREAD
+    return subprocess.Popen(
+        command,
+        env=environment | {"PYTHONPATH": str(Path(ht.__file__).parents[1])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def files_of(store):
+    """The finished runs of a store, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in Path(store).glob("runs/*/*/[!.]*.safetensors")}
+
+
+def wait_for(condition, process=None):
+    """Poll until the condition holds; its value."""
+    end = time.monotonic() + DEADLINE
+    while not (value := condition()):
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"ended early with {process.returncode}: {process.communicate()}")
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+    return value
+
+
+def assert_intact(store):
+    """Every file of a store loads, and nothing is left half written or put aside."""
+    for path in files_of(store):
+        ht.Trajectory.load(path)
+    assert not list(Path(store).glob("runs/**/.*"))
+    assert not (Path(store) / "set-aside").exists()

@@ -1,0 +1,156 @@
+"""Oracle: `htlib.train` of each config alone; the state of the process before."""
+
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sweeping import TINY
+from threadpoolctl import threadpool_info
+
+import htlib as ht
+from htlib import executors
+from htlib.executors import GivenUp, Task
+
+CONFIG = ht.ExperimentConfig(**TINY)
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    executors.forget_starts()
+    yield
+    executors.forget_starts()
+
+
+def task_of(*configs, keep_weights=False, keep_overlaps=False):
+    return Task(configs, "cpu", keep_weights, keep_overlaps)
+
+
+def assert_same(run, expected):
+    assert run.config == expected.config
+    pd.testing.assert_frame_equal(run.metrics, expected.metrics, check_exact=True)
+    np.testing.assert_array_equal(run.eigenvalues, expected.eigenvalues)
+    assert list(run.weights) == list(expected.weights)
+    assert list(run.overlaps) == list(expected.overlaps)
+
+
+def test_a_task_gives_what_train_gives():
+    configs = [CONFIG, CONFIG.replace(ridge_lambda=0.5), CONFIG.replace(feature_scale="released-code")]
+    done = executors.compute(task_of(*configs))
+    assert done.seconds > 0
+    for run, config in zip(done.runs, configs, strict=True):
+        assert_same(run, ht.train(config))
+    (run,) = executors.compute(task_of(CONFIG, keep_weights=True, keep_overlaps=True)).runs
+    assert_same(run, ht.train(CONFIG, keep_weights=True, keep_overlaps=True))
+
+
+def test_the_starts_of_two_problems_are_kept(monkeypatch):
+    prepared = []
+    prepare = executors.prepare
+    monkeypatch.setattr(executors, "prepare", lambda c, **kw: prepared.append(c.seed) or prepare(c, **kw))
+    for seed, lr in [(0, 1), (0, 2), (1, 1), (0, 3), (1, 2), (2, 1), (1, 3), (0, 1)]:
+        executors.compute(task_of(CONFIG.replace(seed=seed, lr=lr)))
+    assert prepared == [0, 1, 2, 0]
+    executors.forget_starts()
+    executors.compute(task_of(CONFIG))
+    assert prepared == [0, 1, 2, 0, 0]
+
+
+def test_tasks_of_one_problem_share_their_start_key():
+    assert task_of(CONFIG).start_key == task_of(CONFIG.replace(lr=9.0, steps=7, optimizer="gd")).start_key
+    assert task_of(CONFIG).start_key != task_of(CONFIG.replace(seed=1)).start_key
+
+
+def test_giving_up_ends_a_task_after_the_step():
+    asked = []
+    with pytest.raises(GivenUp):
+        executors.compute(task_of(CONFIG.replace(steps=50)), lambda: asked.append(1) or len(asked) == 3)
+    assert len(asked) == 3
+
+
+def numbers_of_threads():
+    return torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]
+
+
+@pytest.mark.parametrize("give_up", [False, True])
+def test_threads_compute_and_leave_the_process_as_it_was(give_up):
+    before = numbers_of_threads()
+    engine = executors.threads(2, 1)
+    assert engine.name == "2 threads of this process x 1 BLAS thread"
+    assert engine.slots == 2
+    futures = [engine.submit(task_of(CONFIG.replace(lr=lr))) for lr in (0.1, 1.0, 2.0)]
+    runs = [future.result().runs[0] for future in futures]
+    engine.close(give_up)
+    assert numbers_of_threads() == before
+    for run in runs:
+        assert_same(run, ht.train(run.config))
+    with pytest.raises(RuntimeError):
+        engine.submit(task_of(CONFIG))
+
+
+def test_closing_threads_in_a_hurry_gives_up_what_is_at_work(monkeypatch):
+    """A run of a billion steps would keep the test waiting."""
+    started = threading.Event()
+    train_family = executors.train_family
+
+    def train(*args, on_step, **options):
+        return train_family(*args, on_step=lambda: started.set() or on_step(), **options)
+
+    monkeypatch.setattr(executors, "train_family", train)
+    engine = executors.threads(1, 1)
+    futures = [engine.submit(task_of(CONFIG.replace(steps=10**9, lr=lr, probe_every=10**9))) for lr in (1, 2)]
+    assert started.wait(60)
+    engine.close(True)
+    assert isinstance(futures[0].exception(), GivenUp)
+    assert futures[1].cancelled()
+
+
+def test_an_error_of_a_task_reaches_the_caller():
+    engine = executors.threads(1, 1)
+    future = engine.submit(Task((CONFIG,), "nowhere", False, False))
+    with pytest.raises(ValueError, match="device 'nowhere' cannot be used here"):
+        future.result()
+    engine.close(True)
+
+
+@pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1", "gopher://127.0.0.1:70", ""])
+def test_an_address_that_is_none_is_refused_at_once(address, tmp_path):
+    with pytest.raises(ConnectionError, match=f"no Dask scheduler answers at '{address}': "):
+        ht.sweep(TINY, 1, tmp_path, address, progress=False)
+
+
+def test_an_address_where_nobody_answers_is_refused(tmp_path):
+    """Port 1 is nobody's.  Within ten seconds, as the client tries for so long."""
+    with pytest.raises(ConnectionError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:1': Timed out"):
+        ht.sweep(TINY, 1, tmp_path, "tcp://127.0.0.1:1", progress=False)
+
+
+def test_a_scheduler_without_workers_is_refused(tmp_path):
+    from distributed import LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=0,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+            protocol="tcp",
+        ) as cluster,
+        pytest.raises(ConnectionError, match="has no workers; start some: dask worker"),
+    ):
+        ht.sweep(TINY, 1, tmp_path, cluster.scheduler_address, progress=False)
+
+
+def test_dask_is_optional(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with pytest.raises(ImportError, match=r"scheduler= needs dask.distributed: pip install 'htlib\[dask\]'"):
+        ht.sweep(TINY, 1, tmp_path, "local", progress=False)
+
+
+def test_cores_are_those_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(executors.os, "sched_getaffinity", lambda pid: {3, 5, 7}, raising=False)
+    assert executors.available_cores() == 3
+    monkeypatch.delattr(executors.os, "sched_getaffinity")
+    monkeypatch.setattr(executors.os, "cpu_count", lambda: None)
+    assert executors.available_cores() == 1
