@@ -151,6 +151,11 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.output is not None and options.output.suffix not in _TABLES:
         raise ValueError(f"--output must end in one of {', '.join(_TABLES)}; got {options.output}")
     experiment = load_experiment(options.preset, options.profile)
+    if options.plot is not None:
+        from htlib.figures import FIGURES
+
+        if experiment.figure not in FIGURES:
+            raise ValueError(f"figure must be one of {', '.join(FIGURES)}; got {experiment.figure!r}")
     runs = experiment.runs(
         store,
         options.scheduler,

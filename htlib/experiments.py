@@ -147,7 +147,7 @@ def _check_kind(path: Path, name: str, value: Any) -> None:
 
 def _find(name: str | os.PathLike[str]) -> Path:
     given = Path(name)
-    for candidate in (given, given.with_name(f"{given.name}.toml")):
+    for candidate in (given, given.parent / f"{given.name}.toml"):
         if candidate.is_file():
             return candidate
     folders = [folder / _FOLDER for folder in (Path.cwd(), *Path.cwd().parents)]

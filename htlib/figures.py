@@ -198,7 +198,7 @@ def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figur
             ax.set(xlabel="", ylabel=_short(metric))
             if metric in _ON_SCALE:
                 ax.set_title(f"{scale} scale", fontsize=10.5)
-            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
             if metric == "spectral_norm":
                 ax.set_yscale("log")
                 _plain_log(ax)
@@ -259,7 +259,7 @@ def tail_controls(runs: Sequence[Trajectory]) -> Figure:
                 color, marker = looks[rate]["color"], looks[rate]["marker"]
                 if len(values):
                     ax.plot(values.mean(), y, "|", color=color, ms=15, mew=2.4)
-                ax.plot(values, [y] * len(values), ls="", marker=marker, color=color, mfc="none", ms=6)
+                    ax.plot(values, [y] * len(values), ls="", marker=marker, color=color, mfc="none", ms=6)
             for k in range(1, len(controls)):
                 ax.axhline(k - 0.5, color=GREY, lw=0.6, alpha=0.5)
             ax.set_xlabel(_short(metric))

@@ -50,13 +50,16 @@ def fields_of(grid: Grid) -> list[str]:
 
 
 def _grids(grid: Grid) -> list[Mapping[str, Any]]:
-    grids = [grid] if isinstance(grid, Mapping) else list(grid)
-    items: list[Any] = grids
+    given: Any = grid
+    items: list[Any] = (
+        [given] if isinstance(given, Mapping) or not isinstance(given, Iterable) else list(given)
+    )
     if not items or not all(isinstance(one, Mapping) for one in items):
         raise TypeError(
             f"grid must map fields of ExperimentConfig to values, or be a list of such; got {grid!r}"
         )
     known = [field.name for field in dataclasses.fields(ExperimentConfig)]
+    grids: list[Mapping[str, Any]] = items
     for one in grids:
         if not one:
             raise ValueError('grid is empty: name at least one field, for instance {"lr": [0.1, 1.0]}')
@@ -69,8 +72,10 @@ def _grids(grid: Grid) -> list[Mapping[str, Any]]:
 
 
 def _values(name: str, given: Any) -> list[Any]:
+    if isinstance(given, np.ndarray) and given.ndim == 0:
+        given = given[()]  # a scalar, which has no items
     if isinstance(given, str) or not isinstance(given, Iterable):
-        return [given]
+        return [given.item() if isinstance(given, np.generic) else given]
     values = [v.item() if isinstance(v, np.generic) else v for v in given]
     if not values:
         raise ValueError(f"grid[{name!r}] is empty: give at least one value")

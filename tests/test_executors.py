@@ -1,5 +1,6 @@
 """Oracle: `htlib.train` of each config alone; the state of the process before."""
 
+import sys
 import threading
 
 import numpy as np
@@ -116,34 +117,32 @@ def test_an_error_of_a_task_reaches_the_caller():
 
 @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1", "gopher://127.0.0.1:70", ""])
 def test_an_address_that_is_none_is_refused_at_once(address, tmp_path):
+    pytest.importorskip("distributed")
     with pytest.raises(ConnectionError, match=f"no Dask scheduler answers at '{address}': "):
         ht.sweep(TINY, 1, tmp_path, address, progress=False)
 
 
 def test_an_address_where_nobody_answers_is_refused(tmp_path):
     """Port 1 is nobody's.  Within ten seconds, as the client tries for so long."""
+    pytest.importorskip("distributed")
     with pytest.raises(ConnectionError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:1': Timed out"):
         ht.sweep(TINY, 1, tmp_path, "tcp://127.0.0.1:1", progress=False)
 
 
 def test_a_scheduler_without_workers_is_refused(tmp_path):
+    pytest.importorskip("distributed")
     from distributed import LocalCluster
 
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": "127.0.0.1:0"}
     with (
-        LocalCluster(
-            n_workers=0,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address="127.0.0.1:0",
-            protocol="tcp",
-        ) as cluster,
+        LocalCluster(n_workers=0, threads_per_worker=1, **options) as cluster,
         pytest.raises(ConnectionError, match="has no workers; start some: dask worker"),
     ):
         ht.sweep(TINY, 1, tmp_path, cluster.scheduler_address, progress=False)
 
 
 def test_dask_is_optional(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ImportError, match=r"scheduler= needs dask.distributed: pip install 'htlib\[dask\]'"):
         ht.sweep(TINY, 1, tmp_path, "local", progress=False)
 

@@ -85,15 +85,20 @@ def test_a_union_of_grids_is_one_after_the_other():
 
 WRONG = [
     ({}, 1, ValueError, "grid is empty: name at least one field, for instance"),
-    ([], 1, TypeError, "grid must map fields of ExperimentConfig to values, or be a list of such; got []"),
+    ([], 1, TypeError, "grid must map fields of ExperimentConfig to values, or be a list of such; got ["),
     ([{"lr": 1.0}, {}], 1, ValueError, "grid is empty"),
-    ("lr", 1, TypeError, "grid must map fields of ExperimentConfig to values, or be a list of such; got 'lr'"),
-    (5, 1, TypeError, "grid must map fields of ExperimentConfig to values, or be a list of such; got 5"),
+    ("lr", 1, TypeError, "values, or be a list of such; got 'lr'"),
+    (5, 1, TypeError, "values, or be a list of such; got 5"),
     (None, 1, TypeError, "grid must map fields"),
     ([["lr", 1.0]], 1, TypeError, "grid must map fields"),
     ({"lr": []}, 1, ValueError, "grid['lr'] is empty: give at least one value"),
     ({"lr": np.array([])}, 1, ValueError, "grid['lr'] is empty"),
-    ({"learning_rate": [1.0]}, 1, TypeError, "unknown field 'learning_rate' in grid; ExperimentConfig has n, d, h"),
+    (
+        {"learning_rate": [1.0]},
+        1,
+        TypeError,
+        "unknown field 'learning_rate' in grid; ExperimentConfig has n, d, h",
+    ),
     ({"lr": 1.0, 3: 4}, 1, TypeError, "unknown field 3 in grid"),
     ([{"lr": 1.0}, {"LR": 1.0}], 1, TypeError, "unknown field 'LR' in grid"),
     ({"lr": [0.1, -1.0]}, 1, ValueError, "lr must be finite and not negative; got -1.0"),
@@ -102,7 +107,12 @@ WRONG = [
     ({"h": 0}, 1, ValueError, "h must be an integer, at least 1; got 0"),
     ({"lr": float("nan")}, 1, ValueError, "lr must be finite and not negative; got nan"),
     ({"optimizer": ["adam", "sgd"]}, 1, ValueError, "optimizer must be one of adam, gd; got 'sgd'"),
-    ({"optimizer": ["adam", "gd"], "momentum": 0.5}, 1, ValueError, "momentum = 0.5 has no meaning for optimizer='adam'"),
+    (
+        {"optimizer": ["adam", "gd"], "momentum": 0.5},
+        1,
+        ValueError,
+        "momentum = 0.5 has no meaning for optimizer='adam'",
+    ),
     ({"lr": 1.0, "seed": [1, 2]}, 1, ValueError, "grid must not hold 'seed'; give seeds="),
     ({"lr": 1.0}, 0, ValueError, "seeds must name at least one seed; got 0"),
     ({"lr": 1.0}, -3, ValueError, "seeds must name at least one seed; got -3"),
@@ -116,8 +126,13 @@ WRONG = [
     ({"lr": [0.1, 1.0, 0.1]}, 2, ValueError, "grid holds the same run twice: lr = 0.1, seed = 0"),
     ({"lr": [1, 1.0]}, 1, ValueError, "grid holds the same run twice: lr = 1.0, seed = 0"),
     ({"lr": 1.0}, [3, 3], ValueError, "grid holds the same run twice: lr = 1.0, seed = 3"),
-    ([{"lr": 0.1}, {"lr": [0.1, 1.0], "steps": 10}], 1, ValueError, "grid holds the same run twice: lr = 0.1, steps = 10, seed = 0"),
-]  # fmt: skip
+    (
+        [{"lr": 0.1}, {"lr": [0.1, 1.0], "steps": 10}],
+        1,
+        ValueError,
+        "grid holds the same run twice: lr = 0.1, steps = 10, seed = 0",
+    ),
+]
 
 
 @pytest.mark.parametrize(("grid", "seeds", "kind", "message"), WRONG)

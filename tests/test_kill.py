@@ -156,6 +156,7 @@ def test_a_killed_worker_process_costs_only_its_own_run(expected, tmp_path):
 
 
 def test_a_killed_dask_worker_and_a_killed_dask_scheduler(expected, tmp_path, processes):
+    pytest.importorskip("distributed")
     contact = tmp_path / "scheduler.json"
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
     command += ["--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(contact)]
