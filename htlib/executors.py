@@ -164,18 +164,11 @@ def processes(workers: int, blas_threads: int) -> Engine:
     from loky import ProcessPoolExecutor  # pyright: ignore[reportMissingTypeStubs]
     from loky.process_executor import BrokenProcessPool  # pyright: ignore[reportMissingTypeStubs]
 
-    limits = {f"{name}_NUM_THREADS": str(blas_threads) for name in ("OMP", "MKL", "OPENBLAS")}
-    # Freed arrays stay with the process, in large pages: mapping them anew costs a tenth of a run.
-    allocator = {
-        "MALLOC_MMAP_MAX_": "0",
-        "MALLOC_TRIM_THRESHOLD_": str(2**33),
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    }
     pool = ProcessPoolExecutor(
         workers,
         initializer=_start_worker,
         initargs=(os.getpid(), blas_threads),
-        env=limits | allocator,
+        env=_environment(blas_threads),
     )
 
     def close(give_up: bool) -> None:
@@ -201,6 +194,7 @@ def dask(scheduler: str, workers: int | None, blas_threads: int | None) -> Engin
         If no scheduler answers, or it has no workers.
     """
     try:
+        from dask import config
         from distributed import Client, LocalCluster
         from distributed.scheduler import KilledWorker
     except ImportError as error:
@@ -209,10 +203,15 @@ def dask(scheduler: str, workers: int | None, blas_threads: int | None) -> Engin
     if scheduler == "local":
         workers = workers or available_cores()
         blas_threads = blas_threads or max(1, available_cores() // workers)
-        # Its web page cannot be switched off; port 0 is any free one, and nobody outside sees it.
-        cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
-        )
+        settings = {
+            "distributed.nanny.pre-spawn-environ": _environment(blas_threads),
+            "distributed.worker.profile.enabled": False,  # it wakes a hundred times a second
+        }
+        with config.set(settings):
+            # Its web page cannot be switched off; port 0 is any free one, and nobody outside sees it.
+            cluster = LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
+            )
     try:
         client: Any = Client(cluster or scheduler, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
@@ -234,11 +233,23 @@ def dask(scheduler: str, workers: int | None, blas_threads: int | None) -> Engin
 
     return Engine(
         f"Dask at {client.scheduler.address if cluster is None else 'this machine'}, {_count(slots, 'slot')}",
-        2 * slots,  # the next task is there when one ends
+        slots,  # a task that waits at a busy worker would not go to a free one
         submit,
         close,
         (KilledWorker, CancelledError),
     )
+
+
+def _environment(blas_threads: int) -> dict[str, str]:
+    """Environment of a worker process."""
+    limits = {f"{name}_NUM_THREADS": str(blas_threads) for name in ("OMP", "MKL", "OPENBLAS")}
+    # Freed arrays stay with the process, in large pages: mapping them anew costs a tenth of a run, and
+    # a third with the threshold that Dask sets.
+    return limits | {
+        "MALLOC_MMAP_MAX_": "0",
+        "MALLOC_TRIM_THRESHOLD_": str(2**33),
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    }
 
 
 def available_cores() -> int:

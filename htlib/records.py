@@ -146,7 +146,7 @@ class Trajectory:
                 header = file.metadata() or {}
                 names = file.keys()  # the handle itself cannot be iterated over
                 tensors = {name: file.get_tensor(name) for name in names}
-        except (SafetensorError, OSError) as error:
+        except SafetensorError as error:  # an OSError says nothing against the file
             raise RecordError(f"{path} is not a readable record, perhaps truncated: {error}") from error
         if header.get("format") != _FORMAT:
             raise RecordError(f"{path} is not a run of htlib: its format is {header.get('format')!r}")

@@ -25,7 +25,7 @@ _POLL = 0.2  # seconds
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a sweep is computed; nothing in here changes its numbers."""
+    """How a sweep is computed; it changes its numbers by rounding alone."""
 
     device: str = "cpu"
     workers: int | None = None
