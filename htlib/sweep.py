@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 
 import numpy as np
 import pandas as pd
@@ -159,8 +158,7 @@ def _collect(
         for line in store.set_aside:
             report.note(line)
         if state.tasks:
-            with ExitStack() as stack:
-                others = stack.enter_context(store.writing())
+            with store.writing() as others:
                 for other in others:
                     report.note(f"{other} also works on this store; finished runs are shared")
                 try:
