@@ -6,6 +6,7 @@ Every engine takes the same task, `compute`, and gives concurrent.futures future
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from htlib.records import Trajectory
 from htlib.start import Start, prepare, start_key
 from htlib.training import train_family
 
+_CONNECT_SECONDS = 10
 _STARTS_KEPT = 2  # each holds the data of a problem
 _starts: OrderedDict[tuple[str, str], Start] = OrderedDict()
 _preparing = threading.Lock()
@@ -200,7 +202,9 @@ def dask(scheduler: str, workers: int | None, blas_threads: int | None) -> Engin
     except ImportError as error:
         raise ImportError("scheduler= needs dask.distributed: pip install 'htlib[dask]'") from error
     cluster: Any = None
-    if scheduler == "local":
+    if scheduler != "local":
+        _check_answers(scheduler)  # a Client that cannot connect is not closed, and blocks later ones
+    else:
         workers = workers or available_cores()
         blas_threads = blas_threads or max(1, available_cores() // workers)
         settings = {
@@ -213,7 +217,7 @@ def dask(scheduler: str, workers: int | None, blas_threads: int | None) -> Engin
                 n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
             )
     try:
-        client: Any = Client(cluster or scheduler, timeout="10s", set_as_default=False)
+        client: Any = Client(cluster or scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise ConnectionError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
     slots = sum(info["nthreads"] for info in client.scheduler_info(n_workers=-1)["workers"].values())
@@ -238,6 +242,18 @@ def dask(scheduler: str, workers: int | None, blas_threads: int | None) -> Engin
         close,
         (KilledWorker, CancelledError),
     )
+
+
+def _check_answers(address: str) -> None:
+    """Raise ConnectionError unless something listens at the address of a scheduler."""
+    from distributed.comm.addressing import get_address_host_port, parse_address
+
+    try:
+        host, port = get_address_host_port(address, strict=True)
+        if parse_address(address)[0] in ("tcp", "tls"):
+            socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise ConnectionError(f"no Dask scheduler answers at {address!r}: {error}") from error
 
 
 def _environment(blas_threads: int) -> dict[str, str]:

@@ -123,9 +123,9 @@ def test_an_address_that_is_none_is_refused_at_once(address, tmp_path):
 
 
 def test_an_address_where_nobody_answers_is_refused(tmp_path):
-    """Port 1 is nobody's.  Within ten seconds, as the client tries for so long."""
+    """Port 1 is nobody's."""
     pytest.importorskip("distributed")
-    with pytest.raises(ConnectionError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:1': Timed out"):
+    with pytest.raises(ConnectionError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:1': .*refused"):
         ht.sweep(TINY, 1, tmp_path, "tcp://127.0.0.1:1", progress=False)
 
 
