@@ -10,7 +10,7 @@ import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -173,13 +173,16 @@ def processes(workers: int, blas_threads: int) -> Engine:
         env=_environment(blas_threads),
     )
 
+    def submit(task: Task) -> Future[Done]:
+        return pool.submit(compute, task)
+
     def close(give_up: bool) -> None:
         pool.shutdown(wait=True, kill_workers=give_up)
 
     return Engine(
         f"{_count(workers, 'process', 'processes')} x {_count(blas_threads, 'BLAS thread')}",
         workers,
-        _submitter(pool),
+        submit,
         close,
         (BrokenProcessPool,),
     )
@@ -273,13 +276,6 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _submitter(pool: Executor) -> Callable[[Task], Future[Done]]:
-    def submit(task: Task) -> Future[Done]:
-        return pool.submit(compute, task)
-
-    return submit
 
 
 def _compute_on(blas_threads: int | None, task: Task) -> Done:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from itertools import cycle, product
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -21,18 +21,12 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
 from htlib.config import CHOICES, ExperimentConfig
 from htlib.overlap_figures import overlap_maps, subspace_overlaps
 from htlib.plotting import (
-    BLACK,
-    BLUE,
-    GOLD,
-    GREEN,
     GREY,
     LABELS,
     OPTIMIZER_COLORS,
     OPTIMIZER_NAMES,
-    ORANGE,
-    PINK,
-    SKY,
     against_rate,
+    looks_in_turn,
     style,
     trajectory,
 )
@@ -189,7 +183,7 @@ def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figur
             len(panels) // 2, 2, figsize=(_WIDTH, 0.9 + 1.42 * len(panels)), sharex=True
         )
         for ax, (metric, scale) in zip(axes.flat, panels, strict=True):
-            looks = _looks()
+            looks = looks_in_turn()
             for label, group in settings.items():
                 look = next(looks)
                 one = [run for run in group if run.config.feature_scale == scale]
@@ -209,7 +203,8 @@ def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figur
         for ax in axes[-1]:
             ax.set_xlabel(LABELS["step"])
         handles = [
-            Line2D([], [], label=label, **look) for label, look in zip(settings, _looks(), strict=False)
+            Line2D([], [], label=label, **look)
+            for label, look in zip(settings, looks_in_turn(), strict=False)
         ]
         figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
         _note_diverged(figure, runs)
@@ -244,7 +239,7 @@ def tail_controls(runs: Sequence[Trajectory]) -> Figure:
     controls = [pair for pair in _CONTROLS if pair in pairs]
     controls += sorted(pairs - set(controls))
     rates = list(dict.fromkeys((run.config.optimizer, run.config.lr) for run in runs))
-    looks = dict(zip(rates, _looks(), strict=False))
+    looks = dict(zip(rates, looks_in_turn(), strict=False))
     height = 0.24 * len(rates) + 0.36
     with plt.rc_context(style()):
         figure, axes = plt.subplots(
@@ -349,17 +344,6 @@ def _present(values: Any) -> list[str]:
     """Those of the known choices that occur, in the order of the configuration."""
     given = set(values)
     return [value for name in ("optimizer", "feature_scale") for value in CHOICES[name] if value in given]
-
-
-def _looks() -> Any:
-    """Colours, markers and dashes, for one curve after the other."""
-    colors = (ORANGE, BLUE, GREEN, PINK, SKY, GOLD, BLACK)
-    return (
-        {"color": color, "marker": marker, "linestyle": linestyle}
-        for color, marker, linestyle in zip(
-            cycle(colors), cycle("os^Dv"), cycle(("-", "--", "-.")), strict=False
-        )
-    )
 
 
 def _short(metric: str) -> str:

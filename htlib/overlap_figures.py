@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from itertools import cycle
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -22,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from htlib.config import ExperimentConfig
-from htlib.plotting import BLACK, BLUE, GOLD, GREEN, GREY, LABELS, OPTIMIZER_NAMES, ORANGE, PINK, SKY, style
+from htlib.plotting import GREY, LABELS, OPTIMIZER_NAMES, looks_in_turn, style
 from htlib.plotting import seeds as draw_seeds
 from htlib.records import Trajectory
 
@@ -129,8 +128,9 @@ def subspace_overlaps(runs: Sequence[Trajectory], *, ks: Sequence[int] = (10, 10
     groups = _settings(_with_overlaps(runs))
     kept = min(len(pair.after.right) for run in runs for pair in run.overlaps.values())
     ks = sorted({min(k, kept) for k in ks})
-    colors, markers = cycle((ORANGE, BLUE, GREEN, PINK, SKY, GOLD, BLACK)), cycle("os^Dv")
-    looks = {label: (next(colors), next(markers)) for label in groups}
+    looks = {
+        label: (look["color"], look["marker"]) for label, look in zip(groups, looks_in_turn(), strict=False)
+    }
     with plt.rc_context(style()):
         figure, axes = plt.subplots(
             len(ks), 2, figsize=(10.5, 0.9 + 3.3 * len(ks)), sharex=True, sharey=True, squeeze=False

@@ -7,7 +7,7 @@ share an Axes also differ in their dashes or markers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -80,6 +80,17 @@ def style() -> dict[Any, Any]:
         "figure.constrained_layout.use": True,
         "lines.linewidth": 1.8,
     }
+
+
+def looks_in_turn() -> Iterator[dict[str, Any]]:
+    """Colours, markers and dashes, for one curve after the other."""
+    looks = zip(
+        cycle((ORANGE, BLUE, GREEN, PINK, SKY, GOLD, BLACK)),
+        cycle("os^Dv"),
+        cycle(("-", "--", "-.")),
+        strict=False,
+    )
+    return ({"color": color, "marker": marker, "linestyle": dashes} for color, marker, dashes in looks)
 
 
 def spectrum(

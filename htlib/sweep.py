@@ -151,11 +151,13 @@ def _collect(
 ) -> tuple[list[Trajectory], Report]:
     configs = expand(grid, seeds)
     store = store if isinstance(store, Store) else Store(store)
+    told = len(store.set_aside)  # a Store may have served other sweeps
     state = Workload(configs, store, options, keep)
     names = fields_of(grid)
     varying = [name for name in names if len({getattr(c, name) for c in configs}) > 1]
     with Report(len(configs), len(state.results), varying, show=options.progress) as report:
-        for line in store.set_aside:
+        found = len(store.set_aside)
+        for line in store.set_aside[told:found]:
             report.note(line)
         if state.tasks:
             with store.writing() as others:
@@ -170,6 +172,8 @@ def _collect(
                 finally:
                     executors.forget_starts()
                     store.write_index(state.new)
+        for line in store.set_aside[found:]:
+            report.note(line)
     return [state.results[config] for config in configs], report
 
 

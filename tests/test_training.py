@@ -181,7 +181,7 @@ def test_same_config_same_numbers():
     pd.testing.assert_frame_equal(first.metrics, second.metrics, check_exact=True)
     np.testing.assert_array_equal(first.eigenvalues, second.eigenvalues)
     torch.manual_seed(99)
-    np.random.seed(99)  # noqa: NPY002
+    np.random.seed(99)  # noqa: NPY002  the global generator, which a run must not read
     state = torch.get_rng_state()
     for config in (SMALL, SMALL.replace(update="shuffled")):
         ht.train(config)
