@@ -144,7 +144,8 @@ def mean_squared_error(F: Tensor, y: Tensor, coefficients: Tensor) -> float:
 
 def _solve_in_place(A: Tensor, b: Tensor) -> Tensor | None:
     """Solution of A x = b by Cholesky, None where A is not positive definite.  A is overwritten."""
-    if A.device.type == "cpu":  # SciPy makes none of the copies that torch makes
+    # SciPy makes none of the copies that torch makes, but its threads and torch's get in each other's way.
+    if A.device.type == "cpu" and torch.get_num_threads() == 1:
         try:
             factor = linalg.cho_factor(A.numpy().T, overwrite_a=True, check_finite=False)
         except linalg.LinAlgError:

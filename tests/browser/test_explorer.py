@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from urllib.request import urlopen
 import nbformat
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Page, Route, expect
 
 import htlib as ht
 from htlib import widgets
@@ -397,6 +398,21 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(30)
 
 
+def run_first_cell(page: Page) -> None:
+    """Shift+Enter until the cell takes it: a JupyterLab that is still loading throws the key away."""
+    cell = page.locator(".jp-CodeCell").first
+    taken = re.compile(r"\[[*1]\]")
+    for _ in range(30):
+        cell.locator(".cm-content").click(timeout=60_000)
+        page.keyboard.press("Shift+Enter")
+        try:
+            expect(cell.locator(".jp-InputPrompt")).to_have_text(taken, timeout=3_000)
+        except AssertionError:
+            continue
+        return
+    pytest.fail("JupyterLab did not run the cell")
+
+
 def test_the_explorer_lives_in_jupyterlab(browser: Browser, jupyter: str, tmp_path: Path) -> None:
     config = ht.ExperimentConfig(**SIZES)
     context = browser.new_context(viewport={"width": 1280, "height": 1400})
@@ -412,9 +428,7 @@ def test_the_explorer_lives_in_jupyterlab(browser: Browser, jupyter: str, tmp_pa
 
     page.route("**/*", guard)
     page.goto(f"{jupyter}lab/tree/explorer.ipynb?token=explorer")
-    page.locator(".jp-CodeCell .cm-content").first.click(timeout=60_000)
-    page.get_by_text("Python 3", exact=False).first.wait_for(timeout=60_000)
-    page.keyboard.press("Shift+Enter")
+    run_first_cell(page)
     page.locator(".htlib-explorer[data-settled=done]").wait_for(timeout=90_000)
     assert_shows(page, config)
     slider = page.get_by_role("slider", name="Learning rate")
