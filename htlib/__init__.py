@@ -6,11 +6,12 @@ Companion of arXiv 2406.04657.  ``import htlib as ht``.
 from htlib.alignment import kernel_target_alignment, teacher_alignment
 from htlib.config import ExperimentConfig
 from htlib.experiments import Experiment, load_experiment
-from htlib.heavy_tail import PowerLawFit, fit_power_law, hill_alpha
+from htlib.heavy_tail import HillPlot, PowerLawFit, fit_power_law, hill_alpha, hill_plot
+from htlib.overlaps import Overlaps, principal_angles, singular_vector_overlaps
 from htlib.problem import Dataset, Problem, make_problem
 from htlib.random_matrix import MarchenkoPastur
 from htlib.records import RecordError, Trajectory
-from htlib.spectrum import Overlaps, esd, singular_vector_overlaps, spectral_entropy, stable_rank
+from htlib.spectrum import effective_rank, esd, spectral_entropy, stable_rank
 from htlib.store import Store, StoreError
 from htlib.sweep import SweepError, sweep, sweep_runs
 from htlib.training import train, train_rates
@@ -19,6 +20,7 @@ __all__ = [
     "Dataset",
     "Experiment",
     "ExperimentConfig",
+    "HillPlot",
     "MarchenkoPastur",
     "Overlaps",
     "PowerLawFit",
@@ -28,12 +30,15 @@ __all__ = [
     "StoreError",
     "SweepError",
     "Trajectory",
+    "effective_rank",
     "esd",
     "fit_power_law",
     "hill_alpha",
+    "hill_plot",
     "kernel_target_alignment",
     "load_experiment",
     "make_problem",
+    "principal_angles",
     "singular_vector_overlaps",
     "spectral_entropy",
     "stable_rank",

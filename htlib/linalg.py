@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
 _BLOCKS = 5  # 3/5 of the products of a full one; more blocks save little and run slower
 _WORTH_BLOCKS = 256
+_CHUNK = 2**23  # entries converted at a time
 
 
-def gram(A: Tensor) -> Tensor:
+def gram(A: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """The smaller of A^T A and A A^T.
 
     Only the blocks on and below the diagonal are multiplied, the rest is copied: torch has no
@@ -18,6 +21,9 @@ def gram(A: Tensor) -> Tensor:
     Parameters
     ----------
     A : (n, m) tensor
+    dtype : torch.dtype, optional
+        Of the products and the result; default that of A.  A is converted a part at a time, so that
+        no second copy of it is ever held.
 
     Returns
     -------
@@ -30,12 +36,21 @@ def gram(A: Tensor) -> Tensor:
     [[1.0, 2.0], [2.0, 5.0]]
     """
     rows = A.T if A.shape[0] >= A.shape[1] else A  # of the result
-    size = len(rows)
+    dtype = A.dtype if dtype is None else dtype
+    size, length = rows.shape
+    step = length if dtype == A.dtype else max(1, _CHUNK // size)
     blocks = _BLOCKS if size >= _WORTH_BLOCKS else 1
-    result = A.new_empty(size, size)
-    for i in range(blocks):
-        start, stop = size * i // blocks, size * (i + 1) // blocks
-        torch.matmul(rows[start:stop], rows[:stop].T, out=result[start:stop, :stop])
+    cuts = [size * i // blocks for i in range(blocks + 1)]
+    result = A.new_empty((size, size), dtype=dtype)
+    for begin in range(0, length, step):
+        part = rows[:, begin : begin + step].to(dtype)
+        for start, stop in pairwise(cuts):
+            block = result[start:stop, :stop]
+            if begin == 0:
+                torch.matmul(part[start:stop], part[:stop].T, out=block)
+            else:
+                block.addmm_(part[start:stop], part[:stop].T)
+    for start, stop in pairwise(cuts):
         result[:start, start:stop] = result[start:stop, :start].T
     return result
 

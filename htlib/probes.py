@@ -20,7 +20,8 @@ from htlib import linalg, network, readout
 from htlib.alignment import kernel_target_alignment, teacher_alignment
 from htlib.functions import ScalarFunction
 from htlib.heavy_tail import fit_power_law, hill_alpha
-from htlib.spectrum import SingularSystem, stable_rank
+from htlib.overlaps import SingularSystem
+from htlib.spectrum import stable_rank
 
 Array = NDArray[np.float64]
 

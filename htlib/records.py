@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from htlib.config import ExperimentConfig
-from htlib.spectrum import Overlaps
+from htlib.overlaps import Overlaps
 
 Array = NDArray[np.float64]
 

@@ -16,9 +16,9 @@ from htlib import network, probes
 from htlib.config import ExperimentConfig
 from htlib.functions import ScalarFunction, get_activation
 from htlib.network import LossGradient
+from htlib.overlaps import SingularSystem
 from htlib.problem import Problem, make_problem
 from htlib.random_matrix import largest_eigenvalue_quantile
-from htlib.spectrum import SingularSystem
 
 # Fields that only matter once the first gradient is known, and those that stage 2 alone reads.
 _AFTER_START = frozenset(

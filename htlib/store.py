@@ -35,8 +35,8 @@ from htlib.records import RecordError, Trajectory, tidy
 
 # The modules that decide the numbers of a run; their sources are part of every key.
 NUMERICS = (
-    *("alignment", "config", "functions", "heavy_tail", "linalg", "network", "probes", "problem"),
-    *("random_matrix", "readout", "spectrum", "start", "training"),
+    *("alignment", "config", "functions", "heavy_tail", "ks_scan", "linalg", "network", "probes", "problem"),
+    *("overlaps", "random_matrix", "readout", "spectrum", "start", "training"),
 )
 _MARKER, _INDEX = "htlib-store.json", "index.parquet"
 _FORMAT = {"format": "htlib-store-1"}

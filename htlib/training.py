@@ -13,10 +13,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from htlib.config import ExperimentConfig
+from htlib.overlaps import SingularSystem, overlaps_of, without_top
 from htlib.probes import METRICS
 from htlib.problem import Problem, stream
 from htlib.records import StepOverlaps, Trajectory, assemble
-from htlib.spectrum import SingularSystem, overlaps_of, without_top
 from htlib.start import Start, family_key, normalized, prepare
 
 Array = NDArray[np.float64]

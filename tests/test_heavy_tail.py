@@ -151,6 +151,7 @@ def test_numeric_xmin_by_hand():
             "ks_distance": distance,
             "n_tail": 3,
             "alpha_error": (alpha - 1) / 3**0.5,
+            "xmax": math.inf,
         }
     )
     assert ht.fit_power_law([8, 1, 4, 2], xmin=np.float64(2)).n_tail == 3

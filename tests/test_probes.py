@@ -11,8 +11,8 @@ import torch
 import htlib as ht
 from htlib import probes
 from htlib.functions import get_activation
+from htlib.overlaps import SingularSystem
 from htlib.random_matrix import largest_eigenvalue_quantile
-from htlib.spectrum import SingularSystem
 
 TANH = get_activation("tanh")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import htlib as ht
-from htlib.spectrum import SingularSystem, principal_angles, without_top
+from htlib.overlaps import SingularSystem, principal_angles, without_top
 
 SHAPES = [(5, 8), (7, 7), (9, 4), (1, 1), (1, 6), (6, 1)]
 
