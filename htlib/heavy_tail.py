@@ -184,7 +184,7 @@ def fit_power_law(
     eigenvalues : (N,) array
         In any order.
     xmin : {"ks", "median", "peak"} or float
-        "ks" takes the value, out of all but the largest, whose fit has the smallest
+        "ks" takes the value, out of all distinct ones but the largest, whose fit has the smallest
         Kolmogorov-Smirnov distance (Clauset, Shalizi & Newman 2009, sec. 3.3; PL_Alpha_KS),
         the smallest such value if several tie.  "median" cuts where `hill_alpha` cuts.
         "peak" is "ks" among the values from 0.95 to 1.5 times the peak of the spectrum, the lower
@@ -252,14 +252,15 @@ def _start(values: Array, L: Array, rule: str, ceiling: float) -> int:
     """Index of the threshold that a rule chooses."""
     if rule == "median":
         return len(L) // 2
-    if rule == "ks":
-        return best_threshold(L, np.arange(len(L) - 1), ceiling)
-    if rule != "peak":
+    if rule not in ("ks", "peak"):
         raise ValueError(f"xmin must be {_XMIN}; got {rule!r}")
+    # a threshold is a value: of equals the first, so that the tail is all that is not below it
+    distinct = np.flatnonzero(np.diff(L, prepend=-np.inf) > 0)[:-1]
+    if rule == "ks":
+        return best_threshold(L, distinct, ceiling)
     counts, edges = np.histogram(np.log10(values), bins=100)
     peak = 10 ** edges[counts.argmax()]
-    candidates = np.flatnonzero((values >= 0.95 * peak) & (values <= 1.5 * peak))
-    candidates = candidates[(candidates < len(L) - 1) & (L[candidates] < L[-1])]
+    candidates = distinct[(values[distinct] >= 0.95 * peak) & (values[distinct] <= 1.5 * peak)]
     if not len(candidates):
         raise ValueError(f"the peak of the spectrum, {peak:.6g}, has no tail above it; use xmin='ks'")
     return best_threshold(L, candidates, ceiling)

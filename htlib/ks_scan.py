@@ -71,27 +71,19 @@ def best_threshold(L: Array, candidates: Indices, ceiling: float = np.inf) -> in
     L : (N,) array
         Ascending logarithms, none above `ceiling`.
     candidates : (m,) array of int
-        Ascending indices into L, without the last; those without spread above them are passed over.
+        Ascending indices into L, each with a larger value above it.
     ceiling : float
         Logarithm of the upper bound.
 
     Returns
     -------
     int
-
-    Raises
-    ------
-    ValueError
-        If no candidate has spread above it.
     """
     N = len(L)
     # total_i = sum_{j >= i} (L_j - L_i), from the top down so that no digits cancel
     total = np.zeros(N)
     total[:-1] = np.cumsum(((N - 1 - np.arange(N - 1)) * np.diff(L))[::-1])[::-1]
-    rows = candidates[total[candidates] > 0]
-    if not len(rows):
-        raise ValueError("no candidate threshold has spread above it")
-    size = N - rows
+    rows, size = candidates, N - candidates
     bounded = np.isfinite(ceiling)
     room = ceiling - L[rows] if bounded else np.inf
     slope = slopes(total[rows] / size, room)

@@ -179,12 +179,12 @@ def hill(ascending: np.ndarray) -> float:
 
 
 def ks_distances(ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """alpha_i and D_i of every candidate but the last; infinite where the tail has no spread."""
+    """alpha_i and D_i of every distinct value; infinite for repeated ones and where the tail has no spread."""
     N = len(ascending)
     alphas, distances = np.full(N - 1, np.inf), np.full(N - 1, np.inf)
     for i in range(N - 1):
         logs = np.log(ascending[i:] / ascending[i])
-        if logs[-1] > 0:
+        if logs[-1] > 0 and (i == 0 or ascending[i] > ascending[i - 1]):
             alphas[i] = 1 + (N - i) / logs.sum()
             fitted = 1 - (ascending[i:] / ascending[i]) ** (1 - alphas[i])
             distances[i] = np.abs(fitted - np.arange(N - i) / (N - i)).max()
