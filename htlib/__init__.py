@@ -4,11 +4,13 @@ Companion of arXiv 2406.04657.  ``import htlib as ht``.
 """
 
 from htlib.alignment import kernel_target_alignment, teacher_alignment
+from htlib.checkpoints import CheckpointError
 from htlib.comparisons import compare_distributions
 from htlib.config import ExperimentConfig
 from htlib.experiments import Experiment, load_experiment
 from htlib.heavy_tail import HillPlot, PowerLawFit, fit_power_law, hill_alpha, hill_plot
 from htlib.measures import SpectrumMeasures, spectrum_measures
+from htlib.models import analyze, compare_models
 from htlib.nulls import NullDistribution, null_distribution
 from htlib.overlaps import Overlaps, principal_angles, singular_vector_overlaps
 from htlib.problem import Dataset, Problem, make_problem
@@ -24,6 +26,7 @@ from htlib.training import train, train_rates
 __all__ = [
     "Bootstrap",
     "BulkFit",
+    "CheckpointError",
     "Dataset",
     "Experiment",
     "ExperimentConfig",
@@ -40,8 +43,10 @@ __all__ = [
     "StoreError",
     "SweepError",
     "Trajectory",
+    "analyze",
     "bootstrap_power_law",
     "compare_distributions",
+    "compare_models",
     "effective_rank",
     "esd",
     "fit_marchenko_pastur",

@@ -1,4 +1,4 @@
-"""The command line: ``htlib run`` trains one configuration, ``htlib sweep`` a preset of many."""
+"""The command line: ``htlib run`` trains one setting, ``sweep`` a preset, ``analyze`` reads checkpoints."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from htlib import analyze_command
+from htlib.checkpoints import CheckpointError
 from htlib.config import CHOICES, ExperimentConfig
 from htlib.experiments import load_experiment
 from htlib.functions import ACTIVATIONS, TEACHERS
@@ -38,13 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0 if all went well, 2 for a wrong call, 3 if a single run diverged, 4 if a sweep
-        lost its workers, 130 after Ctrl-C.
+        lost its workers, 5 if a checkpoint holds nothing to analyse, 130 after Ctrl-C.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        return {"run": _run, "sweep": _sweep}[options.command](options)
-    except (ValueError, TypeError, OSError, ImportError, StoreError) as error:
+        return {"run": _run, "sweep": _sweep, "analyze": _analyze}[options.command](options)
+    except (ValueError, TypeError, OSError, ImportError, StoreError, CheckpointError) as error:
         print(f"htlib {options.command}: {error}", file=sys.stderr)
         return 2
     except SweepError as error:
@@ -85,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--plot", type=Path, metavar="FILE", help="draw the run (.png, .svg, .pdf)")
     run.add_argument("--quiet", action="store_true", help="no progress bar and no table")
     _add_sweep(commands)
+    analyze_command.add_parser(commands)
     return parser
 
 
@@ -135,6 +138,12 @@ def _run(options: argparse.Namespace) -> int:
         )
         return 3
     return 0
+
+
+def _analyze(options: argparse.Namespace) -> int:
+    _check_files(options)
+    analyze_command.check(options)
+    return analyze_command.run(options)
 
 
 def _sweep(options: argparse.Namespace) -> int:

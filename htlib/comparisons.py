@@ -50,7 +50,8 @@ def compare_distributions(eigenvalues: Tensor | ArrayLike, fit: PowerLawFit) -> 
         - ``p_value``: chance of a ratio as large by fluctuation (Vuong 1989, as in Clauset et al.
           2009, app. C); of the nested truncated power law, by chi-squared with one degree of freedom;
         - ``favours``: "power_law", the alternative, or "neither" where the p-value exceeds 0.1;
-        - ``parameters``: of the alternative, in the units of the eigenvalues.
+        - ``parameters``: of the alternative, in the units of the eigenvalues; of the stretched
+          exponential those of its survival function exp(-rate ((x / xmin)^beta - 1)).
 
     Raises
     ------
@@ -140,14 +141,13 @@ def _stretched_exponential(t: Array, s: float, xmin: float) -> tuple[Array, dict
     scores = [logs(beta).sum() for beta in betas]
     best = int(np.argmax(scores))
     if best == 0:
-        return np.log(s) - s * t, {"lambda": 0.0, "beta": 0.0}
+        return np.log(s) - s * t, {"rate": np.inf, "beta": 0.0}
     bounds = np.log(betas[[best - 1, min(best + 1, len(betas) - 1)]])
     found = minimize_scalar(
         lambda b: -float(logs(np.exp(b)).sum()), bounds=bounds, method="bounded", options={"xatol": 1e-10}
     )
     beta = float(np.exp(found.x))
-    rate = 1 / np.expm1(beta * t).mean()
-    return logs(beta), {"lambda": float(rate ** (1 / beta) / xmin), "beta": beta}
+    return logs(beta), {"rate": float(1 / np.expm1(beta * t).mean()), "beta": beta}
 
 
 _ALTERNATIVES: dict[str, Callable[[Array, float, float], tuple[Array, dict[str, float]]]] = {

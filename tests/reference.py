@@ -179,7 +179,7 @@ def hill(ascending: np.ndarray) -> float:
 
 
 def ks_distances(ascending: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """alpha_i and D_i of every distinct value; infinite for repeated ones and where the tail has no spread."""
+    """alpha_i and D_i of every distinct value; infinite for the others and where the tail has no spread."""
     N = len(ascending)
     alphas, distances = np.full(N - 1, np.inf), np.full(N - 1, np.inf)
     for i in range(N - 1):

@@ -44,10 +44,14 @@ MAY_IMPORT = {
     "workload": {"config", "executors", "progress", "records", "start", "store"},
     "sweep": {"executors", "grid", "progress", "records", "store", "workload"},
     "experiments": {"config", "grid", "records", "store", "sweep"},
-    "models": {"spectrum", "heavy_tail", "random_matrix"},
+    "checkpoints": set(),
+    "layers": {"checkpoints", "spectrum"},
+    "models": {"layers", "comparisons", "measures", "nulls", "overlaps", "spiked"},
     "layerwise": {"models"},
     "engine": {"training", "random_matrix"},
     "plotting": {"records", "spectrum", "heavy_tail", "random_matrix", "theory"},  # results' types
+    "analyze_command": {"models", "model_figures"},
+    "model_figures": {"plotting"},
     "figures": {"plotting", "overlap_figures"},
     "overlap_figures": {"plotting"},
     "widgets": {"training", "engine", "plotting"},
@@ -56,7 +60,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": ANY,
 }
-MAY_PLOT = {"widgets", "cli", "companion", "figures", "overlap_figures"}
+MAY_PLOT = {"widgets", "cli", "companion", "figures", "overlap_figures", "analyze_command", "model_figures"}
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
