@@ -91,9 +91,9 @@ def run(options: argparse.Namespace) -> int:
         _write(numbers, options.output)
     if not options.quiet:
         shown = [name for name in (_CHANGES if options.against else _SHOWN) if name in numbers]
-        print(numbers[shown].to_string(index=False, float_format="{:.4g}".format))
+        print(pd.DataFrame(numbers[shown]).to_string(index=False, float_format=_short))
         if len(table) and options.against is None:
-            print(f"\n{summarize(table).map('{:.4g}'.format).to_string()}")
+            print(f"\n{summarize(table).map(_short).to_string()}")
         print(f"\n{len(table)} analysed, {len(skipped)} skipped{':' if skipped else ''}")
         for reason, names in _by_reason(skipped).items():
             print(f"  {len(names):4d}  {reason}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
@@ -101,6 +101,10 @@ def run(options: argparse.Namespace) -> int:
         print(f"htlib analyze: {options.path} holds no weight matrix to analyse", file=sys.stderr)
         return 5
     return 0
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def _draw(table: pd.DataFrame, options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -78,19 +79,18 @@ def model_overview(table: pd.DataFrame) -> Figure:
         ratios = [np.log10(_eigenvalues(row) / row["mp_edge"]) for row in table.to_dict("records")]
         low = max(-4.0, min(float(np.quantile(r, 0.02)) for r in ratios))
         high = max(0.3, max(float(r[-1]) for r in ratios))
-        edges = np.linspace(low, high, 121)
+        edges = np.linspace(low, high, 61)
         image = np.array([np.histogram(r, edges)[0] / len(r) for r in ratios])
-        image = np.where(image > 0, image, np.nan)
+        image = 100 * np.where(image > 0, image, np.nan)
         mesh = spectra.pcolormesh(
-            10.0**edges, np.arange(n + 1) - 0.5, image, norm="log", cmap="cividis", rasterized=True
+            10.0**edges, np.arange(n + 1) - 0.5, image, norm=PowerNorm(0.5), cmap="cividis", rasterized=True
         )
         spectra.axvline(1, color=hp.ORANGE, lw=1.4)
-        spectra.set(xscale="log", xlabel=r"eigenvalue / noise edge", title="Where the eigenvalues lie")
-        spectra.annotate(
-            "noise edge", (1, 1), (3, -4), xycoords=("data", "axes fraction"), textcoords="offset points",
-            color=hp.ORANGE, va="top", fontsize=9.5,
-        )  # fmt: skip
-        figure.colorbar(mesh, ax=spectra, label="share of the eigenvalues", location="bottom", shrink=0.7)
+        spectra.set(xscale="log", xlabel="eigenvalue / noise edge", title="Where the eigenvalues lie")
+        place = spectra.get_xaxis_transform()
+        spectra.text(1, 1.005, " noise edge", color=hp.ORANGE, fontsize=9.5, transform=place)
+        bar = figure.colorbar(mesh, ax=spectra, location="bottom", shrink=0.7)
+        bar.set_label("percent of the layer's eigenvalues")
         rows = np.arange(n)
         if "alpha_hill_null" in table:
             alphas.plot(

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from htlib.heavy_tail import HillPlot, PowerLawFit
 from htlib.random_matrix import MarchenkoPastur, largest_eigenvalue_quantile
 from htlib.records import Trajectory
 
@@ -149,6 +150,76 @@ def spectrum(
         xscale="log", yscale="log", xlabel=r"eigenvalue $\lambda$ of $W^\top W$", ylabel="eigenvalues per bin"
     )
     ax.set_ylim(0.5, 8 * float(np.max(counts)))  # room for a legend on top
+    return ax
+
+
+def power_law(eigenvalues: ArrayLike, fit: PowerLawFit, *, color: str = BLUE, ax: Axes | None = None) -> Axes:
+    """The tail of a spectrum as the share of values at or above x, with the fitted power law on it.
+
+    No bins are chosen, and a power law is a straight line.
+
+    Parameters
+    ----------
+    eigenvalues : (N,) array
+        What was fitted, in any order.
+    fit : PowerLawFit
+    color : str
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = plt.gca() if ax is None else ax
+    values = np.sort(np.asarray(eigenvalues, dtype=np.float64))
+    values = values[(values > 0) & (values <= fit.xmax)]
+    share = 1 - np.arange(len(values)) / len(values)
+    ax.plot(values, share, ".", ms=4, color=color, alpha=0.7, label=f"{len(values)} eigenvalues")
+    x = np.geomspace(fit.xmin, values[-1], 200)
+    part = fit.n_tail / len(values)
+    label = rf"$\alpha$ = {fit.alpha:.2f} $\pm$ {fit.alpha_error:.2f}, {fit.n_tail} values"
+    ax.plot(x, part * fit.ccdf(x), color=BLACK, lw=1.6, label=label)
+    ax.axvline(fit.xmin, color=GREY, ls=":", lw=1.4, label=rf"$x_{{\min}}$ = {fit.xmin:.3g}")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel=r"eigenvalue $\lambda$",
+        ylabel=r"share of eigenvalues $\geq \lambda$",
+    )
+    ax.set_ylim(0.6 / len(values), 1.6)
+    ax.legend(loc="lower left")
+    return ax
+
+
+def hill(plot: HillPlot, *, null: float | None = None, color: str = BLUE, ax: Axes | None = None) -> Axes:
+    """A Hill plot: the exponent against the number of values in the tail; a power law shows as a plateau.
+
+    Parameters
+    ----------
+    plot : HillPlot
+    null : float, optional
+        Hill exponent of noise of the same shape at the median cut, drawn as a cross there.
+    color : str
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = plt.gca() if ax is None else ax
+    known = np.isfinite(plot.alpha)
+    n, alpha, error = plot.n_tail[known], plot.alpha[known], plot.alpha_error[known]
+    ax.fill_between(
+        n, alpha - error, alpha + error, color=color, alpha=0.2, lw=0, label="error, if independent"
+    )
+    ax.plot(n, alpha, color=color, label="Hill estimate")
+    half = len(plot.n_tail) + 1 - (len(plot.n_tail) + 1) // 2
+    ax.axvline(half, color=GREY, ls=":", lw=1.4, label="PL_Alpha_Hill's cut")
+    if null is not None:
+        ax.plot(half, null, "x", color=ORANGE, ms=9, mew=2, label="noise of this shape")
+    top = float(np.quantile(alpha, 0.98)) * 1.15
+    ax.set(xscale="log", xlabel="eigenvalues in the tail", ylabel=r"exponent $\alpha$", ylim=(1, max(top, 2)))
+    ax.legend()
     return ax
 
 
