@@ -1,7 +1,8 @@
 """Run every benchmark: ``make bench``."""
 
-from benchmarks import instrumented_run, sweeps
+from benchmarks import instrumented_run, sweeps, toolbox
 
 if __name__ == "__main__":
     instrumented_run.main()
     sweeps.main()
+    toolbox.main()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from htlib.ks_scan import best_threshold, fitted_cdf, slopes
+from htlib.ks_scan import best_threshold, fitted_cdf, fitted_pdf, slopes
 from htlib.spectrum import as_spectrum
 
 Array = NDArray[np.float64]
@@ -53,19 +53,15 @@ class PowerLawFit:
 
     @property
     def tail_index(self) -> float:
-        """The xi = 1 / (alpha - 1) of extreme-value theory."""
-        return 1 / (self.alpha - 1)
+        """The xi = 1 / (alpha - 1) of extreme-value theory; infinite for a bounded law with alpha <= 1."""
+        return 1 / (self.alpha - 1) if self.alpha > 1 else np.inf
 
     def pdf(self, x: ArrayLike) -> Array:
         """Density of the tail; zero outside xmin..xmax."""
         x = np.asarray(x, dtype=np.float64)
-        slope, room = self.alpha - 1, self._room
-        # the density of u = ln(x / xmin) at zero
-        height = slope if np.isinf(room) else 1 / room if abs(slope * room) < 1e-12 else None
-        height = slope / -np.expm1(-slope * room) if height is None else height
         inside = (x >= self.xmin) & (x <= self.xmax)
-        ratio = np.where(inside, x, self.xmin) / self.xmin
-        return np.where(inside, height * ratio**-self.alpha / self.xmin, 0.0)
+        safe = np.where(inside, x, self.xmin)
+        return np.where(inside, fitted_pdf(np.log(safe / self.xmin), self.alpha - 1, self._room) / safe, 0.0)
 
     def cdf(self, x: ArrayLike) -> Array:
         """Distribution function of the tail: 0 at xmin."""

