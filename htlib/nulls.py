@@ -22,6 +22,7 @@ from htlib.spectrum import as_matrix, esd
 
 Array = NDArray[np.float64]
 
+_ROUNDS = 5  # of Sinkhorn's alternation: the norms are then right to 1e-3 and better
 _MEASURES = (
     "alpha_hill",
     "alpha_ks",
@@ -44,7 +45,8 @@ class NullDistribution:
     table : DataFrame
         A row per measure: ``value`` of the matrix, ``null_mean`` and ``null_std`` of the replicates,
         ``z`` = (value - null_mean) / null_std, and ``percentile``, the share in percent of
-        replicates below the value (those equal count half).
+        replicates below the value (those equal count half).  Replicates for which a measure is not
+        finite do not count.
     replicates : DataFrame
         A row per replicate, a column per measure.
     """
@@ -109,14 +111,15 @@ def measured(eigenvalues: Array) -> dict[str, float]:
 def against_null(value: Mapping[str, Any], replicates: pd.DataFrame) -> pd.DataFrame:
     """The table of a `NullDistribution`, for the measures that the replicates have."""
     values = pd.Series({name: float(value[name]) for name in replicates.columns})
-    mean, std = replicates.mean(), replicates.std()
-    below = (replicates < values).mean() + (replicates == values).mean() / 2
+    defined = replicates.where(np.isfinite(replicates))
+    mean, std, count = defined.mean(), defined.std(), defined.notna().sum()
+    below = ((defined < values).sum() + (defined == values).sum() / 2) / count.where(count > 0)
     return pd.DataFrame(
         {
             "value": values,
             "null_mean": mean,
             "null_std": std,
-            "z": (values - mean) / std.where(std > 0),
+            "z": ((values - mean) / std.where(std > 0)).where(np.isfinite(values)),
             "percentile": 100 * below.where(values.notna()),
         }
     )
@@ -168,10 +171,21 @@ def _shuffled(W: Tensor, rng: np.random.Generator) -> Array:
 
 
 def _profile(W: Tensor, rng: np.random.Generator) -> Array:
-    squares = W.float().square()
-    rows, columns = squares.mean(dim=1, keepdim=True), squares.mean(dim=0)
-    noise = torch.randn(W.shape, generator=_generator(W, rng), device=W.device)
-    return esd(noise * (rows.sqrt() * columns.sqrt() / squares.mean().sqrt()))
+    """Noise scaled until its rows and columns have the norms of W (Sinkhorn's alternation, in squares).
+
+    Noise times the estimated deviations would not do: it fluctuates about the norms of W, which fluctuate
+    themselves, and so is more uneven than W even where W is noise.
+    """
+    scale = W.abs().max().double()
+    squares = (W.double() / scale).square()
+    rows, columns = squares.sum(dim=1), squares.sum(dim=0)
+    noise = torch.randn(W.shape, generator=_generator(W, rng), device=W.device, dtype=torch.float64)
+    energy, weights = noise.square(), torch.ones_like(columns)
+    factors = rows
+    for _ in range(_ROUNDS):
+        factors = rows / (energy @ weights)
+        weights = columns / (energy.T @ factors)
+    return esd(noise * factors.sqrt()[:, None] * weights.sqrt()) * float(scale) ** 2
 
 
 def _generator(W: Tensor, rng: np.random.Generator) -> torch.Generator:

@@ -39,8 +39,8 @@ class BulkFit:
     soft_rank : float
         Upper end of the law over the largest eigenvalue (WeightWatcher's mp_softrank); near 1 for noise.
     ks_distance : float
-        Largest distance between the distribution functions of the bulk and of the law: two or three
-        over the number of eigenvalues if the bulk is pure noise.
+        Largest distance between the distribution functions of the bulk and of the law: two to
+        five over the number of eigenvalues if the bulk is pure noise.
     """
 
     law: MarchenkoPastur
@@ -66,7 +66,7 @@ def fit_marchenko_pastur(eigenvalues: Tensor | ArrayLike, h: int, d: int, quanti
     h, d : int
         Shape of the matrix; the order does not matter.
     quantile : float
-        Probability with which the largest eigenvalue of pure noise stays below the edge.
+        Probability with which the largest eigenvalue of one matrix of pure noise stays below the edge.
 
     Returns
     -------
@@ -100,10 +100,10 @@ def fit_marchenko_pastur(eigenvalues: Tensor | ArrayLike, h: int, d: int, quanti
         n_spikes = min(int((values > edge).sum()), len(values) // 2)
         if n_spikes in seen:
             break
-    law = MarchenkoPastur(law.aspect_ratio, law.variance * variance)
     bulk = values[: len(values) - n_spikes]
     steps = np.arange(len(bulk) + 1) / len(bulk)
-    fitted = law.cdf(bulk)
+    fitted = law.cdf(bulk / variance)  # at scale one, where nothing overflows
+    law = MarchenkoPastur(law.aspect_ratio, law.variance * variance)
     return BulkFit(
         law=law,
         variance=variance,
