@@ -84,11 +84,11 @@ def run(options: argparse.Namespace) -> int:
             keep_eigenvalues=options.plot is not None or options.plots is not None,
         )
     skipped: dict[str, str] = table.attrs["skipped"]
-    if len(table):
-        _draw(table, options)
     numbers = table.drop(columns="eigenvalues", errors="ignore")
     if options.output is not None:
         _write(numbers, options.output)
+    if len(table):
+        _draw(table, options)
     if not options.quiet:
         shown = [name for name in (_CHANGES if options.against else _SHOWN) if name in numbers]
         print(pd.DataFrame(numbers[shown]).to_string(index=False, float_format=_short))
@@ -119,10 +119,11 @@ def _draw(table: pd.DataFrame, options: argparse.Namespace) -> None:
         if options.plot is not None:
             model_overview(table).savefig(options.plot, dpi=150)
         if options.plots is not None:
-            for row in table.to_dict("records"):
+            for i, row in enumerate(table.to_dict("records")):
                 figure, ax = plt.subplots(figsize=(7, 4.4))
                 layer_spectrum(row, ax=ax)
-                figure.savefig(options.plots / f"{str(row['name']).replace('/', '_')}.png", dpi=120)
+                name = "".join(c if c.isalnum() or c in ".-_[]" else "_" for c in row["name"])
+                figure.savefig(options.plots / f"{i:03d}-{name[-120:]}.png", dpi=120)
                 plt.close(figure)
 
 

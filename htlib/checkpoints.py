@@ -10,8 +10,11 @@ import json
 import math
 import os
 import pickle
+import re
 import struct
+import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +31,9 @@ _DTYPES = {
     "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+    "F8_E8M0": torch.float8_e8m0fnu,
     "I64": torch.int64,
     "I32": torch.int32,
     "I16": torch.int16,
@@ -88,7 +94,7 @@ def entries_of(model: nn.Module | Mapping[str, Any] | str | os.PathLike[str]) ->
     if isinstance(model, nn.Module):
         return _of_mapping(model.state_dict(keep_vars=False), "")
     if isinstance(model, Mapping):
-        return _of_mapping(model, "")
+        return _with_names_of_their_own(_of_mapping(model, ""))
     if not isinstance(model, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"model must be a torch module, a state dict or a path; got {type(model).__name__}")
     path = Path(model)
@@ -111,6 +117,17 @@ def _of_mapping(content: Mapping[Any, Any], prefix: str) -> list[Entry]:
         elif isinstance(value, list | tuple):
             found += _of_mapping(dict(enumerate(value)), f"{name}.")
     return found
+
+
+def _with_names_of_their_own(entries: list[Entry]) -> list[Entry]:
+    """Nested names may coincide with flat ones: later ones get a number."""
+    seen: Counter[str] = Counter()
+    result: list[Entry] = []
+    for entry in entries:
+        seen[entry.name] += 1
+        count = seen[entry.name]
+        result.append(entry if count == 1 else Entry(f"{entry.name} ({count})", entry.load))
+    return result
 
 
 def _from_array(value: np.ndarray[Any, Any], name: str) -> Tensor:
@@ -166,29 +183,23 @@ def _of_index(path: Path) -> list[Entry]:
 
 def _of_pickle(path: Path) -> list[Entry]:
     try:
-        # Only tensors and plain containers are unpickled: a file with code in it is refused, not run.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats; what counts is whether it can be read
+            # Only tensors and plain containers are unpickled: a file with code in it is refused, not run.
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0][:200]
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f" ({named[1]})" if named else ""
         raise CheckpointError(
-            f"{path} holds more than tensors, or is no checkpoint, and was not run: {reason}"
+            f"{path} holds more than tensors{what} or is damaged; it was not run"
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        OSError,
-        AttributeError,
-        TypeError,
-        IndexError,
-    ) as error:
-        raise CheckpointError(f"{path} cannot be read as a torch file: {str(error)[:200]}") from error
+    except Exception as error:  # damaged bytes lead torch's reader to errors of every kind
+        raise CheckpointError(f"{path} cannot be read as a torch file ({type(error).__name__})") from error
     if isinstance(content, Tensor):
         content = {path.stem: content}
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a mapping of names to tensors")
-    return _of_mapping(content, "")
+    return _with_names_of_their_own(_of_mapping(content, ""))
 
 
 def _of_safetensors(path: Path) -> Iterator[Entry]:
@@ -230,7 +241,10 @@ def _read(path: Path, about: Any, begin: int, total: int) -> Tensor:
     if begin + last > total:
         raise CheckpointError(f"{path} is cut off: it ends at byte {total}, the tensor at {begin + last}")
     if count == 0:
-        return torch.empty(shape, dtype=dtype)
+        try:
+            return torch.empty(shape, dtype=dtype)
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} gives it shape {shape}") from error
     with path.open("rb") as file:
         file.seek(begin + first)
         data = bytearray(last - first)

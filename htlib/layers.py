@@ -33,6 +33,7 @@ _EMBEDDING = re.compile(
     r"(^|[._])(embed(ding|dings|_tokens|s)?|wte|wpe|tok_emb|pos_emb)([._]|$)|embedding", re.I
 )
 _FUSED = re.compile(r"(^|[._])(in_proj_weight|(c_attn|qkv|qkv_proj|Wqkv|in_proj_qkv)\.weight)$")
+_OPTIMIZER = re.compile(r"(^|\.)optim(izer)?(_states?|_state_dict)?\.")
 _FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -55,13 +56,17 @@ class Selection:
     embeddings: bool = False
     min_size: int = 10
 
+    def __post_init__(self) -> None:
+        if self.min_size < 1:
+            raise ValueError(f"min_size must be at least 1; got {self.min_size}")
+
     def refuses(self, name: str) -> str | None:
         """Why a name is not taken, if it is not."""
         if self.include and not any(fnmatchcase(name, pattern) for pattern in self.include):
             return "not included by the filter"
         if any(fnmatchcase(name, pattern) for pattern in self.exclude):
             return "excluded by the filter"
-        return None
+        return "state of an optimizer" if _OPTIMIZER.search(name) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,15 +97,10 @@ class Layer:
     def eigenvalues(self) -> Array:
         """Pooled raw ESD, ascending; what the rounding of the entries could have made is zero."""
         values = np.sort(np.concatenate([esd(matrix) for matrix in self.matrices]))
-        return np.where(values > self._rounding(), values, 0.0)
-
-    def _rounding(self) -> float:
-        """Largest eigenvalue of a matrix with one rounding error in each entry."""
         h, d = self.shape
-        norm = float(torch.linalg.vector_norm(self.matrices, dtype=_wide(self.matrices.dtype)))
-        return (
-            torch.finfo(self.dtype).eps * norm * (math.sqrt(h) + math.sqrt(d))
-        ) ** 2 / self.matrices.numel()
+        # largest eigenvalue of a matrix with one rounding error in each entry
+        error = torch.finfo(self.dtype).eps * (math.sqrt(h) + math.sqrt(d))
+        return np.where(values > error**2 * (values.sum() / self.matrices.numel()), values, 0.0)
 
 
 @dataclass(frozen=True)
@@ -141,16 +141,18 @@ def layers_of(
             yield Skipped(entry.name, str(error))
             continue
         reason = _unfit(tensor)
-        if reason is None and module is not None:
-            place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
-            first = seen.setdefault(place, entry.name)
-            reason = None if first == entry.name else f"the same tensor as {first}"
+        place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride()) if reason is None else ()
+        if reason is None and module is not None and place in seen:
+            reason = f"the same tensor as {seen[place]}"
         if reason is not None:
             yield Skipped(entry.name, reason)
             continue
         dtype = tensor.dtype
         tensor = tensor if dtype in _FLOATING else tensor.float()
-        yield from _cut(entry.name, tensor, dtype, owners.get(entry.name), selection, device)
+        for part in _cut(entry.name, tensor, dtype, owners.get(entry.name), selection, device):
+            if isinstance(part, Layer):
+                seen.setdefault(place, entry.name)
+            yield part
 
 
 def _cut(
@@ -214,16 +216,15 @@ def _unfit(tensor: Tensor) -> str | None:
         return f"empty: its shape is {tuple(tensor.shape)}"
     if tensor.ndim > 5:
         return f"{tensor.ndim} axes"
-    finite = tensor if tensor.dtype in _FLOATING else tensor.float()
+    try:
+        finite = tensor if tensor.dtype in _FLOATING else tensor.float()
+    except (NotImplementedError, RuntimeError):
+        return f"of a type that torch does not convert ({str(tensor.dtype).removeprefix('torch.')})"
     if not torch.isfinite(finite.sum()):
         bad = int((~torch.isfinite(finite)).sum())
         if bad:
             return f"NaN or infinity in {bad} of {tensor.numel()} entries"
     return None
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _owners(module: nn.Module) -> Mapping[str, nn.Module]:

@@ -1,4 +1,4 @@
-"""Two dense kernels that every probe needs, at half the work of the general routines."""
+"""Where and how dense matrices are multiplied: two kernels at half the work of the general routines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 _BLOCKS = 5  # 3/5 of the products of a full one; more blocks save little and run slower
 _WORTH_BLOCKS = 256
-_CHUNK = 2**23  # entries converted at a time
+_CHUNK = 2**21  # entries converted at a time
 
 
 def gram(A: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -22,8 +22,8 @@ def gram(A: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     ----------
     A : (n, m) tensor
     dtype : torch.dtype, optional
-        Of the products and the result; default that of A.  A is converted a part at a time, so that
-        no second copy of it is ever held.
+        Of the products and the result; default that of A.  A large A is converted a part at a
+        time, so that no second copy of it is held.
 
     Returns
     -------
@@ -82,3 +82,13 @@ def top_eigenvector(A: Tensor, eigenvalue: float) -> Tensor:
     for _ in range(3):
         v = torch.linalg.lu_solve(factor, pivots, (v / v.norm())[:, None])[:, 0]
     return v / v.norm()
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """The device, or a ValueError that says why nothing can be computed on it."""
+    try:
+        probe = torch.zeros(1, dtype=torch.float64, device=device)  # the measures need float64
+        probe.item()  # "meta" makes tensors that hold nothing
+        return probe.device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device {str(device)!r} cannot be used here: {error}") from error

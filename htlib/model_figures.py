@@ -46,7 +46,7 @@ def layer_spectrum(row: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     hp.spectrum(_eigenvalues(row), law=law, edge=row["mp_edge"], label=f"{row['rank']} eigenvalues", ax=ax)
     if np.isfinite(row["ks_xmin"]):
         ax.axvline(row["ks_xmin"], color=hp.ORANGE, ls="--", lw=1.4, label=r"KS threshold $x_{\min}$")
-    ax.set_title(f"{row['name']}, {h} x {d}", fontsize=10.5)
+    ax.set_title(f"{_plain(row['name'])}, {h} x {d}", fontsize=10.5)
     alpha = f"Hill {row['alpha_hill']:.2f}"
     if "alpha_hill_null" in row:
         alpha += f" (noise {row['alpha_hill_null']:.2f})"
@@ -102,12 +102,17 @@ def model_overview(table: pd.DataFrame) -> Figure:
                 alphas.plot(table["alpha_hill"][chosen], rows[chosen], marker, color=color, ms=5, label=kind)
         alphas.set(xlabel="PL_Alpha_Hill", title="Exponent against noise")
         alphas.legend(loc="best", fontsize=9)
-        names = [str(name).removesuffix(".weight") for name in table["name"]]
+        names = [_plain(name).removesuffix(".weight") for name in table["name"]]
         every = max(1, int(np.ceil(n / 60)))
         spectra.set_yticks(rows[::every], names[::every], fontsize=7.5)
         spectra.set_ylim(n - 0.5, -0.5)
         plt.close(figure)
     return figure
+
+
+def _plain(name: str) -> str:
+    """A name as Matplotlib shows it, with no formula in it, and no longer than a line."""
+    return (name if len(name) <= 70 else f"...{name[-67:]}").replace("$", r"\$")
 
 
 def _eigenvalues(row: Mapping[str, Any]) -> NDArray[np.float64]:

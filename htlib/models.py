@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from htlib.checkpoints import entries_of
 from htlib.comparisons import compare_distributions
 from htlib.heavy_tail import fit_power_law
 from htlib.layers import Layer, Selection, Skipped, layers_of
+from htlib.linalg import usable_device
 from htlib.measures import spectrum_measures
 from htlib.nulls import NULLS, against_null, gaussian_esd, measured
 from htlib.overlaps import SingularSystem, overlaps_of
@@ -24,14 +26,16 @@ from htlib.spiked import fit_marchenko_pastur
 
 Array = NDArray[np.float64]
 
+_PART = re.compile(r"\[(query|key|value)\]$")
+
 Model = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
 
 
 def analyze(
     model_or_path: Model,
     *,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     embeddings: bool = False,
     min_size: int = 10,
     null: str | None = "gaussian",
@@ -50,7 +54,7 @@ def analyze(
         A torch module; a state dict; a ``.safetensors`` file, a sharded model's ``.index.json``, a
         ``.pt``/``.pth``/``.bin``/``.ckpt`` file (only tensors are unpickled, never code), or a folder
         with one of these.  Files are read a tensor at a time.
-    include, exclude : sequence of str
+    include, exclude : str or sequence of str
         Shell patterns for names, such as ``"*.attention.*"``.
     embeddings : bool
         Whether to analyse embeddings, too.
@@ -106,20 +110,20 @@ def analyze(
     nulls: dict[tuple[int, int, int], pd.DataFrame] = {}
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
-    selection = Selection(tuple(include), tuple(exclude), embeddings, min_size)
+    selection = Selection(_patterns(include), _patterns(exclude), embeddings, min_size)
     for layer in _layers(model_or_path, selection, device, progress):
         if isinstance(layer, Skipped):
             skipped[layer.name] = layer.reason
             continue
         try:
             row, eigenvalues = _row(layer)
-        except ValueError as error:
+            if null is not None:
+                row |= _null_columns(layer, row, null, n_replicates, seed, nulls)
+            if compare:
+                row |= _comparison_columns(eigenvalues)
+        except ValueError as error:  # a spectrum that overflows, or has no bulk
             skipped[layer.name] = str(error)
             continue
-        if null is not None:
-            row |= _null_columns(layer, row, null, n_replicates, seed, nulls)
-        if compare:
-            row |= _comparison_columns(eigenvalues)
         if keep_eigenvalues:
             row["eigenvalues"] = eigenvalues
         rows.append(row)
@@ -133,8 +137,8 @@ def compare_models(
     after: Model,
     *,
     k: int = 10,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     embeddings: bool = False,
     min_size: int = 10,
     device: str = "cpu",
@@ -172,7 +176,7 @@ def compare_models(
     """
     if k < 1:
         raise ValueError(f"k must be at least 1; got {k}")
-    selection = Selection(tuple(include), tuple(exclude), embeddings, min_size)
+    selection = Selection(_patterns(include), _patterns(exclude), embeddings, min_size)
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     there = {entry.name: entry for entry in entries_of(after)}
@@ -181,7 +185,7 @@ def compare_models(
         if isinstance(layer, Skipped):
             skipped[layer.name] = layer.reason
             continue
-        entry = there.get(layer.name.partition("[")[0])
+        entry = there.get(_PART.sub("", layer.name))
         if entry is None:
             skipped[layer.name] = "only in the first model"
             continue
@@ -193,7 +197,10 @@ def compare_models(
             shapes = tuple(layer.matrices.shape), tuple(other.matrices.shape)
             skipped[layer.name] = f"shapes differ: {shapes[0]} and {shapes[1]}"
         else:
-            rows.append(_change(layer, other, k))
+            try:
+                rows.append(_change(layer, other, k))
+            except ValueError as error:
+                skipped[layer.name] = str(error)
     names = {entry.name for entry in entries_of(before)}
     skipped |= {name: "only in the second model" for name in there if name not in names}
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["name", "kind", "shape"])
@@ -213,8 +220,11 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         A row per measure; ``median``, ``min``, ``max``, and ``beyond_null``, the number of layers more than
-        three standard deviations of the null away from its mean (NaN without a null).
+        three standard deviations of the null away from its mean (NaN without a null).  Empty if no
+        layer was analysed.
     """
+    if not len(table):
+        return pd.DataFrame(columns=["median", "min", "max", "beyond_null"])
     names = ("alpha_hill", "alpha_ks", "stable_rank", "effective_rank", "entropy", "spectral_norm")
     summary = table[list(names)].agg(["median", "min", "max"]).T
     summary["beyond_null"] = [
@@ -223,7 +233,12 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
     return summary
 
 
+def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
 def _layers(model: Model, selection: Selection, device: str, progress: bool) -> Iterator[Layer | Skipped]:
+    usable_device(device)
     entries = tqdm(entries_of(model), desc="tensors", disable=not progress, leave=False)
     return layers_of(entries, selection, model if isinstance(model, nn.Module) else None, device)
 

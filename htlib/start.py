@@ -15,6 +15,7 @@ from torch import Tensor
 from htlib import network, probes
 from htlib.config import ExperimentConfig
 from htlib.functions import ScalarFunction, get_activation
+from htlib.linalg import usable_device
 from htlib.network import LossGradient
 from htlib.overlaps import SingularSystem
 from htlib.problem import Problem, make_problem
@@ -183,7 +184,7 @@ def prepare(
     """
     problem = make_problem(config) if problem is None else problem
     _check(config, problem)
-    target, dtype = _device(device), getattr(torch, config.dtype)
+    target, dtype = usable_device(device), getattr(torch, config.dtype)
     train, probe, test = (
         probes.as_samples(s.inputs, s.targets, dtype, target)
         for s in (problem.train, problem.probe, problem.test)
@@ -238,12 +239,3 @@ def _check(config: ExperimentConfig, problem: Problem) -> None:
             raise ValueError(f"problem.{name} holds NaN or infinity in {bad} of {array.size} entries")
     if not problem.hidden_weights.any():
         raise ValueError("problem.hidden_weights is all zero; no measure of its spectrum is defined")
-
-
-def _device(device: str | torch.device) -> torch.device:
-    try:
-        probe = torch.zeros(1, dtype=torch.float64, device=device)  # the measures need float64
-        probe.item()  # "meta" makes tensors that hold nothing
-        return probe.device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"device {str(device)!r} cannot be used here: {error}") from error

@@ -90,7 +90,7 @@ def test_figures_are_drawn_and_closed(suffix, magic, checkpoint, tmp_path):
     folder.mkdir()
     assert call(checkpoint, "--plot", tmp_path / f"m{suffix}", "--plots", folder, "--quiet") == 0
     assert (tmp_path / f"m{suffix}").read_bytes().startswith(magic)
-    assert sorted(file.name for file in folder.iterdir()) == ["b.weight.png", "block_a.weight.png"]
+    assert sorted(file.name for file in folder.iterdir()) == ["000-b.weight.png", "001-block_a.weight.png"]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in folder.iterdir())
     assert not plt.get_fignums()
 

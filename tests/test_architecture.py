@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "theory": {"functions", "random_matrix"},
     "records": {"config", "overlaps"},
     "probes": {"linalg", "network", "readout", "overlaps", "heavy_tail", "random_matrix", "alignment"},
-    "start": {"config", "problem", "network", "probes"},
+    "start": {"config", "linalg", "problem", "network", "probes"},
     "training": {"config", "problem", "network", "probes", "records", "start"},
     "store": {"config", "records"},
     "grid": {"config"},
@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "experiments": {"config", "grid", "records", "store", "sweep"},
     "checkpoints": set(),
     "layers": {"checkpoints", "spectrum"},
-    "models": {"layers", "comparisons", "measures", "nulls", "overlaps", "spiked"},
+    "models": {"layers", "linalg", "comparisons", "measures", "nulls", "overlaps", "spiked"},
     "layerwise": {"models"},
     "engine": {"training", "random_matrix"},
     "plotting": {"records", "spectrum", "heavy_tail", "random_matrix", "theory"},  # results' types

@@ -365,3 +365,35 @@ def test_no_model_no_entries(tmp_path):
     for wrong in (None, 3, [PAIR["a"]], PAIR["a"]):
         with pytest.raises(TypeError, match=f"got {type(wrong).__name__}"):
             entries_of(wrong)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_torch_files_end_in_one_kind_of_error(zipped, tmp_path):
+    """A seeded loop of changed and missing bytes."""
+    path, rng = tmp_path / "m.pt", np.random.default_rng(0)
+    torch.save(
+        {"a": torch.ones(4, 3), "b": {"c": torch.zeros(2)}}, path, _use_new_zipfile_serialization=zipped
+    )
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(len(whole))] if rng.random() < 0.3 else damaged)
+        try:
+            for entry in entries_of(path):
+                entry.load()
+        except CheckpointError as error:
+            refused += str(path) in str(error)
+    assert refused > 50
+
+
+@pytest.mark.parametrize("shape", [[0, 2**40, 2**40], [2**62, 2**62, 0]])
+def test_a_huge_shape_without_entries(shape, tmp_path):
+    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    (entry,) = entries_of(path)
+    with pytest.raises(CheckpointError, match="gives it shape"):
+        entry.load()

@@ -234,9 +234,9 @@ def test_a_large_tensor_is_held_a_few_times_at_most(tmp_path):
         save_file({"w": torch.randn(size, size, generator=generator)}, tmp_path / f"{name}.safetensors")
     files = [str(tmp_path / f"{name}.safetensors") for name in ("small", "large")]
     done = subprocess.run([sys.executable, "-c", MEMORY, *files], capture_output=True, text=True, check=True)
-    # The tensor itself, its Gram matrix in float64 (twice its size) and what the eigensolver
-    # needs (as much again, and its work space): 5 to 7 times 16 MB; one more copy in float64 would show.
-    assert int(done.stdout) < 8 * 16e6
+    # The tensor itself, its Gram matrix in float64 (twice its size) and the eigensolver's copy of that;
+    # 6 times is what the project promises, and one more copy in float64 would show.
+    assert int(done.stdout) < 6 * 16e6
 
 
 # compare_models
@@ -333,3 +333,64 @@ def test_a_summary_is_of_the_columns():
     assert summary.loc["alpha_hill", ["min", "median", "max"]].tolist() == values.tolist()
     assert summary.loc["spectral_norm", "beyond_null"] == (table["spectral_norm_z"].abs() > 3).sum() >= 2
     assert summarize(analyze({"a": NOISE}, null=None))["beyond_null"].isna().all()
+
+
+def test_patterns_may_be_one_string():
+    assert analyze({"a.w": NOISE, "b.w": NOISE}, include="b.*")["name"].tolist() == ["b.w"]
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+@pytest.mark.parametrize("null", ["gaussian", "shuffle", "profile"])
+def test_scales_near_the_ends_of_float32(scale, null):
+    """Exponents and z-scores know no scale; squares of such entries are out of float32's range."""
+    W = torch.from_numpy(NOISE).float()
+    one, other = (analyze({"w": W * s}, null=null, n_replicates=3) for s in (1, scale))
+    columns = ["alpha_hill", "alpha_hill_z", "stable_rank", "rank", "n_spikes"]
+    np.testing.assert_allclose(one[columns].astype(float), other[columns].astype(float), rtol=1e-3, atol=1e-2)
+
+
+def test_a_matrix_whose_squares_overflow_costs_no_other():
+    table = ht.compare_models(
+        {"w": NOISE, "x": NOISE * 1e160}, {"w": NOISE, "x": NOISE * 1e160}, progress=False
+    )
+    assert table["name"].tolist() == ["w"]
+    assert "overflow" in table.attrs["skipped"]["x"]
+
+
+def test_only_the_parts_of_fused_projections_are_cut_from_names():
+    assert ht.compare_models({"b[0].w": NOISE}, {"b[0].w": NOISE}, progress=False)["name"].tolist() == [
+        "b[0].w"
+    ]
+
+
+def test_nested_and_flat_names_may_coincide():
+    table = analyze({"a": {"b": NOISE}, "a.b": 2 * NOISE})
+    assert table["name"].tolist() == ["a.b", "a.b (2)"]
+    assert table["spectral_norm"][1] == pytest.approx(2 * table["spectral_norm"][0])
+
+
+def test_an_optimizer_is_no_model():
+    table = analyze({"model": {"w": NOISE}, "optimizer": {"state": {0: {"exp_avg": NOISE}}}})
+    assert table["name"].tolist() == ["model.w"]
+    assert table.attrs["skipped"] == {"optimizer.state.0.exp_avg": "state of an optimizer"}
+
+
+def test_a_head_tied_to_a_skipped_embedding_is_analysed():
+    model = nn.ModuleDict({"wte": nn.Embedding(60, 40), "head": nn.Linear(40, 60, bias=False)})
+    model["head"].weight = model["wte"].weight
+    assert analyze(model)["name"].tolist() == ["head.weight"]
+    both = analyze(model, embeddings=True)
+    assert both["name"].tolist() == ["wte.weight"]
+    assert both.attrs["skipped"]["head.weight"] == "the same tensor as wte.weight"
+
+
+def test_nothing_analysed_has_an_empty_summary():
+    assert summarize(analyze({})).empty
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"device": "nowhere"}, "device 'nowhere'"), ({"min_size": 0}, "min_size .* 0")]
+)
+def test_options_that_cannot_be(options, message):
+    with pytest.raises(ValueError, match=message):
+        analyze({"w": NOISE}, **options)
