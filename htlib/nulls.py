@@ -110,19 +110,18 @@ def measured(eigenvalues: Array) -> dict[str, float]:
 
 def against_null(value: Mapping[str, Any], replicates: pd.DataFrame) -> pd.DataFrame:
     """The table of a `NullDistribution`, for the measures that the replicates have."""
-    values = pd.Series({name: float(value[name]) for name in replicates.columns})
-    defined = replicates.where(np.isfinite(replicates))
-    mean, std, count = defined.mean(), defined.std(), defined.notna().sum()
-    below = ((defined < values).sum() + (defined == values).sum() / 2) / count.where(count > 0)
-    return pd.DataFrame(
-        {
-            "value": values,
-            "null_mean": mean,
-            "null_std": std,
-            "z": ((values - mean) / std.where(std > 0)).where(np.isfinite(values)),
-            "percentile": 100 * below.where(values.notna()),
-        }
-    )
+    values = np.array([float(value[name]) for name in replicates.columns])
+    columns = [column[np.isfinite(column)] for column in replicates.to_numpy(dtype=np.float64).T]
+    mean = np.array([c.mean() if len(c) else np.nan for c in columns])
+    std = np.array([c.std(ddof=1) if len(c) > 1 else np.nan for c in columns])
+    known = np.isfinite(values) & (std > 0)
+    z = np.divide(values - mean, std, out=np.full(len(values), np.nan), where=known)
+    below = [
+        ((c < v).sum() + (c == v).sum() / 2) / len(c) if len(c) and not np.isnan(v) else np.nan
+        for c, v in zip(columns, values, strict=True)
+    ]
+    table = {"value": values, "null_mean": mean, "null_std": std, "z": z, "percentile": 100 * np.array(below)}
+    return pd.DataFrame(table, index=replicates.columns)
 
 
 def gaussian_esd(h: int, d: int, rng: np.random.Generator, variance: float = 1.0) -> Array:

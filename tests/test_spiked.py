@@ -247,8 +247,8 @@ def test_a_single_row_or_column_is_all_bulk(h, d):
     fit = ht.fit_marchenko_pastur([value], h, d)
     assert fit.n_spikes == 0
     median = float(ht.MarchenkoPastur(1 / (h * d), h * d).ppf(0.5))
-    assert fit.variance == pytest.approx(value / median, rel=1e-12)
-    assert fit.ks_distance == pytest.approx(0.5, abs=1e-9)
+    assert fit.variance == pytest.approx(value / median, rel=1e-5)  # quantiles are interpolated
+    assert fit.ks_distance == pytest.approx(0.5, abs=1e-5)
 
 
 @pytest.mark.parametrize("values", [[0.0] * 6, [0, 0, 0, 0, 0, 9.0]], ids=["zero", "rank one"])
