@@ -21,6 +21,8 @@ from htlib.linalg import gram
 
 Array = NDArray[np.float64]
 
+_THREADED = 256  # rows from which on a Cholesky factorisation is worth threads
+
 
 @dataclass(frozen=True, eq=False)
 class RidgePath:
@@ -144,8 +146,9 @@ def mean_squared_error(F: Tensor, y: Tensor, coefficients: Tensor) -> float:
 
 def _solve_in_place(A: Tensor, b: Tensor) -> Tensor | None:
     """Solution of A x = b by Cholesky, None where A is not positive definite.  A is overwritten."""
-    # SciPy makes none of the copies that torch makes, but its threads and torch's get in each other's way.
-    if A.device.type == "cpu" and torch.get_num_threads() == 1:
+    # SciPy makes none of the copies that torch makes, but where both use threads (not for small matrices)
+    # those get in each other's way.
+    if A.device.type == "cpu" and (torch.get_num_threads() == 1 or len(A) < _THREADED):
         try:
             factor = linalg.cho_factor(A.numpy().T, overwrite_a=True, check_finite=False)
         except linalg.LinAlgError:
