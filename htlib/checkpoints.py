@@ -111,7 +111,7 @@ def _of_mapping(content: Mapping[Any, Any], prefix: str) -> list[Entry]:
         if isinstance(value, Tensor):
             found.append(Entry(name, lambda value=value: value.detach()))
         elif isinstance(value, np.ndarray):
-            found.append(Entry(name, lambda value=value, name=name: _from_array(value, name)))
+            found.append(Entry(name, lambda value=value: _from_array(value)))
         elif isinstance(value, Mapping):
             found += _of_mapping(value, f"{name}.")
         elif isinstance(value, list | tuple):
@@ -130,7 +130,7 @@ def _with_names_of_their_own(entries: list[Entry]) -> list[Entry]:
     return result
 
 
-def _from_array(value: np.ndarray[Any, Any], name: str) -> Tensor:
+def _from_array(value: np.ndarray[Any, Any]) -> Tensor:
     try:
         return torch.from_numpy(np.array(value.astype(value.dtype.newbyteorder("="))))
     except TypeError as error:

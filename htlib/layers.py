@@ -218,7 +218,7 @@ def _unfit(tensor: Tensor) -> str | None:
         return f"{tensor.ndim} axes"
     try:
         finite = tensor if tensor.dtype in _FLOATING else tensor.float()
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError):  # packed types, such as float4, have no conversion in torch
         return f"of a type that torch does not convert ({str(tensor.dtype).removeprefix('torch.')})"
     if not torch.isfinite(finite.sum()):
         bad = int((~torch.isfinite(finite)).sum())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 from tqdm.auto import tqdm
 
-from htlib.checkpoints import entries_of
+from htlib.checkpoints import Entry, entries_of
 from htlib.comparisons import compare_distributions
 from htlib.heavy_tail import fit_power_law
 from htlib.layers import Layer, Selection, Skipped, layers_of
@@ -111,7 +111,7 @@ def analyze(
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     selection = Selection(_patterns(include), _patterns(exclude), embeddings, min_size)
-    for layer in _layers(model_or_path, selection, device, progress):
+    for layer in _layers(model_or_path, entries_of(model_or_path), selection, device, progress):
         if isinstance(layer, Skipped):
             skipped[layer.name] = layer.reason
             continue
@@ -179,9 +179,9 @@ def compare_models(
     selection = Selection(_patterns(include), _patterns(exclude), embeddings, min_size)
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
-    there = {entry.name: entry for entry in entries_of(after)}
+    here, there = entries_of(before), {entry.name: entry for entry in entries_of(after)}
     module = after if isinstance(after, nn.Module) else None
-    for layer in _layers(before, selection, device, progress):
+    for layer in _layers(before, here, selection, device, progress):
         if isinstance(layer, Skipped):
             skipped[layer.name] = layer.reason
             continue
@@ -201,7 +201,7 @@ def compare_models(
                 rows.append(_change(layer, other, k))
             except ValueError as error:
                 skipped[layer.name] = str(error)
-    names = {entry.name for entry in entries_of(before)}
+    names = {entry.name for entry in here}
     skipped |= {name: "only in the second model" for name in there if name not in names}
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["name", "kind", "shape"])
     table.attrs["skipped"] = skipped
@@ -237,10 +237,12 @@ def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _layers(model: Model, selection: Selection, device: str, progress: bool) -> Iterator[Layer | Skipped]:
+def _layers(
+    model: Model, entries: list[Entry], selection: Selection, device: str, progress: bool
+) -> Iterator[Layer | Skipped]:
     usable_device(device)
-    entries = tqdm(entries_of(model), desc="tensors", disable=not progress, leave=False)
-    return layers_of(entries, selection, model if isinstance(model, nn.Module) else None, device)
+    bar = tqdm(entries, desc="tensors", disable=not progress, leave=False)
+    return layers_of(bar, selection, model if isinstance(model, nn.Module) else None, device)
 
 
 def _row(layer: Layer) -> tuple[dict[str, Any], Array]:

@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "experiments": {"config", "grid", "records", "store", "sweep"},
     "checkpoints": set(),
     "layers": {"checkpoints", "spectrum"},
-    "models": {"layers", "linalg", "comparisons", "measures", "nulls", "overlaps", "spiked"},
+    "models": {"checkpoints", "layers", "linalg", "comparisons", "measures", "nulls", "overlaps", "spiked"},
     "layerwise": {"models"},
     "engine": {"training", "random_matrix"},
     "plotting": {"records", "spectrum", "heavy_tail", "random_matrix", "theory"},  # results' types
