@@ -10,7 +10,6 @@ medians are compared, so that a drift of the machine cancels.
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import time
 import torch
 
 import htlib as ht
+from benchmarks.memory import peak
 from htlib.start import prepare
 
 CONFIG = ht.ExperimentConfig()
@@ -82,7 +82,6 @@ if __name__ == "__main__":
     parser.add_argument("--memory", action="store_true", help="do one run and print the peak memory in MiB")
     if parser.parse_args().memory:
         run()
-        scale = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // scale)
+        print(peak() // 2**20)
     else:
         main()

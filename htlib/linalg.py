@@ -9,7 +9,8 @@ from torch import Tensor
 
 _BLOCKS = 5  # 3/5 of the products of a full one; more blocks save little and run slower
 _WORTH_BLOCKS = 256
-_CHUNK = 2**21  # entries converted at a time
+_CHUNK = 2**18  # entries converted at a time,
+_WIDTH = 128  # but at least so many columns: thinner products run slower
 
 
 def gram(A: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -38,7 +39,7 @@ def gram(A: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     rows = A.T if A.shape[0] >= A.shape[1] else A  # of the result
     dtype = A.dtype if dtype is None else dtype
     size, length = rows.shape
-    step = length if dtype == A.dtype else max(1, _CHUNK // size)
+    step = length if dtype == A.dtype else max(_WIDTH, _CHUNK // size)
     blocks = _BLOCKS if size >= _WORTH_BLOCKS else 1
     cuts = [size * i // blocks for i in range(blocks + 1)]
     result = A.new_empty((size, size), dtype=dtype)

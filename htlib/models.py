@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,7 @@ def analyze(
         raise ValueError(f"null must be one of {', '.join(NULLS)} or None; got {null!r}")
     if n_replicates < 2:
         raise ValueError(f"n_replicates must be at least 2; got {n_replicates}")
-    nulls: dict[tuple[int, int, int], pd.DataFrame] = {}
+    nulls: dict[tuple[int, ...], pd.DataFrame] = {}
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     selection = Selection(_patterns(include), _patterns(exclude), embeddings, min_size)
@@ -272,32 +272,33 @@ def _null_columns(
     null: str,
     n_replicates: int,
     seed: int,
-    known: dict[tuple[int, int, int], pd.DataFrame],
+    known: dict[tuple[int, ...], pd.DataFrame],
 ) -> dict[str, float]:
     (h, d), count = layer.shape, len(layer.matrices)
+    values = dict(row)
     if null == "gaussian":
-        key = (h, d, count)
+        values["spectral_norm"] /= row["frobenius_norm"] / np.sqrt(h * d * count)  # of unit entries
+            h * d * count
+        )  # replicates have unit entries
+        key = (*sorted((h, d)), count)  # a matrix and its transpose have one law
         if key not in known:
             rng = np.random.default_rng([seed, *key])
-            spectra = (
-                np.concatenate([gaussian_esd(h, d, rng) for _ in range(count)]) for _ in range(n_replicates)
-            )
-            known[key] = pd.DataFrame([measured(spectrum) for spectrum in spectra])
-        # the norm alone depends on the variance of the entries
-        size = row["frobenius_norm"] / np.sqrt(h * d * count)
-        replicates = known[key].assign(spectral_norm=lambda t: t.spectral_norm * size)
+            known[key] = _replicates(lambda: [gaussian_esd(h, d, rng) for _ in range(count)], n_replicates)
+        replicates = known[key]
     else:
         rng = np.random.default_rng(seed)
-        spectra = (
-            np.concatenate([NULLS[null](matrix, rng) for matrix in layer.matrices])
-            for _ in range(n_replicates)
+        replicates = _replicates(
+            lambda: [NULLS[null](matrix, rng) for matrix in layer.matrices], n_replicates
         )
-        replicates = pd.DataFrame([measured(spectrum) for spectrum in spectra])
-    table = against_null(row, replicates)
+    table = against_null(values, replicates)
     columns = {"alpha_hill_null": table.null_mean["alpha_hill"]}
-    for name in table.index:
-        columns |= {f"{name}_z": table.z[name], f"{name}_percentile": table.percentile[name]}
+    for name, z, percentile in zip(table.index, table.z, table.percentile, strict=True):
+        columns |= {f"{name}_z": z, f"{name}_percentile": percentile}
     return columns
+
+
+def _replicates(spectra: Callable[[], list[Array]], n_replicates: int) -> pd.DataFrame:
+    return pd.DataFrame([measured(np.concatenate(spectra())) for _ in range(n_replicates)])
 
 
 def _comparison_columns(eigenvalues: Array) -> dict[str, float]:

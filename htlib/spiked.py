@@ -214,9 +214,9 @@ def outlier_overlaps(strength: float, h: int, d: int, variance: float = 1.0) -> 
 def _scale(bulk: Array, unit: MarchenkoPastur) -> float:
     low, high = (int(q * len(bulk)) for q in _CENTRE)
     centre = bulk[low : max(high, low + 1)]
-    # quantiles by interpolation, dense enough for six digits: the exact inverse is a hundred times slower
+    # quantiles by interpolation, dense enough for five digits: the exact inverse is a hundred times slower
     left, right = unit.support
-    grid = left + (right - left) * np.sin(np.linspace(0, np.pi / 2, 2001)) ** 2
+    grid = left + (right - left) * np.sin(np.linspace(0, np.pi / 2, 1001)) ** 2
     levels = (np.arange(low, low + len(centre)) + 0.5) / len(bulk)
     quantiles = np.interp(levels, unit.cdf(grid), grid)
     scale = float(centre.sum() / quantiles.sum())

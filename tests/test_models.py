@@ -216,10 +216,10 @@ def test_the_reasons_survive_what_is_done_with_a_table():
 
 
 MEMORY = """
-import resource, sys
+import sys
 import htlib
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # of this program; ru_maxrss would count that of the one that started it
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 htlib.analyze(sys.argv[1], progress=False)
 before = peak()
 assert len(htlib.analyze(sys.argv[2], n_replicates=2, progress=False)) == 1
@@ -227,7 +227,7 @@ print(peak() - before)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss counts in KiB on Linux")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_large_tensor_is_held_a_few_times_at_most(tmp_path):
     generator = torch.Generator().manual_seed(0)
     for name, size in (("small", 200), ("large", 2000)):
@@ -235,8 +235,8 @@ def test_a_large_tensor_is_held_a_few_times_at_most(tmp_path):
     files = [str(tmp_path / f"{name}.safetensors") for name in ("small", "large")]
     done = subprocess.run([sys.executable, "-c", MEMORY, *files], capture_output=True, text=True, check=True)
     # The tensor itself, its Gram matrix in float64 (twice its size), the eigensolver's copy of that, and
-    # buffers of BLAS that weigh here, 1.6 times the tensor: 6.6 in all.  One more copy would make 8.6.
-    assert int(done.stdout) < 7.5 * 16e6
+    # buffers.  One more copy would make 7.8.
+    assert 4 * 16e6 < int(done.stdout) < 7 * 16e6
 
 
 # compare_models
