@@ -278,8 +278,6 @@ def _null_columns(
     values = dict(row)
     if null == "gaussian":
         values["spectral_norm"] /= row["frobenius_norm"] / np.sqrt(h * d * count)  # of unit entries
-            h * d * count
-        )  # replicates have unit entries
         key = (*sorted((h, d)), count)  # a matrix and its transpose have one law
         if key not in known:
             rng = np.random.default_rng([seed, *key])
