@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,10 @@ from tqdm.auto import tqdm
 from htlib.checkpoints import Entry, entries_of
 from htlib.comparisons import compare_distributions
 from htlib.heavy_tail import fit_power_law
+from htlib.layer_nulls import LayerNulls
 from htlib.layers import Layer, Selection, Skipped, layers_of
 from htlib.linalg import usable_device
 from htlib.measures import spectrum_measures
-from htlib.nulls import NULLS, against_null, gaussian_esd, measured
 from htlib.overlaps import SingularSystem, overlaps_of
 from htlib.spectrum import stable_rank
 from htlib.spiked import fit_marchenko_pastur
@@ -103,33 +103,19 @@ def analyze(
     >>> table.attrs["skipped"]["1.weight"]
     '5 x 60 has 5 singular values, fewer than 10'
     """
-    if null is not None and null not in NULLS:
-        raise ValueError(f"null must be one of {', '.join(NULLS)} or None; got {null!r}")
-    if n_replicates < 2:
-        raise ValueError(f"n_replicates must be at least 2; got {n_replicates}")
-    nulls: dict[tuple[int, ...], pd.DataFrame] = {}
-    rows: list[dict[str, Any]] = []
-    skipped: dict[str, str] = {}
+    nulls = None if null is None else LayerNulls(null, n_replicates, seed)
+
+    def measure(layer: Layer) -> dict[str, Any]:
+        row, eigenvalues = _row(layer)
+        if nulls is not None:
+            row |= nulls.columns(layer, row)
+        if compare:
+            row |= _comparison_columns(eigenvalues)
+        return row | ({"eigenvalues": eigenvalues} if keep_eigenvalues else {})
+
     selection = Selection(_patterns(include), _patterns(exclude), embeddings, min_size)
-    for layer in _layers(model_or_path, entries_of(model_or_path), selection, device, progress):
-        if isinstance(layer, Skipped):
-            skipped[layer.name] = layer.reason
-            continue
-        try:
-            row, eigenvalues = _row(layer)
-            if null is not None:
-                row |= _null_columns(layer, row, null, n_replicates, seed, nulls)
-            if compare:
-                row |= _comparison_columns(eigenvalues)
-        except ValueError as error:  # a spectrum that overflows, or has no bulk
-            skipped[layer.name] = str(error)
-            continue
-        if keep_eigenvalues:
-            row["eigenvalues"] = eigenvalues
-        rows.append(row)
-    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["name", "kind", "shape"])
-    table.attrs["skipped"] = skipped
-    return table
+    entries = entries_of(model_or_path)
+    return _table(measure, _layers(model_or_path, entries, selection, device, progress))
 
 
 def compare_models(
@@ -177,34 +163,25 @@ def compare_models(
     if k < 1:
         raise ValueError(f"k must be at least 1; got {k}")
     selection = Selection(_patterns(include), _patterns(exclude), embeddings, min_size)
-    rows: list[dict[str, Any]] = []
-    skipped: dict[str, str] = {}
     here, there = entries_of(before), {entry.name: entry for entry in entries_of(after)}
     module = after if isinstance(after, nn.Module) else None
-    for layer in _layers(before, here, selection, device, progress):
-        if isinstance(layer, Skipped):
-            skipped[layer.name] = layer.reason
-            continue
+
+    def change(layer: Layer) -> dict[str, Any]:
         entry = there.get(_PART.sub("", layer.name))
         if entry is None:
-            skipped[layer.name] = "only in the first model"
-            continue
+            raise ValueError("only in the first model")
         others = {other.name: other for other in layers_of([entry], selection, module, device)}
         other = others.get(layer.name)
         if not isinstance(other, Layer):
-            skipped[layer.name] = "in the second model: " + (other.reason if other else "cut differently")
-        elif other.matrices.shape != layer.matrices.shape:
+            raise ValueError("in the second model: " + (other.reason if other else "cut differently"))
+        if other.matrices.shape != layer.matrices.shape:
             shapes = tuple(layer.matrices.shape), tuple(other.matrices.shape)
-            skipped[layer.name] = f"shapes differ: {shapes[0]} and {shapes[1]}"
-        else:
-            try:
-                rows.append(_change(layer, other, k))
-            except ValueError as error:
-                skipped[layer.name] = str(error)
+            raise ValueError(f"shapes differ: {shapes[0]} and {shapes[1]}")
+        return _change(layer, other, k)
+
+    table = _table(change, _layers(before, here, selection, device, progress))
     names = {entry.name for entry in here}
-    skipped |= {name: "only in the second model" for name in there if name not in names}
-    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["name", "kind", "shape"])
-    table.attrs["skipped"] = skipped
+    table.attrs["skipped"] |= {name: "only in the second model" for name in there if name not in names}
     return table
 
 
@@ -245,6 +222,22 @@ def _layers(
     return layers_of(bar, selection, model if isinstance(model, nn.Module) else None, device)
 
 
+def _table(measure: Callable[[Layer], dict[str, Any]], layers: Iterable[Layer | Skipped]) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    for layer in layers:
+        if isinstance(layer, Skipped):
+            skipped[layer.name] = layer.reason
+            continue
+        try:
+            rows.append(measure(layer))
+        except ValueError as error:  # a spectrum that overflows, or has no bulk; no partner
+            skipped[layer.name] = str(error)
+    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["name", "kind", "shape"])
+    table.attrs["skipped"] = skipped
+    return table
+
+
 def _row(layer: Layer) -> tuple[dict[str, Any], Array]:
     eigenvalues = layer.eigenvalues()
     bulk = fit_marchenko_pastur(eigenvalues, *layer.shape)
@@ -264,39 +257,6 @@ def _row(layer: Layer) -> tuple[dict[str, Any], Array]:
         "soft_rank": bulk.soft_rank,
     }
     return row, eigenvalues
-
-
-def _null_columns(
-    layer: Layer,
-    row: Mapping[str, Any],
-    null: str,
-    n_replicates: int,
-    seed: int,
-    known: dict[tuple[int, ...], pd.DataFrame],
-) -> dict[str, float]:
-    (h, d), count = layer.shape, len(layer.matrices)
-    values = dict(row)
-    if null == "gaussian":
-        values["spectral_norm"] /= row["frobenius_norm"] / np.sqrt(h * d * count)  # of unit entries
-        key = (*sorted((h, d)), count)  # a matrix and its transpose have one law
-        if key not in known:
-            rng = np.random.default_rng([seed, *key])
-            known[key] = _replicates(lambda: [gaussian_esd(h, d, rng) for _ in range(count)], n_replicates)
-        replicates = known[key]
-    else:
-        rng = np.random.default_rng(seed)
-        replicates = _replicates(
-            lambda: [NULLS[null](matrix, rng) for matrix in layer.matrices], n_replicates
-        )
-    table = against_null(values, replicates)
-    columns = {"alpha_hill_null": table.null_mean["alpha_hill"]}
-    for name, z, percentile in zip(table.index, table.z, table.percentile, strict=True):
-        columns |= {f"{name}_z": z, f"{name}_percentile": percentile}
-    return columns
-
-
-def _replicates(spectra: Callable[[], list[Array]], n_replicates: int) -> pd.DataFrame:
-    return pd.DataFrame([measured(np.concatenate(spectra())) for _ in range(n_replicates)])
 
 
 def _comparison_columns(eigenvalues: Array) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -92,8 +93,7 @@ def fit_marchenko_pastur(eigenvalues: Tensor | ArrayLike, h: int, d: int, quanti
         bulk = values[: len(values) - n_spikes]
         # what k spikes leave over is the noise of a matrix smaller by k on both sides
         lost = n_spikes // matrices
-        law = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost)
-        variance = _scale(bulk, law)
+        variance = _scale(bulk, h - lost, d - lost)
         edge = largest_eigenvalue_quantile(h - lost, d - lost, quantile, variance)
         seen.add(n_spikes)
         # the lower half counts as bulk, or there is none
@@ -102,8 +102,9 @@ def fit_marchenko_pastur(eigenvalues: Tensor | ArrayLike, h: int, d: int, quanti
             break
     bulk = values[: len(values) - n_spikes]
     steps = np.arange(len(bulk) + 1) / len(bulk)
-    fitted = law.cdf(bulk / variance)  # at scale one, where nothing overflows
-    law = MarchenkoPastur(law.aspect_ratio, law.variance * variance)
+    unit = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost)
+    fitted = unit.cdf(bulk / variance)  # at scale one, where nothing overflows
+    law = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost, variance)
     return BulkFit(
         law=law,
         variance=variance,
@@ -211,18 +212,27 @@ def outlier_overlaps(strength: float, h: int, d: int, variance: float = 1.0) -> 
     return 1 - a * (b + theta2) / (theta2 * (theta2 + a)), 1 - b * (a + theta2) / (theta2 * (theta2 + b))
 
 
-def _scale(bulk: Array, unit: MarchenkoPastur) -> float:
-    low, high = (int(q * len(bulk)) for q in _CENTRE)
-    centre = bulk[low : max(high, low + 1)]
-    # quantiles by interpolation, dense enough for five digits: the exact inverse is a hundred times slower
-    left, right = unit.support
-    grid = left + (right - left) * np.sin(np.linspace(0, np.pi / 2, 1001)) ** 2
-    levels = (np.arange(low, low + len(centre)) + 0.5) / len(bulk)
-    quantiles = np.interp(levels, unit.cdf(grid), grid)
-    scale = float(centre.sum() / quantiles.sum())
+def _scale(bulk: Array, h: int, d: int) -> float:
+    """Variance at which the central half of the bulk has the mean that noise of unit variance has there."""
+    scale = float(bulk[_central(len(bulk))].mean() / _central_mean(h, d, len(bulk)))
     if scale <= 0:
         raise ValueError("the central half of the eigenvalues is zero: there is no bulk to fit")
     return scale
+
+
+def _central(count: int) -> slice:
+    low, high = (int(q * count) for q in _CENTRE)
+    return slice(low, max(high, low + 1))
+
+
+@lru_cache(4096)  # the layers of a model have few shapes
+def _central_mean(h: int, d: int, count: int) -> float:
+    levels = (np.arange(count)[_central(count)] + 0.5) / count
+    # quantiles by interpolation, good to five digits: the exact inverse is a hundred times slower
+    unit = MarchenkoPastur.of_gaussian_esd(h, d)
+    left, right = unit.support
+    grid = left + (right - left) * np.sin(np.linspace(0, np.pi / 2, 1001)) ** 2
+    return float(np.interp(levels, unit.cdf(grid), grid).mean())
 
 
 def _check_model(h: int, d: int, variance: float) -> None:

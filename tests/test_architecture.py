@@ -46,7 +46,17 @@ MAY_IMPORT = {
     "experiments": {"config", "grid", "records", "store", "sweep"},
     "checkpoints": set(),
     "layers": {"checkpoints", "spectrum"},
-    "models": {"checkpoints", "layers", "linalg", "comparisons", "measures", "nulls", "overlaps", "spiked"},
+    "layer_nulls": {"layers", "nulls"},
+    "models": {
+        "checkpoints",
+        "layers",
+        "layer_nulls",
+        "linalg",
+        "comparisons",
+        "measures",
+        "overlaps",
+        "spiked",
+    },
     "layerwise": {"models"},
     "engine": {"training", "random_matrix"},
     "plotting": {"records", "spectrum", "heavy_tail", "random_matrix", "theory"},  # results' types
