@@ -42,7 +42,8 @@ def layer_spectrum(row: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     """
     ax = plt.gca() if ax is None else ax
     h, d = row["shape"]
-    law = MarchenkoPastur.of_gaussian_esd(h, d, row["mp_variance"])
+    lost = row["n_spikes"] // row["n_matrices"]  # the bulk is that of a smaller matrix
+    law = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost, row["mp_variance"])
     hp.spectrum(_eigenvalues(row), law=law, edge=row["mp_edge"], label=f"{row['rank']} eigenvalues", ax=ax)
     if np.isfinite(row["ks_xmin"]):
         ax.axvline(row["ks_xmin"], color=hp.ORANGE, ls="--", lw=1.4, label=r"KS threshold $x_{\min}$")

@@ -111,7 +111,7 @@ def spectrum(
     eigenvalues : (N,) array
         An ESD; only positive values can be drawn.
     law : MarchenkoPastur, optional
-        Drawn as the number of eigenvalues that it expects per bin.
+        Drawn as the number of eigenvalues that it expects per bin, of those within the edge if one is given.
     edge : float, optional
         Where the noise ends; if few eigenvalues lie beyond, each gets a marker.
     bins : int
@@ -138,7 +138,8 @@ def spectrum(
     )
     if law is not None:
         centres = np.sqrt(edges[:-1] * edges[1:])
-        expected = len(values) * np.diff(law.cdf(edges))
+        bulk = len(values) if edge is None else np.count_nonzero(values <= edge)
+        expected = bulk * np.diff(law.cdf(edges))
         shown = expected > 0.3
         ax.plot(centres[shown], expected[shown], color=BLACK, lw=1.6, label="Marchenko-Pastur law")
     if edge is not None:

@@ -94,3 +94,49 @@ def test_every_group_gets_a_curve_of_its_own(ax):
     means = [line for line in ax.lines if line.get_label() in names]
     assert len(means) == 7
     assert len({(line.get_color(), line.get_marker()) for line in means[:5]}) == 5
+
+
+def test_the_law_expects_what_lies_within_the_edge(ax):
+    values = np.concatenate([ht.esd(np.random.default_rng(0).standard_normal((300, 200))), np.full(50, 5e3)])
+    hp.spectrum(values, law=ht.MarchenkoPastur.of_gaussian_esd(300, 200), edge=1100.0, ax=ax)
+    line = next(line for line in ax.lines if line.get_label() == "Marchenko-Pastur law")
+    assert np.sum(line.get_ydata()) == pytest.approx(200, abs=1)  # the ends of less than .3 are not drawn
+
+
+@pytest.mark.parametrize("xmax", [None, 50.0])
+def test_power_law_draws_each_value_once_and_the_fit_through_the_threshold(ax, xmax):
+    values = np.random.default_rng(0).pareto(1.5, 500) + 1
+    fit = ht.fit_power_law(values, xmin=2.0, xmax=xmax)
+    hp.power_law(values[::-1], fit, ax=ax)
+    points, line, threshold = ax.lines
+    within = np.sort(values if xmax is None else values[values <= xmax])
+    assert np.array_equal(points.get_xdata(), within)
+    for x, share in list(zip(*points.get_data(), strict=True))[::50]:
+        assert share == pytest.approx(np.mean(within >= x), rel=1e-12)
+    assert line.get_data()[0][0] == pytest.approx(2.0)
+    assert line.get_data()[1][0] == pytest.approx(fit.n_tail / len(within))
+    assert np.all(np.diff(line.get_ydata()) < 0)
+    if xmax is None:  # a straight line of slope 1 - alpha
+        slopes = np.diff(np.log(line.get_ydata())) / np.diff(np.log(line.get_xdata()))
+        assert slopes == pytest.approx(1 - fit.alpha)
+    assert threshold.get_xdata()[0] == 2.0
+    assert f"{fit.alpha:.2f}" in line.get_label()
+    assert str(fit.n_tail) in line.get_label()
+
+
+@pytest.mark.parametrize("count", [10, 11])
+def test_hill_marks_the_median_cut_where_the_curve_has_pl_alpha_hill(ax, count):
+    values = np.random.default_rng(0).pareto(1.5, count) + 1
+    hp.hill(ht.hill_plot(values), null=2.45, ax=ax)
+    lines = {line.get_label(): line for line in ax.lines}
+    half = lines["PL_Alpha_Hill's cut"].get_xdata()[0]
+    curve = dict(zip(*lines["Hill estimate"].get_data(), strict=True))
+    assert curve[half] == pytest.approx(ht.hill_alpha(values), rel=1e-12)
+    assert lines["noise of this shape"].get_data() == ([half], [2.45])
+    assert ax.get_xscale() == "log"
+    assert ax.get_ylabel().startswith("exponent")
+
+
+def test_hill_without_noise_has_no_cross(ax):
+    hp.hill(ht.hill_plot([1.0, 2.0, 4.0, 8.0]), ax=ax)
+    assert "noise of this shape" not in ax.get_legend_handles_labels()[1]
