@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from htlib.layers import Layer
-from htlib.nulls import NULLS, against_null, gaussian_esd, measured
+from htlib.nulls import NULLS, against_null, check_null, gaussian_esd, measured
 
 Array = NDArray[np.float64]
 
@@ -19,10 +19,7 @@ class LayerNulls:
     """Replicates for the layers of one model, of one kind (a key of `NULLS`)."""
 
     def __init__(self, null: str, n_replicates: int, seed: int) -> None:
-        if null not in NULLS:
-            raise ValueError(f"null must be one of {', '.join(NULLS)} or None; got {null!r}")
-        if n_replicates < 2:
-            raise ValueError(f"n_replicates must be at least 2; got {n_replicates}")
+        check_null(null, n_replicates)
         self._null, self._n_replicates, self._seed = null, n_replicates, seed
         self._gaussian: dict[tuple[int, ...], pd.DataFrame] = {}
 

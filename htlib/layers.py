@@ -29,9 +29,7 @@ from htlib.spectrum import esd
 
 Array = NDArray[np.float64]
 
-_EMBEDDING = re.compile(
-    r"(^|[._])(embed(ding|dings|_tokens|s)?|wte|wpe|tok_emb|pos_emb)([._]|$)|embedding", re.I
-)
+_EMBEDDING = re.compile(r"(^|[._])(embeds?|embed_tokens|wte|wpe|tok_emb|pos_emb)([._]|$)|embedding", re.I)
 _FUSED = re.compile(r"(^|[._])(in_proj_weight|(c_attn|qkv|qkv_proj|Wqkv|in_proj_qkv)\.weight)$")
 _OPTIMIZER = re.compile(r"(^|\.)optim(izer)?(_states?|_state_dict)?\.")
 _FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

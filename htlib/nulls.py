@@ -6,6 +6,7 @@ off a spectrum come from other *matrices*, not from resampled eigenvalues.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,14 +93,19 @@ def null_distribution(
     True
     """
     matrix = as_matrix(W, dtype=None)
-    if null not in NULLS:
-        raise ValueError(f"null must be one of {', '.join(NULLS)}; got {null!r}")
-    if n_replicates < 2:
-        raise ValueError(f"n_replicates must be at least 2; got {n_replicates}")
+    check_null(null, n_replicates)
     value = measured(esd(matrix))
     rng = np.random.default_rng(seed)
     replicates = pd.DataFrame([measured(NULLS[null](matrix, rng)) for _ in range(n_replicates)])
     return NullDistribution(null, against_null(value, replicates), replicates)
+
+
+def check_null(null: str, n_replicates: int) -> None:
+    """ValueError if the options of a null are not allowed."""
+    if null not in tuple(NULLS):
+        raise ValueError(f"null must be one of {', '.join(NULLS)}; got {null!r}")
+    if n_replicates < 2:
+        raise ValueError(f"n_replicates must be at least 2; got {n_replicates}")
 
 
 def measured(eigenvalues: Array) -> dict[str, float]:
@@ -151,6 +157,8 @@ def gaussian_esd(h: int, d: int, rng: np.random.Generator, variance: float = 1.0
     k, m = sorted((h, d))
     if k < 1:
         raise ValueError(f"h and d must be at least 1; got h = {h}, d = {d}")
+    if not (math.isfinite(variance) and variance >= 0):
+        raise ValueError(f"variance must be finite and not negative; got {variance}")
     diagonal = np.sqrt(rng.chisquare(np.arange(m, m - k, -1)))
     below = np.sqrt(rng.chisquare(np.arange(k - 1, 0, -1)))
     squares = diagonal**2

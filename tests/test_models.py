@@ -200,7 +200,7 @@ def test_every_tensor_is_a_row_or_has_a_reason(make, options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"null": "uniform"}, "null must be one of gaussian, shuffle, profile or None; got 'uniform'"),
+        ({"null": "uniform"}, "null must be one of gaussian, shuffle, profile; got 'uniform'"),
         ({"n_replicates": 1}, "n_replicates must be at least 2; got 1"),
     ],
 )
