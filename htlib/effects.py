@@ -104,7 +104,8 @@ def prediction_error(
     times the predicted critical one count.  The prediction is that for the |a| which the seed has drawn.
     """
     columns: list[Array] = []
-    for n, d, h in sorted({(run.config.n, run.config.d, run.config.h) for run in runs}):
+    shapes = {(r.config.n, r.config.d, r.config.h) for curve in _grouped(runs, of, "lr") for r in curve}
+    for n, d, h in sorted(shapes):
         curves = _grouped(runs, {**of, "n": n, "d": d, "h": h}, "lr")
         laws = [_law(curve[0], drawn=True) for curve in curves]
         critical = _law(curves[0][0]).critical_lr
