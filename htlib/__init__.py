@@ -21,6 +21,7 @@ from htlib.spectrum import effective_rank, esd, spectral_entropy, stable_rank
 from htlib.spiked import BulkFit, fit_marchenko_pastur
 from htlib.store import Store, StoreError
 from htlib.sweep import SweepError, sweep, sweep_runs
+from htlib.theory import OneStepLaw, OneStepPrediction, one_step_law, predict_one_step
 from htlib.training import train, train_rates
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "HillPlot",
     "MarchenkoPastur",
     "NullDistribution",
+    "OneStepLaw",
+    "OneStepPrediction",
     "Overlaps",
     "PowerLawFit",
     "Problem",
@@ -58,6 +61,8 @@ __all__ = [
     "load_experiment",
     "make_problem",
     "null_distribution",
+    "one_step_law",
+    "predict_one_step",
     "principal_angles",
     "singular_vector_overlaps",
     "spectral_entropy",

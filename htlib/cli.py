@@ -1,4 +1,5 @@
-"""The command line: ``htlib run`` trains one setting, ``sweep`` a preset, ``analyze`` reads checkpoints."""
+"""The command line: ``htlib run`` trains, ``sweep`` runs presets, ``predict`` predicts one step, ``claims``
+recomputes the ledger, ``analyze`` reads checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from htlib import analyze_command
+from htlib import analyze_command, claims_command, predict_command
 from htlib.checkpoints import CheckpointError
 from htlib.config import CHOICES, ExperimentConfig
 from htlib.experiments import load_experiment
@@ -40,12 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         Exit status: 0 if all went well, 2 for a wrong call, 3 if a single run diverged, 4 if a sweep
-        lost its workers, 5 if a checkpoint holds nothing to analyse, 130 after Ctrl-C.
+        lost its workers, 5 if a checkpoint holds nothing to analyse, 6 if a verdict is not as recorded,
+        130 after Ctrl-C.
     """
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        return {"run": _run, "sweep": _sweep, "analyze": _analyze}[options.command](options)
+        return _COMMANDS[options.command](options)
     except (ValueError, TypeError, OSError, ImportError, StoreError, CheckpointError) as error:
         print(f"htlib {options.command}: {error}", file=sys.stderr)
         return 2
@@ -87,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--plot", type=Path, metavar="FILE", help="draw the run (.png, .svg, .pdf)")
     run.add_argument("--quiet", action="store_true", help="no progress bar and no table")
     _add_sweep(commands)
+    predict_command.add_parser(commands)
+    claims_command.add_parser(commands)
     analyze_command.add_parser(commands)
     return parser
 
@@ -206,6 +210,15 @@ def _check_files(options: argparse.Namespace) -> None:
             raise FileNotFoundError(f"the folder of {path} does not exist")
     if options.plot is not None and options.plot.suffix not in _PICTURES:
         raise ValueError(f"--plot must end in one of {', '.join(_PICTURES)}; got {options.plot}")
+
+
+_COMMANDS = {
+    "run": _run,
+    "sweep": _sweep,
+    "analyze": _analyze,
+    "predict": predict_command.run,
+    "claims": claims_command.run,
+}
 
 
 if __name__ == "__main__":

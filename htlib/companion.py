@@ -12,11 +12,14 @@ import numpy as np
 from matplotlib import pyplot as plt
 from numpy.typing import ArrayLike
 
+from htlib import ledger_page
+from htlib.claims import load_ledger
 from htlib.config import for_profile
 from htlib.experiments import load_experiment
 from htlib.plotting import style
+from htlib.verdicts import load_verdicts
 
-__all__ = ["begin", "for_profile", "load_experiment", "mean_and_spread", "quote"]
+__all__ = ["begin", "for_profile", "load_experiment", "mean_and_spread", "quote", "show_verdicts"]
 
 
 def begin(profile: str) -> None:
@@ -94,6 +97,30 @@ def mean_and_spread(values: ArrayLike) -> str:
         return f"{sample.mean():.4g}"
     decimals = max(0, 1 - math.floor(math.log10(spread)))
     return f"{sample.mean():.{decimals}f} ± {spread:.{decimals}f}"
+
+
+def show_verdicts(*names: str) -> None:
+    """Make the recorded verdicts of claims available to the prose as ``{glue:}`verdict-<id>` ``.
+
+    Parameters
+    ----------
+    *names : str
+        Ids in ``book/claims.yml``.
+
+    Raises
+    ------
+    ValueError
+        If there is no verdict of such a claim.
+    """
+    recorded = load_verdicts(load_ledger().verdicts)
+    badges = {name: ledger_page.badge(name, recorded) for name in names}
+    try:
+        from IPython.display import HTML
+        from myst_nb import glue
+    except ImportError:  # the library without the extras of the book
+        return
+    for name, badge in badges.items():
+        glue(f"verdict-{name}", HTML(badge), display=False)
 
 
 class _Prose(str):

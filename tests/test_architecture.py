@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "measures": {"heavy_tail", "spectrum"},
     "nulls": {"measures", "spectrum"},
     "alignment": {"linalg", "spectrum"},
-    "theory": {"functions", "random_matrix"},
+    "theory": {"functions", "spiked"},
     "records": {"config", "overlaps"},
     "probes": {"linalg", "network", "readout", "overlaps", "heavy_tail", "random_matrix", "alignment"},
     "start": {"config", "linalg", "problem", "network", "probes"},
@@ -44,6 +44,12 @@ MAY_IMPORT = {
     "workload": {"config", "executors", "progress", "records", "start", "store"},
     "sweep": {"executors", "grid", "progress", "records", "store", "workload"},
     "experiments": {"config", "grid", "records", "store", "sweep"},
+    "effects": {"comparisons", "config", "heavy_tail", "probes", "problem", "records", "theory"},
+    "claims": {"effects"},
+    "verdicts": {"claims", "effects", "experiments", "records", "store"},
+    "ledger_page": {"claims", "config", "experiments", "grid", "verdicts"},
+    "claims_command": {"claims", "verdicts"},
+    "predict_command": {"config", "functions", "heavy_tail", "spectrum", "start", "theory", "training"},
     "checkpoints": set(),
     "layers": {"checkpoints", "spectrum"},
     "layer_nulls": {"layers", "nulls"},
@@ -59,18 +65,22 @@ MAY_IMPORT = {
     },
     "layerwise": {"models"},
     "engine": {"training", "random_matrix"},
-    "plotting": {"records", "spectrum", "heavy_tail", "random_matrix", "theory"},  # results' types
+    "plotting": {"records", "spectrum", "heavy_tail", "random_matrix"},  # results' types
     "analyze_command": {"models", "model_figures"},
     "model_figures": {"plotting"},
     "figures": {"plotting", "overlap_figures"},
     "overlap_figures": {"plotting"},
+    "theory_figures": {"plotting", "theory"},
     "widgets": {"training", "engine", "plotting"},
-    "companion": {"config", "experiments", "plotting"},
+    "companion": {"claims", "config", "experiments", "ledger_page", "plotting", "verdicts"},
     "cli": ANY,
     "__main__": {"cli"},
     "__init__": ANY,
 }
-MAY_PLOT = {"widgets", "cli", "companion", "figures", "overlap_figures", "analyze_command", "model_figures"}
+MAY_PLOT = {
+    *("widgets", "cli", "companion", "figures", "overlap_figures", "theory_figures"),
+    *("analyze_command", "model_figures"),
+}
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 

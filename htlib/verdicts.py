@@ -1,0 +1,295 @@
+"""What the tests of claims said: judged over seeds, recorded, and checked against the record.
+
+`book/verdicts.yml` is written by `record`, with a fingerprint of each test, so that a test which was changed
+after its verdict is seen without running anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
+from scipy.stats import t as student_t
+
+from htlib.claims import Check, Claim, Ledger, LedgerError
+from htlib.effects import EFFECTS
+from htlib.experiments import load_experiment
+from htlib.records import Trajectory
+from htlib.store import Store
+
+Array = NDArray[np.float64]
+
+PROFILES = ("fast", "paper")
+_REPLICATES = 10_000
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check found.
+
+    Attributes
+    ----------
+    says, expect : str
+    effect : float
+        Mean over seeds; of several columns the one furthest from zero, as a size.
+    low, high : float
+        95 % bootstrap interval over seeds.
+    n_seeds : int
+    outcome : str
+        "holds" if the whole interval lies where the claim says, "fails" if none of it does, else "open".
+    """
+
+    says: str
+    expect: str
+    effect: float
+    low: float
+    high: float
+    n_seeds: int
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim after its checks.
+
+    Attributes
+    ----------
+    verdict : str
+        "reproduced" if all checks hold, "partly" if some do, "not reproduced" if none does and one fails,
+        "undecided" if all are open, "untested" if there are none.
+    fingerprint : str
+        Of the checks and the experiments that they look at.
+    checks : list of CheckResult
+    """
+
+    verdict: str
+    fingerprint: str
+    checks: list[CheckResult] = field(default_factory=list)
+
+
+def evaluate(
+    claims: Iterable[Claim], profile: str, store: Store | str | os.PathLike[str] | None = None, **options: Any
+) -> dict[str, Verdict]:
+    """Test claims.
+
+    Parameters
+    ----------
+    claims : iterable of Claim
+    profile : {"fast", "paper"}
+    store, **options
+        As for `htlib.Experiment.runs`.
+
+    Returns
+    -------
+    dict
+        Claim id -> Verdict.
+
+    Raises
+    ------
+    LedgerError
+        If a check asks for what its experiment does not have.
+    """
+    runs: dict[str, list[Trajectory]] = {}
+    verdicts: dict[str, Verdict] = {}
+    for claim in claims:
+        results: list[CheckResult] = []
+        for check in claim.checks:
+            if check.experiment not in runs:
+                runs[check.experiment] = load_experiment(check.experiment, profile).runs(store, **options)
+            try:
+                values = EFFECTS[check.effect](runs[check.experiment], **check.arguments)
+                results.append(judge(values, check))
+            except (TypeError, ValueError) as error:
+                raise LedgerError(f"claim {claim.id!r}, {check.says!r}: {error}") from error
+        word = _word([result.outcome for result in results])
+        verdicts[claim.id] = Verdict(word, fingerprint(claim, profile), results)
+    return verdicts
+
+
+def judge(values: ArrayLike, check: Check) -> CheckResult:
+    """Effect, its interval, and whether that lies where the claim says.
+
+    Parameters
+    ----------
+    values : (n_seeds, k) array
+    check : Check
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite, or there are fewer than two seeds.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(table).all():
+        raise ValueError(f"the effect is not finite for every seed: {table.ravel().tolist()}")
+    effect, low, high = interval(table)
+    if check.expect.low < low and high < check.expect.high:
+        outcome = "holds"
+    else:
+        outcome = "fails" if high <= check.expect.low or check.expect.high <= low else "open"
+    return CheckResult(check.says, str(check.expect), effect, low, high, len(table), outcome)
+
+
+def _word(outcomes: Sequence[str]) -> str:
+    if not outcomes:
+        return "untested"
+    if "holds" in outcomes:
+        return "reproduced" if set(outcomes) == {"holds"} else "partly"
+    return "not reproduced" if "fails" in outcomes else "undecided"
+
+
+def interval(values: Array) -> tuple[float, float, float]:
+    """Mean over seeds with its expanded 95 % bootstrap interval.
+
+    Percentiles of the mean over seeds drawn with replacement, at levels widened so that the interval of a
+    normal sample has the width of Student's (Hesterberg 2015, sec. 5.3): plain percentiles are too narrow
+    for few seeds.  Of several columns the largest absolute mean is taken, in each resample anew.
+
+    Parameters
+    ----------
+    values : (n_seeds, k) array
+
+    Returns
+    -------
+    effect, low, high : float
+
+    Examples
+    --------
+    >>> [round(x, 2) for x in interval(np.array([[1.0], [2.0], [3.0], [4.0], [5.0]]))]
+    [3.0, 1.2, 4.8]
+    """
+    n, k = values.shape
+    if n < 2:
+        raise ValueError(f"an interval needs two seeds or more; got {n}")
+    draws = np.random.default_rng(0).integers(n, size=(_REPLICATES, n))
+    means = values[draws].mean(axis=1)  # (replicates, k)
+    level = norm.cdf(-math.sqrt(n / (n - 1)) * student_t.ppf(0.975, n - 1))
+    resampled = means[:, 0] if k == 1 else np.abs(means).max(axis=1)
+    effect = values.mean(axis=0)[0] if k == 1 else np.abs(values.mean(axis=0)).max()
+    low, high = np.quantile(resampled, (level, 1 - level))
+    return float(effect), float(low), float(high)
+
+
+def fingerprint(claim: Claim, profile: str) -> str:
+    """Eight digits that change when a check, its threshold or its experiment does, but not with words."""
+    tests = [(check.experiment, check.effect, check.arguments, str(check.expect)) for check in claim.checks]
+    digests = {
+        name: [config.digest() for config in load_experiment(name, profile).configs()]
+        for name in sorted({check.experiment for check in claim.checks})
+    }
+    text = json.dumps([tests, digests], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def load_verdicts(path: str | os.PathLike[str]) -> dict[str, dict[str, Verdict]]:
+    """Recorded verdicts, profile -> claim id -> Verdict; none if there is no such file."""
+    path = Path(path)
+    if not path.is_file():
+        return {profile: {} for profile in PROFILES}
+    try:
+        content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return {
+            profile: {
+                name: Verdict(
+                    entry["verdict"], str(entry["fingerprint"]), [CheckResult(**c) for c in entry["checks"]]
+                )
+                for name, entry in (content.get(profile) or {}).items()
+            }
+            for profile in PROFILES
+        }
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise LedgerError(f"{path} is not a record of verdicts; write it anew: {error}") from error
+
+
+def record(verdicts: Mapping[str, Verdict], profile: str, path: str | os.PathLike[str]) -> None:
+    """Write verdicts of a profile beside those that are there."""
+    path = Path(path)
+    known = load_verdicts(path)
+    known[profile] |= verdicts
+    content = {
+        name: {key: _plain(verdict) for key, verdict in sorted(entries.items())}
+        for name, entries in known.items()
+    }
+    head = "# Written by 'htlib claims --record'. Do not edit: change claims.yml and record again.\n"
+    unfinished = path.with_name(f".{path.name}.new")
+    unfinished.write_text(head + yaml.safe_dump(content, sort_keys=False, width=110), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def confirm(ledger: Ledger, profile: str, **options: Any) -> dict[str, Verdict]:
+    """Test all claims, and fail unless the verdicts are the recorded ones.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    profile : {"fast", "paper"}
+    **options
+        As for `evaluate`.
+
+    Raises
+    ------
+    LedgerError
+        With a line for each verdict that is missing, stale or contradicted, at this profile; and for each
+        that is missing or stale at the other.
+    """
+    recorded = load_verdicts(ledger.verdicts)
+    found = evaluate(ledger.claims, profile, **options)
+    wrong = contradictions(found, recorded[profile], profile)
+    wrong += [line for line in stale(ledger.claims, recorded) if line not in wrong]
+    if wrong:
+        raise LedgerError("the ledger is not as recorded:\n  " + "\n  ".join(wrong))
+    return found
+
+
+def contradictions(found: Mapping[str, Verdict], recorded: Mapping[str, Verdict], profile: str) -> list[str]:
+    """A line for each verdict that is not the recorded one."""
+    lines = [_unrecorded(name, profile, verdict.fingerprint, recorded) for name, verdict in found.items()]
+    lines += [
+        f"{name}: recorded as {recorded[name].verdict!r} at profile {profile}, found {verdict.verdict!r}"
+        for name, verdict in found.items()
+        if name in recorded and recorded[name].verdict != verdict.verdict
+    ]
+    return [line for line in lines if line]
+
+
+def stale(claims: Sequence[Claim], recorded: Mapping[str, Mapping[str, Verdict]]) -> list[str]:
+    """A line for each verdict that is missing, superfluous, or of another test.  Nothing is run."""
+    lines = [
+        _unrecorded(claim.id, profile, fingerprint(claim, profile), recorded[profile])
+        for profile in PROFILES
+        for claim in claims
+    ]
+    names = {claim.id for claim in claims}
+    lines += [
+        f"{name}: a verdict at profile {profile} without a claim"
+        for profile in PROFILES
+        for name in recorded[profile]
+        if name not in names
+    ]
+    return [line for line in lines if line]
+
+
+def _unrecorded(name: str, profile: str, mark: str, recorded: Mapping[str, Verdict]) -> str:
+    if name not in recorded:
+        return f"{name}: no verdict is recorded at profile {profile}"
+    if recorded[name].fingerprint != mark:
+        return f"{name}: the verdict recorded at profile {profile} is of another test or of other runs"
+    return ""
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    content = asdict(verdict)
+    for check in content["checks"]:
+        for name in ("effect", "low", "high"):
+            check[name] = float(f"{check[name]:.4g}")
+    return content

@@ -1,0 +1,170 @@
+"""Oracles: Student's interval, coverage by simulation, and ledgers of one claim."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import t as student_t
+
+from htlib.claims import Check, Expectation, LedgerError, load_ledger
+from htlib.verdicts import (
+    PROFILES,
+    confirm,
+    contradictions,
+    evaluate,
+    fingerprint,
+    interval,
+    judge,
+    load_verdicts,
+    record,
+    stale,
+)
+from tests.ledgers import LEDGER, PRESET, project
+
+
+@pytest.fixture
+def ledger(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path))
+    return load_ledger()
+
+
+def checked(*values, expect="> 0"):
+    return judge(np.array(values)[:, None], Check("x", "tiny", "value", {}, Expectation.parse(expect)))
+
+
+def test_the_interval_of_a_normal_sample_is_about_students():
+    values = np.random.default_rng(1).normal(3, 2, size=40)
+    half = student_t.ppf(0.975, 39) * values.std(ddof=1) / np.sqrt(40)
+    effect, low, high = interval(values[:, None])
+    assert effect == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_five_seeds_are_covered_nearly_as_promised():
+    """300 samples of five normals.  Plain percentiles, the negative control, reach about 83 %."""
+    rng = np.random.default_rng(2)
+    covered = plain = 0
+    for _ in range(300):
+        sample = rng.standard_normal(5)
+        _, low, high = interval(sample[:, None])
+        covered += low < 0 < high
+        means = sample[rng.integers(5, size=(2000, 5))].mean(axis=1)
+        ends = np.quantile(means, (0.025, 0.975))
+        plain += ends[0] < 0 < ends[1]
+    assert covered / 300 > 0.91
+    assert plain / 300 < 0.88
+
+
+def test_of_several_columns_the_worst_counts():
+    values = np.array([[0.1, -0.5], [0.2, -0.7], [0.15, -0.6]])
+    effect, low, high = interval(values)
+    assert effect == pytest.approx(0.6)
+    assert 0.5 <= low < 0.6 < high <= 0.7
+
+
+def test_seeds_that_agree_have_a_point_for_an_interval():
+    assert interval(np.ones((5, 1))) == (1.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="two seeds or more; got 1"):
+        interval(np.ones((1, 1)))
+
+
+def test_outcomes():
+    sample = (1.0, 1.1, 0.9, 1.05)
+    assert checked(*sample, expect="> 0.5").outcome == "holds"
+    assert checked(*sample, expect="> 1").outcome == "open"
+    assert checked(*sample, expect="> 2").outcome == "fails"
+    assert checked(*sample, expect="< 0.5").outcome == "fails"
+    assert checked(*sample, expect="0.5 to 1.5").outcome == "holds"
+    with pytest.raises(ValueError, match="not finite for every seed"):
+        checked(1.0, np.nan)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "word"),
+    [
+        (["> -100"], "reproduced"),
+        (["> -100", "> 100"], "partly"),
+        (["> 100", "> 200"], "not reproduced"),
+        ([], "untested"),
+    ],
+)
+def test_the_words_of_a_verdict(ranges, word, tmp_path, monkeypatch):
+    head, check = LEDGER.split("      - says")[0], "      - says" + LEDGER.split("      - says")[1]
+    check = check.split("  - id: open-question")[0]
+    text = head + "".join(check.replace("> -100", r) for r in ranges)
+    if not ranges:
+        text = text.replace("    checks:\n", "    comment: none\n")
+    monkeypatch.chdir(project(tmp_path, text))
+    found = evaluate(load_ledger().claims, "fast", tmp_path / "store", progress=False)
+    assert found["falls"].verdict == word
+    assert len(found["falls"].checks) == len(ranges)
+
+
+def test_verdicts_come_back_from_the_file(ledger, tmp_path):
+    path = tmp_path / "verdicts.yml"
+    assert load_verdicts(path) == {profile: {} for profile in PROFILES}
+    found = evaluate(ledger.claims, "fast", tmp_path / "store", progress=False)
+    record(found, "fast", path)
+    record({"falls": found["falls"]}, "paper", path)
+    back = load_verdicts(path)
+    assert back["fast"].keys() == found.keys()
+    assert back["paper"].keys() == {"falls"}
+    assert back["fast"]["falls"].checks[0].effect == pytest.approx(found["falls"].checks[0].effect, rel=1e-3)
+    assert contradictions(found, back["fast"], "fast") == []
+    path.write_text("fast: [1]")
+    with pytest.raises(LedgerError, match="is not a record of verdicts; write it anew"):
+        load_verdicts(path)
+
+
+def test_the_book_stops_at_what_is_not_as_recorded(ledger, tmp_path):
+    options = {"store": tmp_path / "store", "progress": False}
+    with pytest.raises(LedgerError, match="falls: no verdict is recorded at profile fast"):
+        confirm(ledger, "fast", **options)
+    for profile in PROFILES:
+        record(evaluate(ledger.claims, profile, **options), profile, ledger.verdicts)
+    assert confirm(ledger, "fast", **options)["falls"].verdict == "reproduced"
+    ledger.verdicts.write_text(ledger.verdicts.read_text().replace("verdict: reproduced", "verdict: partly"))
+    with pytest.raises(LedgerError, match="falls: recorded as 'partly' at profile fast, found 'reproduced'"):
+        confirm(ledger, "fast", **options)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("> -100", "> -99", True),
+        ("alpha_hill", "alpha_ks", True),
+        ("The exponent changes.", "It changes.", False),
+        ("Hill, last minus start", "Hill", False),
+    ],
+)
+def test_the_fingerprint_is_of_the_test_and_not_of_its_words(old, new, changes, ledger, tmp_path):
+    before = fingerprint(ledger.claims[0], "paper")
+    project(tmp_path, LEDGER.replace(old, new))
+    assert (fingerprint(load_ledger().claims[0], "paper") != before) == changes
+
+
+def test_other_runs_make_a_verdict_stale_without_running_them(ledger, tmp_path):
+    for profile in PROFILES:
+        found = evaluate(ledger.claims, profile, tmp_path / "store", progress=False)
+        record(found, profile, ledger.verdicts)
+    recorded = load_verdicts(ledger.verdicts)
+    assert stale(ledger.claims, recorded) == []
+    project(tmp_path, preset=PRESET.replace("1003]", "1004]"))  # another seed at the paper's scale alone
+    assert stale(ledger.claims, recorded) == [
+        "falls: the verdict recorded at profile paper is of another test or of other runs"
+    ]
+    assert (
+        stale(ledger.claims[:1], recorded)[-1] == "open-question: a verdict at profile paper without a claim"
+    )
+
+
+def test_a_check_that_asks_for_what_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path, LEDGER.replace("of: {lr: 1.0}", "of: {lr: 7.0}")))
+    with pytest.raises(LedgerError, match=r"claim 'falls', 'Hill, last minus start': setting .*7\.0"):
+        evaluate(load_ledger().claims, "fast", tmp_path / "store", progress=False)
+
+
+def test_the_ledger_of_the_book_is_recorded_at_both_scales():
+    """Nothing is run: a test that was changed after its verdict is seen by its fingerprint."""
+    ledger = load_ledger()
+    assert stale(ledger.claims, load_verdicts(ledger.verdicts)) == []
