@@ -93,7 +93,7 @@ def mean_and_spread(values: ArrayLike) -> str:
     if not np.isfinite(sample).all():
         raise ValueError(f"values must be finite to be quoted; got {sample.tolist()}")
     spread = float(sample.std(ddof=1)) if len(sample) > 1 else 0.0
-    if spread == 0:
+    if spread <= 1e-12 * abs(float(sample.mean())):  # rounding, not a spread
         return f"{sample.mean():.4g}"
     decimals = max(0, 1 - math.floor(math.log10(spread)))
     return f"{sample.mean():.{decimals}f} ± {spread:.{decimals}f}"

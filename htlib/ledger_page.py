@@ -161,7 +161,11 @@ def _check(claim: Claim, i: int, verdicts: Mapping[str, Mapping[str, Verdict]]) 
 
 
 def _text(result: CheckResult) -> str:
-    return f"{result.effect:.3g} [{result.low:.3g}, {result.high:.3g}]"
+    return f"{_number(result.effect)} [{_number(result.low)}, {_number(result.high)}]"
+
+
+def _number(x: float) -> str:
+    return f"{x:.0f}" if abs(x) >= 1000 else f"{x:.3g}"
 
 
 def _picture(expect: Expectation, results: Mapping[str, CheckResult]) -> str:

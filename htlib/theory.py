@@ -173,7 +173,9 @@ class OneStepLaw:
         """Draw the weights after one step, without data and without training.
 
         W0, a, the teacher's direction and the noise of g are drawn, and the step is made of them: a g^T, or
-        for Adam signs that are those of a g^T with the probability that goes with each column.
+        for Adam signs that are those of a g^T with the probability that goes with each column.  The signs
+        are independent here and nearly so in training, where the edge of the bulk lies further out at
+        large rates (by a sixth at rate 5 and the paper's shape).
 
         Parameters
         ----------
@@ -233,8 +235,8 @@ def one_step_law(
     labels : {"real", "shuffled"}
         Shuffled labels keep their size and lose the teacher: the spike stays, the alignment is 0.
     readout_norm : float, optional
-        |a| of the network at hand; default sqrt(h), its root mean square.  Much of the scatter between
-        seeds of gradient descent is that of |a|.
+        |a| of the network at hand; default sqrt(h), its root mean square.  The spike of gradient descent
+        scatters with |a| from seed to seed, and as much again with |g|.
 
     Returns
     -------
@@ -247,7 +249,8 @@ def one_step_law(
 
     Notes
     -----
-    To leading order in n, d, h at fixed ratios, for spikes of any strength.  An activation that is not odd
+    To leading order in n, d, h at fixed ratios, for spikes of any strength and a teacher's direction that
+    is spread over many coordinates, as a random one is.  An activation that is not odd
     has E s''(z) != 0 and a mean E s(z) != 0.  Its output has a mean of order one that depends on the
     draw of a, and the gradient a term of full rank along diag(a) W0, so that no number predicts it.
 

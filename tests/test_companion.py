@@ -2,7 +2,7 @@
 
 import pytest
 
-from htlib.companion import begin, mean_and_spread, quote
+from htlib.companion import begin, mean_and_spread, quote, show_verdicts
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,7 @@ from htlib.companion import begin, mean_and_spread, quote
         ([0.4271, 0.4302, 0.4130], "0.4234 ± 0.0092"),
         (2.44912, "2.449"),
         ([3.0, 3.0], "3"),
+        ([182.862, 182.862 + 3e-14], "182.9"),  # a spread of rounding is none
     ],
 )
 def test_mean_and_standard_deviation(values, text):
@@ -34,3 +35,13 @@ def test_an_unknown_profile_is_refused():
 def test_only_one_value_per_seed_has_a_spread(values):
     with pytest.raises(ValueError, match="one per seed"):
         mean_and_spread(values)
+
+
+def test_badges_are_the_recorded_verdicts(monkeypatch):
+    glued = {}
+    monkeypatch.setattr("myst_nb.glue", lambda name, value, display: glued.update({name: value.data}))
+    show_verdicts("adam-rate", "no-gradient-noise")
+    assert list(glued) == ["verdict-adam-rate", "verdict-no-gradient-noise"]
+    assert 'href="09-ledger.html#adam-rate"' in glued["verdict-adam-rate"]
+    with pytest.raises(ValueError, match="no verdict is recorded of a claim 'adams-rate'"):
+        show_verdicts("adams-rate")
