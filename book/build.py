@@ -28,7 +28,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError, strip_color
 
 PROFILES = ("fast", "paper")
-CELL_TIMEOUT = 3600  # seconds: stops a cell that hangs, never one that is slow
+CELL_TIMEOUT = 3 * 3600  # seconds: stops a cell that hangs, never one that is slow
 _ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 
 
