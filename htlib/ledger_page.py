@@ -129,7 +129,7 @@ def _chip_of(verdict: Verdict | None) -> str:
 
 def _chip(word: str, link: str = "", scale: str = "") -> str:
     tag, address = ("a", f' href="{link}"') if link else ("span", "")
-    small = f" <small>{scale}</small>" if scale else ""
+    small = f" <small>· {scale}</small>" if scale else ""
     return f'<{tag} class="verdict verdict-{word.replace(" ", "-")}"{address}>{word}{small}</{tag}>'
 
 

@@ -33,9 +33,9 @@ def parsed(html):
 
 def test_a_badge_is_the_verdict_at_the_largest_scale_and_links_to_the_card():
     link = parsed(ledger_page.badge("it-falls", BOTH)).a
-    assert link.text == "reproduced paper scale"
+    assert link.text == "reproduced · paper scale"
     assert link["href"] == "09-ledger.html#it-falls"
-    assert "not reproduced fast scale" in ledger_page.badge("it-falls", {**BOTH, "paper": {}}).replace(
+    assert "not reproduced · fast scale" in ledger_page.badge("it-falls", {**BOTH, "paper": {}}).replace(
         " <small>", " "
     )
     with pytest.raises(ValueError, match="no verdict is recorded of a claim 'it-rises'"):
