@@ -172,8 +172,9 @@ def load_ledger(path: str | os.PathLike[str] | None = None) -> Ledger:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise LedgerError(f"{path} is not YAML: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("claims"), list):
-        raise LedgerError(f"{path}: 'claims' must be a list")
+    for name in ("claims", "experiments"):
+        if not isinstance(content, dict) or not isinstance(content.get(name, []), list):
+            raise LedgerError(f"{path}: {name!r} must be a list")
     claims = [_claim(entry, f"{path}: claim {i}") for i, entry in enumerate(content["claims"], 1)]
     names = [claim.id for claim in claims]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -198,11 +199,13 @@ def _claim(entry: Any, where: str) -> Claim:
     if not isinstance(entry, dict):
         raise LedgerError(f"{where} must be a mapping; got {entry!r}")
     where = f"{where} ({entry.get('id', 'without an id')})"
-    if wrong := sorted(entry.keys() - {*_TEXTS, "comment", "checks"}):
+    if wrong := [key for key in entry if key not in (*_TEXTS, "comment", "checks")]:
         raise LedgerError(f"{where}: unknown key {wrong[0]!r}")
-    for name in _TEXTS:
+    for name in (*_TEXTS, *(["comment"] if "comment" in entry else [])):
         if not isinstance(entry.get(name), str):
             raise LedgerError(f"{where}: {name!r} must be a text; got {entry.get(name)!r}")
+    if not isinstance(entry.get("checks") or [], list):
+        raise LedgerError(f"{where}: 'checks' must be a list; got {entry['checks']!r}")
     if not re.fullmatch(r"[a-z0-9-]+", entry["id"]):
         raise LedgerError(f"{where}: an id has small letters, digits and hyphens; got {entry['id']!r}")
     checks = tuple(_check(check, where) for check in entry.get("checks") or ())
@@ -221,6 +224,14 @@ def _check(entry: Any, where: str) -> Check:
     function = EFFECTS.get(entry["effect"])
     if function is None:
         raise LedgerError(f"{where}: effect must be one of {', '.join(EFFECTS)}; got {entry['effect']!r}")
+    for name in ("of", "minus", "whole", "over"):
+        if isinstance(arguments.get(name, {}), (int, float, list)):
+            raise LedgerError(
+                f"{where}, {entry['says']!r}: {name} must be a setting; got {arguments[name]!r}"
+            )
+    for name in ("measure", "x", "y", "along"):
+        if not isinstance(arguments.get(name, ""), str):
+            raise LedgerError(f"{where}, {entry['says']!r}: {name} must be a text; got {arguments[name]!r}")
     try:
         inspect.signature(function).bind([], **arguments)
         expect = Expectation.parse(entry["expect"])

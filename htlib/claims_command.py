@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 def describe(claim: Claim, verdict: Verdict) -> str:
     """A claim with its verdict and a line per check."""
-    lines = [f"{claim.id}: {verdict.verdict.upper()}", f"  {claim.claim}"]
+    lines = [f"{claim.id}: {verdict.summary()}", f"  {claim.claim}"]
     lines += [
         f"  {check.outcome:5}  {check.effect:9.4g}  [{check.low:.4g}, {check.high:.4g}]"
         f"  expected {check.expect}, {check.n_seeds} seeds: {check.says}"

@@ -4,10 +4,11 @@ Every function takes the runs and returns an (n_seeds, k) array, a row per seed 
 but for `prediction_error`.  Seeds are paired: a difference is taken within a seed.  The claims of the book
 (`htlib.claims`) name these functions and their arguments.
 
-A *setting* picks one run per seed: a mapping from fields of `ExperimentConfig` to values, where numbers may
-be "min" or "max" (of what was run), ``lr`` may be "2 x critical" (the run nearest to that multiple of the
-predicted critical rate) and ``ridge_lambda`` may be "best" (the lowest mean test loss).  Fields that decide
-no size and are not named have their defaults.  ``step`` is the step looked at, by default the last.
+A *setting* picks one run per seed: a mapping from fields of `ExperimentConfig` to values.  Numbers may be
+"min" or "max" (of what was run).  ``lr`` may be "2 x critical": a run within ten per cent of that multiple
+of the critical rate predicted for real labels.  ``ridge_lambda`` may be "best": that of the lowest mean test
+loss, which must not be an end of what was run.  A size that is not named is free, any other field that is
+not named has its default.  ``step`` is the step looked at, by default the last.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from htlib.comparisons import compare_distributions
 from htlib.config import ExperimentConfig
-from htlib.heavy_tail import fit_power_law
 from htlib.probes import METRICS
 from htlib.problem import stream
 from htlib.records import Trajectory
@@ -32,6 +31,7 @@ from htlib.theory import OneStepLaw, one_step_law
 Array = NDArray[np.float64]
 Setting = Mapping[str, Any]
 
+_SIZES = ("n", "d", "h")
 # Fields that a setting need not name: sizes, and what only says how the run was measured.
 _FREE = frozenset({"n", "d", "h", "n_test", "steps", "probe_every", "seed"})
 _DEFAULTS = ExperimentConfig().to_dict()
@@ -98,13 +98,15 @@ def critical_slope(runs: Sequence[Trajectory], *, of: Setting) -> Array:
 def prediction_error(
     runs: Sequence[Trajectory], *, measure: str, of: Setting, beyond: float = 0.0, upto: float = math.inf
 ) -> Array:
-    """Measured minus predicted after one step, a column per shape and rate.
+    """Measured minus predicted after one step, a column per shape and rate of the setting.
 
     Of the spectral norm as a part of it; of the alignment as it is.  Only rates from `beyond` to `upto`
     times the predicted critical one count.  The prediction is that for the |a| which the seed has drawn.
     """
+    if measure not in ("spectral_norm", "alignment"):
+        raise ValueError(f"measure must be spectral_norm or alignment, which are predicted; got {measure!r}")
     columns: list[Array] = []
-    shapes = {(r.config.n, r.config.d, r.config.h) for curve in _grouped(runs, of, "lr") for r in curve}
+    shapes = {_shape(run) for run in _matching(runs, of, "lr")}
     for n, d, h in sorted(shapes):
         curves = _grouped(runs, {**of, "n": n, "d": d, "h": h}, "lr")
         laws = [_law(curve[0], drawn=True) for curve in curves]
@@ -115,6 +117,8 @@ def prediction_error(
                 expected = np.array([getattr(law(lr), measure) for law in laws])
                 error = np.array([run.metrics[measure][1] for run in at_rate]) - expected
                 columns.append(error / expected if measure == "spectral_norm" else error)
+    if not columns:
+        raise ValueError(f"no rate lies between {beyond:g} and {upto:g} times the critical one")
     return np.stack(columns, axis=1)
 
 
@@ -123,6 +127,9 @@ def rank_correlation(runs: Sequence[Trajectory], *, x: str, y: str, of: Setting,
 
     For a heavier tail that goes with a lower loss, x = "alpha_hill" and y = "test_loss" give a positive one.
     """
+    for name in (x, y):
+        if name not in METRICS:
+            raise ValueError(f"x and y must be one of {', '.join(METRICS)}; got {name!r}")
     if along == "step":
         tables = [run.metrics.loc[1:] for run in _chosen(runs, of)]
     else:
@@ -147,20 +154,16 @@ def _second_over_first(run: Trajectory, step: int) -> float:
     return math.sqrt(values[-2] / values[-1])
 
 
-def _tail_spread(run: Trajectory, step: int) -> float:
-    """ln of second over eleventh eigenvalue, over what it is in a power law of the Hill exponent.
+def _tail_spread(exponent: str) -> Callable[[Trajectory, int], float]:
+    def spread(run: Trajectory, step: int) -> float:
+        """ln of second over eleventh eigenvalue, over what it is in a power law of the exponent.
 
-    For independent values of density exponent alpha the expectation is sum_{k=2}^{10} 1 / (k (alpha - 1)).
-    """
-    values = run.esd(step)
-    expected = sum(1 / k for k in range(2, 11)) / (run.metrics.alpha_hill[step] - 1)
-    return math.log(values[-2] / values[-11]) / expected
+        For independent values of density exponent alpha that is sum_{k=2}^{10} 1 / (k (alpha - 1)).
+        """
+        values, alpha = run.esd(step), float(run.metrics[exponent].loc[step])
+        return math.log(values[-2] / values[-11]) * (alpha - 1) / sum(1 / k for k in range(2, 11))
 
-
-def _cutoff_p(run: Trajectory, step: int) -> float:
-    """p-value of the power law fitted by KS against one with a cutoff, as if values were independent."""
-    values = run.esd(step)
-    return float(compare_distributions(values, fit_power_law(values)).p_value["truncated_power_law"])
+    return spread
 
 
 def _overlap(run: Trajectory, step: int) -> float:
@@ -171,8 +174,8 @@ def _overlap(run: Trajectory, step: int) -> float:
 
 _DERIVED: dict[str, Callable[[Trajectory, int], float]] = {
     "second_over_first": _second_over_first,
-    "tail_spread": _tail_spread,
-    "cutoff_p": _cutoff_p,
+    "tail_spread_hill": _tail_spread("alpha_hill"),
+    "tail_spread_ks": _tail_spread("alpha_ks"),
     "overlap": _overlap,
 }
 
@@ -195,29 +198,37 @@ def _measured(runs: Sequence[Trajectory], measure: str, setting: Setting) -> Arr
 
 def _chosen(runs: Sequence[Trajectory], setting: Setting) -> list[Trajectory]:
     """The one run per seed that a setting picks, by seed."""
-    groups = _grouped(runs, setting)
-    if {len(group) for group in groups} != {1}:
-        raise ValueError(
-            f"setting {dict(setting)} must pick one run per seed; it picks {[len(group) for group in groups]}"
-        )
-    return [group[0] for group in groups]
+    return [group[0] for group in _grouped(runs, setting)]
 
 
 def _grouped(runs: Sequence[Trajectory], setting: Setting, varied: str = "") -> list[list[Trajectory]]:
-    """The runs that a setting picks, a list per seed, ascending in the field that is left to vary."""
+    """The runs that a setting picks, a list per seed: one run, or one for each value of the varied field."""
+    found = _matching(runs, setting, varied)
+    values = sorted({getattr(run.config, varied) for run in found}) if varied else [None]
+    groups: dict[int, list[Trajectory]] = {seed: [] for seed in sorted({r.config.seed for r in runs})}
+    for run in sorted(found, key=lambda r: getattr(r.config, varied)) if varied else found:
+        groups[run.config.seed].append(run)
+    numbers = [len(group) for group in groups.values()]
+    if not values or set(numbers) != {len(values)}:
+        each = f"a run per seed and {varied}" if varied else "one run per seed"
+        raise ValueError(f"setting {dict(setting)} must pick {each}; it picks {numbers}")
+    return list(groups.values())
+
+
+def _matching(runs: Sequence[Trajectory], setting: Setting, varied: str = "") -> list[Trajectory]:
+    """All runs that fit a setting, whatever the varied field."""
     wanted = {name: wish for name, wish in setting.items() if name != "step"}
-    if unknown := sorted(wanted.keys() - _DEFAULTS.keys()):
+    names = [*_DEFAULTS]
+    if unknown := [name for name in (*wanted, *([varied] if varied else [])) if name not in names]:
         raise ValueError(f"unknown field {unknown[0]!r} in setting {dict(setting)}")
     fixed = {name: default for name, default in _DEFAULTS.items() if name not in _FREE} | wanted
     fixed.pop(varied, None)
     words = {k: v for k, v in fixed.items() if isinstance(v, str) and not isinstance(_DEFAULTS[k], str)}
     found = [r for r in runs if all(getattr(r.config, k) == v for k, v in fixed.items() if k not in words)]
-    for name, word in words.items():
-        found = _said(found, name, word, setting)
-    groups: dict[int, list[Trajectory]] = {seed: [] for seed in sorted({r.config.seed for r in runs})}
-    for run in sorted(found, key=lambda r: getattr(r.config, varied)) if varied else found:
-        groups[run.config.seed].append(run)
-    return list(groups.values())
+    # sizes first: the critical rate depends on them
+    for name in sorted(words, key=lambda name: name not in _SIZES):
+        found = _said(found, name, words[name], setting)
+    return found
 
 
 def _said(runs: list[Trajectory], name: str, word: str, setting: Setting) -> list[Trajectory]:
@@ -228,14 +239,27 @@ def _said(runs: list[Trajectory], name: str, word: str, setting: Setting) -> lis
     if word in ("min", "max"):
         chosen = values[0] if word == "min" else values[-1]
     elif name == "lr" and word.endswith(" x critical"):
-        goal = float(word.removesuffix(" x critical")) * _law(runs[0]).critical_lr
+        if len({_shape(run) for run in runs}) > 1:
+            raise ValueError(
+                f"setting {dict(setting)} must name n, d and h: the critical rate depends on them"
+            )
+        goal = float(word.removesuffix(" x critical")) * _law(runs[0], labels="real").critical_lr
         chosen = min(values, key=lambda lr: abs(math.log(lr / goal)))
+        if not 0.9 < chosen / goal < 1.1:
+            raise ValueError(f"no run is near lr = {word}, {goal:.4g}; the nearest is {chosen:g}")
     elif name == "ridge_lambda" and word == "best":
         losses = [_measured(runs, "test_loss", {**setting, name: candidate}).mean() for candidate in values]
-        chosen = values[int(np.argmin(losses))]
+        best = int(np.argmin(losses))
+        if best in (0, len(values) - 1):
+            raise ValueError(f"the best ridge_lambda is {values[best]:g}, an end of what was run: run more")
+        chosen = values[best]
     else:
         raise ValueError(f"{name} must be a number or a word that this module explains; got {word!r}")
     return [run for run in runs if getattr(run.config, name) == chosen]
+
+
+def _shape(run: Trajectory) -> tuple[int, int, int]:
+    return run.config.n, run.config.d, run.config.h
 
 
 def _crossings(curves: list[list[Trajectory]]) -> Array:
@@ -253,13 +277,16 @@ def _crossing(curve: list[tuple[float, float]]) -> float:
     return float(np.exp(rates[k - 1] + part * (rates[k] - rates[k - 1])))
 
 
-def _law(run: Trajectory, *, drawn: bool = False) -> OneStepLaw:
-    """The prediction for a run; if asked for that of the |a| which its seed has drawn."""
+def _law(run: Trajectory, *, drawn: bool = False, labels: str = "") -> OneStepLaw:
+    """The prediction for a run, or for other labels; if asked for, given the |a| that its seed has drawn."""
     config = run.config
+    if config.labels == "centred":
+        raise ValueError("centred labels are not predicted")
+    known = "real" if config.labels == "real" else "shuffled"
     names = ("n", "d", "h", "noise_std", "optimizer", "teacher", "activation")
     a = stream(config.seed, "readout").standard_normal(config.h) if drawn else None
     return one_step_law(
         **{name: getattr(config, name) for name in names},
-        labels="real" if config.labels == "real" else "shuffled",
+        labels=labels or known,
         readout_norm=None if a is None else float(np.linalg.norm(a)),
     )

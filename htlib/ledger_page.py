@@ -32,7 +32,7 @@ def badge(name: str, recorded: Mapping[str, Mapping[str, Verdict]]) -> str:
     """
     for profile in reversed(PROFILES):
         if name in recorded[profile]:
-            return _chip(recorded[profile][name].verdict, f"{_PAGE}#{name}", f"{profile} scale")
+            return _chip(recorded[profile][name], f"{_PAGE}#{name}", f" · {profile} scale")
     raise ValueError(f"no verdict is recorded of a claim {name!r}")
 
 
@@ -124,12 +124,13 @@ def _short(value: object) -> str:
 
 
 def _chip_of(verdict: Verdict | None) -> str:
-    return _chip(verdict.verdict) if verdict else "<em>not recorded</em>"
+    return _chip(verdict) if verdict else "<em>not recorded</em>"
 
 
-def _chip(word: str, link: str = "", scale: str = "") -> str:
+def _chip(verdict: Verdict, link: str = "", scale: str = "") -> str:
     tag, address = ("a", f' href="{link}"') if link else ("span", "")
-    small = f" <small>· {scale}</small>" if scale else ""
+    word, tally = verdict.verdict, verdict.summary().removeprefix(verdict.verdict)
+    small = f"<small>{tally}{scale}</small>" if tally or scale else ""
     return f'<{tag} class="verdict verdict-{word.replace(" ", "-")}"{address}>{word}{small}</{tag}>'
 
 

@@ -77,7 +77,7 @@ def _predicted(law: OneStepLaw, lr: float) -> dict[str, float]:
         "lr": lr,
         "spectral_norm": prediction.spectral_norm,
         "alignment": prediction.alignment,
-        "alpha_hill": hill_alpha(esd(law.sample(lr, seed=0).weights)),
+        "alpha_hill": hill_alpha(esd(law.sample(lr, seed=0).weights)) if min(law.h, law.d) > 2 else np.nan,
     }
 
 
@@ -90,7 +90,7 @@ def _measured(config: ExperimentConfig, rates: list[float], n_seeds: int) -> lis
         runs = [train(start.config.replace(lr=lr), start=start, progress=False) for lr in rates]
         tables.append(pd.DataFrame([run.metrics[metrics].iloc[-1] for run in runs]))
     values = np.stack([table.to_numpy() for table in tables])  # (seeds, rates, metrics)
-    spread = values.std(axis=0, ddof=1) if n_seeds > 1 else np.zeros(values.shape[1:])
+    spread = values.std(axis=0, ddof=1) if n_seeds > 1 else np.full(values.shape[1:], np.nan)
     return [
         {
             key: number

@@ -30,6 +30,7 @@ from htlib.spiked import critical_strength, outlier_eigenvalue, outlier_overlaps
 Array = NDArray[np.float64]
 
 _ODD = ("tanh", "erf")
+_LARGEST_LR = 1e36  # as in `htlib.ExperimentConfig`, far from overflow
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class OneStepLaw:
     optimizer : str
     h, d : int
     gain, drag, cross : float
-        Entries of the excess Gram matrix at rate 1: length of the update, its correlation with the row of W0
-        that it changes, and with another row of W0 (zero for gradient descent).
+        Of the excess Gram matrix: squared length of the update at rate 1, and minus its inner products with
+        the row of W0 that it changes and with another row of W0 (zero for gradient descent).
     signal : float
         signal lr^2 is the squared length of the update along the teacher's direction.
     sharpness : float
@@ -156,7 +157,7 @@ class OneStepLaw:
         Raises
         ------
         ValueError
-            If lr is negative or not finite.
+            If lr is negative, not a number, or above 1e36.
         """
         _check_rate(lr)
         theta = self.strength(lr)
@@ -189,7 +190,7 @@ class OneStepLaw:
         Raises
         ------
         ValueError
-            If lr is negative or not finite.
+            If lr is negative, not a number, or above 1e36.
 
         Examples
         --------
@@ -361,5 +362,5 @@ def _erf_square(b: float) -> float:
 
 
 def _check_rate(lr: float) -> None:
-    if not (math.isfinite(lr) and lr >= 0):
-        raise ValueError(f"lr must be finite and not negative; got {lr}")
+    if not 0 <= lr <= _LARGEST_LR:
+        raise ValueError(f"lr must be a number from 0 to {_LARGEST_LR:g}; got {lr}")

@@ -43,10 +43,11 @@ class CheckResult:
     effect : float
         Mean over seeds; of several columns the one furthest from zero, as a size.
     low, high : float
-        95 % bootstrap interval over seeds.
+        Its 95 % bootstrap interval over seeds, simultaneous for all columns.
     n_seeds : int
     outcome : str
-        "holds" if the whole interval lies where the claim says, "fails" if none of it does, else "open".
+        "holds" if the whole interval, of every column, lies where the claim says, "fails" if none of it
+        does, of some column, else "open".
     """
 
     says: str
@@ -75,6 +76,16 @@ class Verdict:
     verdict: str
     fingerprint: str
     checks: list[CheckResult] = field(default_factory=list)
+
+    def outcomes(self) -> list[str]:
+        """Of the checks, in their order."""
+        return [check.outcome for check in self.checks]
+
+    def summary(self) -> str:
+        """The verdict; if there is more than one outcome, with how many there are of each."""
+        counts = {word: self.outcomes().count(word) for word in ("holds", "open", "fails")}
+        several = [f"{count} {word}" for word, count in counts.items() if count]
+        return f"{self.verdict} ({', '.join(several)})" if len(several) > 1 else self.verdict
 
 
 def evaluate(
@@ -132,11 +143,18 @@ def judge(values: ArrayLike, check: Check) -> CheckResult:
     table = np.asarray(values, dtype=np.float64)
     if not np.isfinite(table).all():
         raise ValueError(f"the effect is not finite for every seed: {table.ravel().tolist()}")
-    effect, low, high = interval(table)
-    if check.expect.low < low and high < check.expect.high:
+    means, lows, highs = intervals(table)
+    inside, outside = check.expect.low, check.expect.high
+    if len(means) > 1:  # sizes of signed errors: each must lie between minus and plus the bound
+        inside = -outside
+    worst = int(np.abs(means).argmax())
+    effect, low, high = (float(x[worst]) for x in (means, lows, highs))
+    if len(means) > 1 and effect < 0:
+        effect, low, high = -effect, -high, -low
+    if (lows > inside).all() and (highs < outside).all():
         outcome = "holds"
     else:
-        outcome = "fails" if high <= check.expect.low or check.expect.high <= low else "open"
+        outcome = "fails" if ((highs <= inside) | (lows >= outside)).any() else "open"
     return CheckResult(check.says, str(check.expect), effect, low, high, len(table), outcome)
 
 
@@ -148,12 +166,13 @@ def _word(outcomes: Sequence[str]) -> str:
     return "not reproduced" if "fails" in outcomes else "undecided"
 
 
-def interval(values: Array) -> tuple[float, float, float]:
-    """Mean over seeds with its expanded 95 % bootstrap interval.
+def intervals(values: Array) -> tuple[Array, Array, Array]:
+    """Means over seeds with simultaneous expanded 95 % bootstrap intervals.
 
-    Percentiles of the mean over seeds drawn with replacement, at levels widened so that the interval of a
-    normal sample has the width of Student's (Hesterberg 2015, sec. 5.3): plain percentiles are too narrow
-    for few seeds.  Of several columns the largest absolute mean is taken, in each resample anew.
+    Percentiles of the mean over seeds drawn with replacement, at levels widened as Student's t and n - 1
+    ask for (Hesterberg 2015, sec. 5.3): plain percentiles are too narrow for few seeds.  Five normal seeds
+    are covered in about 94 % of cases, five exponential ones in about 88 %.  With k columns each level is
+    95 % in Bonferroni's sense, 1 - 0.05 / k.
 
     Parameters
     ----------
@@ -161,23 +180,26 @@ def interval(values: Array) -> tuple[float, float, float]:
 
     Returns
     -------
-    effect, low, high : float
+    means, lows, highs : (k,) array
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two seeds.
 
     Examples
     --------
-    >>> [round(x, 2) for x in interval(np.array([[1.0], [2.0], [3.0], [4.0], [5.0]]))]
+    >>> [round(x.item(), 2) for x in intervals(np.array([[1.0], [2.0], [3.0], [4.0], [5.0]]))]
     [3.0, 1.2, 4.8]
     """
     n, k = values.shape
     if n < 2:
         raise ValueError(f"an interval needs two seeds or more; got {n}")
     draws = np.random.default_rng(0).integers(n, size=(_REPLICATES, n))
-    means = values[draws].mean(axis=1)  # (replicates, k)
-    level = norm.cdf(-math.sqrt(n / (n - 1)) * student_t.ppf(0.975, n - 1))
-    resampled = means[:, 0] if k == 1 else np.abs(means).max(axis=1)
-    effect = values.mean(axis=0)[0] if k == 1 else np.abs(values.mean(axis=0)).max()
-    low, high = np.quantile(resampled, (level, 1 - level))
-    return float(effect), float(low), float(high)
+    resampled = values[draws].mean(axis=1)  # (replicates, k)
+    level = norm.cdf(-math.sqrt(n / (n - 1)) * student_t.ppf(1 - 0.025 / k, n - 1))
+    lows, highs = np.quantile(resampled, (level, 1 - level), axis=0)
+    return values.mean(axis=0), lows, highs
 
 
 def fingerprint(claim: Claim, profile: str) -> str:
@@ -255,9 +277,9 @@ def contradictions(found: Mapping[str, Verdict], recorded: Mapping[str, Verdict]
     """A line for each verdict that is not the recorded one."""
     lines = [_unrecorded(name, profile, verdict.fingerprint, recorded) for name, verdict in found.items()]
     lines += [
-        f"{name}: recorded as {recorded[name].verdict!r} at profile {profile}, found {verdict.verdict!r}"
+        f"{name}: recorded as {recorded[name].summary()} at profile {profile}, found {verdict.summary()}"
         for name, verdict in found.items()
-        if name in recorded and recorded[name].verdict != verdict.verdict
+        if name in recorded and recorded[name].outcomes() != verdict.outcomes()
     ]
     return [line for line in lines if line]
 

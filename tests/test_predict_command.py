@@ -36,7 +36,7 @@ def test_measured_columns_are_means_over_seeds(tmp_path):
     ("arguments", "message"),
     [
         (["--activation", "relu"], "activation must be odd"),
-        (["--lr", "-1"], "lr must be finite and not negative"),
+        (["--lr", "-1"], "lr must be a number from 0 to"),
         (["--n", "0"], "n must be at least 1; got 0"),
         (["--measure", "-2"], "--measure must not be negative"),
         (["--output", "table.txt"], "--output must end in .csv"),
