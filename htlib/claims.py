@@ -172,14 +172,15 @@ def load_ledger(path: str | os.PathLike[str] | None = None) -> Ledger:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise LedgerError(f"{path} is not YAML: {error}") from error
+    content = {"experiments": [], **content} if isinstance(content, dict) else {}
     for name in ("claims", "experiments"):
-        if not isinstance(content, dict) or not isinstance(content.get(name, []), list):
+        if not isinstance(content.get(name), list):
             raise LedgerError(f"{path}: {name!r} must be a list")
     claims = [_claim(entry, f"{path}: claim {i}") for i, entry in enumerate(content["claims"], 1)]
     names = [claim.id for claim in claims]
     if twice := {name for name in names if names.count(name) > 1}:
         raise LedgerError(f"{path}: two claims have the id {min(twice)!r}")
-    return Ledger(path, claims, [_experiment(e, str(path)) for e in content.get("experiments") or ()])
+    return Ledger(path, claims, [_experiment(e, str(path)) for e in content["experiments"]])
 
 
 def _find() -> Path:

@@ -277,7 +277,8 @@ def contradictions(found: Mapping[str, Verdict], recorded: Mapping[str, Verdict]
     """A line for each verdict that is not the recorded one."""
     lines = [_unrecorded(name, profile, verdict.fingerprint, recorded) for name, verdict in found.items()]
     lines += [
-        f"{name}: recorded as {recorded[name].summary()} at profile {profile}, found {verdict.summary()}"
+        f"{name}: recorded as {recorded[name].verdict} {recorded[name].outcomes()} at profile {profile}, "
+        f"found {verdict.verdict} {verdict.outcomes()}"
         for name, verdict in found.items()
         if name in recorded and recorded[name].outcomes() != verdict.outcomes()
     ]

@@ -20,7 +20,7 @@ def folder(tmp_path, monkeypatch):
 def test_a_verdict_is_recomputed_recorded_and_confirmed(capsys):
     assert main(["claims", "falls"]) == 6
     said = capsys.readouterr()
-    assert "falls: REPRODUCED" in said.out
+    assert "falls: reproduced" in said.out
     assert "holds" in said.out
     assert "3 seeds: Hill, last minus start" in said.out
     assert "falls: no verdict is recorded at profile fast" in said.err
@@ -36,7 +36,7 @@ def test_a_contradiction_is_told_and_a_later_record_mends_it(folder, capsys):
     project(folder, LEDGER.replace("> -100", "> 100"))
     assert main(["claims"]) == 6
     said = capsys.readouterr()
-    assert "falls: NOT REPRODUCED" in said.out
+    assert "falls: not reproduced" in said.out
     assert "falls: the verdict recorded at profile fast is of another test" in said.err
     main(["claims", "falls", "--record", "--quiet"])
     assert main(["claims", "--quiet"]) == 0

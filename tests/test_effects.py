@@ -7,8 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from htlib import fit_power_law
-from htlib.comparisons import compare_distributions
 from htlib.effects import (
     EFFECTS,
     change_of_change,
@@ -56,10 +54,45 @@ def test_min_max_best_and_multiples_of_the_critical_rate():
     runs = [run(s, lr=lr, kta=[0, lr]) for s in (0, 1) for lr in rates]
     for word, lr in (("min", rates[0]), ("max", rates[2]), ("2 x critical", rates[1])):
         assert value(runs, measure="kta", of={"lr": word}).tolist() == [[lr], [lr]]
-    losses = {0.1: (3, 1), 1.0: (1, 2), 10.0: (2, 2)}  # the lowest mean is that of 1.0
+    # at each end of the grid one seed does well, in the middle both do
+    losses = {0.1: (3, 1), 1.0: (1, 2), 10.0: (2, 2)}
     ridge = [run(s, ridge_lambda=k, test_loss=[5, v[s]]) for k, v in losses.items() for s in (0, 1)]
     best = value(ridge, measure="test_loss", of={"ridge_lambda": "best"})
     assert best.tolist() == [[1.0], [2.0]]
+    with pytest.raises(ValueError, match="the best ridge_lambda is 1, an end of what was run"):
+        value(ridge[2:], measure="test_loss", of={"ridge_lambda": "best"})
+
+
+def test_a_multiple_of_the_critical_rate_is_that_of_the_shape_and_of_real_labels():
+    """Two shapes in either order, and shuffled labels, whose own critical rate is another."""
+    shapes = ({"n": 200, "d": 100, "h": 150}, {"n": 2000, "d": 1000, "h": 1500})
+    runs = []
+    for shape in shapes:
+        critical = one_step_law(**shape).critical_lr
+        for lr in (2.05 * critical, 10 * critical):
+            for labels in ("real", "shuffled"):
+                runs += [run(s, lr=lr, kta=[0, lr], labels=labels, **shape) for s in (0, 1)]
+    for given in (runs, runs[::-1]):
+        for labels in ("real", "shuffled"):
+            setting = {"d": "max", "lr": "2 x critical", "labels": labels}
+            expected = 2.05 * one_step_law(**shapes[1]).critical_lr
+            assert value(given, measure="kta", of=setting) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="must name n, d and h"):
+        value(runs, measure="kta", of={"lr": "2 x critical"})
+    with pytest.raises(ValueError, match="no run is near lr = 5 x critical"):
+        value(runs, measure="kta", of={"d": "max", "lr": "5 x critical"})
+
+
+def test_a_curve_must_not_mix_shapes():
+    runs = [curve(0, lr, y, d=d) for d in (10, 20) for lr, y in ((1.0, 0.0), (4.0, 0.2), (16.0, 0.4))]
+    with pytest.raises(ValueError, match="must pick a run per seed and lr"):
+        critical_rate(runs, of={}, over="prediction")
+    with pytest.raises(ValueError, match="centred labels are not predicted"):
+        critical_rate(
+            [curve(0, lr, lr, labels="centred") for lr in (1.0, 2.0, 4.0)],
+            of={"labels": "centred"},
+            over="prediction",
+        )
 
 
 @pytest.mark.parametrize(
@@ -157,12 +190,11 @@ def test_measures_of_the_spectrum():
     values = np.sort(np.geomspace(1, 2, 12))
     values[-1] = 8.0
     ones = np.ones(12)
-    one = run(0, d=12, h=20, alpha_hill=[3, 3], eigenvalues=[ones, values])
+    one = run(0, d=12, h=20, alpha_hill=[3, 3], alpha_ks=[5, 5], eigenvalues=[ones, values])
     assert value([one], measure="second_over_first", of={}) == pytest.approx(math.sqrt(values[-2] / 8))
     expected = math.log(values[-2] / values[-11]) / (sum(1 / k for k in range(2, 11)) / 2)
-    assert value([one], measure="tail_spread", of={}) == pytest.approx(expected)
-    table = compare_distributions(values, fit_power_law(values))
-    assert value([one], measure="cutoff_p", of={}) == pytest.approx(table.p_value["truncated_power_law"])
+    assert value([one], measure="tail_spread_hill", of={}) == pytest.approx(expected)
+    assert value([one], measure="tail_spread_ks", of={}) == pytest.approx(2 * expected)
 
 
 def test_the_spread_of_a_power_law_is_one_and_of_an_edge_is_not():
@@ -175,7 +207,7 @@ def test_the_spread_of_a_power_law_is_one_and_of_an_edge_is_not():
             fitted = 3.0 if name == "power" else 4.0
             ends = [np.ones(1000), np.sort(sample)]
             one = run(0, d=1000, h=1000, alpha_hill=[fitted, fitted], eigenvalues=ends)
-            spreads[name].append(value([one], measure="tail_spread", of={}).item())
+            spreads[name].append(value([one], measure="tail_spread_hill", of={}).item())
     assert np.mean(spreads["power"]) == pytest.approx(1.0, abs=0.1)
     assert np.mean(spreads["edge"]) < 0.05
 

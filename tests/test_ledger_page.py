@@ -35,11 +35,17 @@ def test_a_badge_is_the_verdict_at_the_largest_scale_and_links_to_the_card():
     link = parsed(ledger_page.badge("it-falls", BOTH)).a
     assert link.text == "reproduced · paper scale"
     assert link["href"] == "09-ledger.html#it-falls"
-    assert "not reproduced · fast scale" in ledger_page.badge("it-falls", {**BOTH, "paper": {}}).replace(
-        " <small>", " "
-    )
+    assert parsed(ledger_page.badge("it-falls", {**BOTH, "paper": {}})).text == "not reproduced · fast scale"
     with pytest.raises(ValueError, match="no verdict is recorded of a claim 'it-rises'"):
         ledger_page.badge("it-rises", BOTH)
+
+
+def test_a_badge_of_a_part_says_which_part():
+    (check,) = BOTH["paper"]["it-falls"].checks
+    checks = [replace(check, outcome=outcome) for outcome in ("fails", "holds", "fails")]
+    mixed = Verdict("partly", "0", checks)
+    badge = ledger_page.badge("it-falls", {"fast": {}, "paper": {"it-falls": mixed}})
+    assert parsed(badge).text == "partly (1 holds, 2 fails) · paper scale"
 
 
 def test_a_card_says_everything():

@@ -32,6 +32,15 @@ def test_measured_columns_are_means_over_seeds(tmp_path):
     assert row.sd_spectral_norm == pytest.approx(abs(norms[0] - norms[1]) / 2**0.5)
 
 
+def test_one_seed_has_no_spread_and_a_single_unit_no_tail(tmp_path):
+    out = tmp_path / "table.csv"
+    call = ["predict", "--n", "20", "--d", "1", "--h", "1", "--lr", "1", "--output", str(out)]
+    assert main(call) == 0
+    assert pd.read_csv(out).alpha_hill.isna().all()
+    assert main(["predict", *SHAPE, "--lr", "1", "--measure", "1", "--output", str(out)]) == 0
+    assert pd.read_csv(out).sd_alignment.isna().all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
