@@ -146,6 +146,10 @@ def judge(values: ArrayLike, check: Check) -> CheckResult:
     means, lows, highs = intervals(table)
     inside, outside = check.expect.low, check.expect.high
     if len(means) > 1:  # sizes of signed errors: each must lie between minus and plus the bound
+        if math.isinf(outside):
+            raise ValueError(
+                f"an effect of several columns is a size: expect must be '< x'; got {check.expect}"
+            )
         inside = -outside
     worst = int(np.abs(means).argmax())
     effect, low, high = (float(x[worst]) for x in (means, lows, highs))

@@ -81,6 +81,11 @@ def test_of_several_columns_the_worst_is_shown_and_all_count():
         assert judge(errors, replace(check, expect=Expectation.parse(bound))).outcome == outcome
 
 
+def test_several_columns_cannot_be_expected_to_be_large():
+    with pytest.raises(ValueError, match="expect must be '< x'; got > 0"):
+        judge(np.ones((3, 2)), Check("x", "tiny", "value", {}, Expectation.parse("> 0")))
+
+
 def test_seeds_that_agree_have_a_point_for_an_interval():
     assert np.concatenate(intervals(np.ones((5, 1)))).tolist() == [1.0, 1.0, 1.0]
     with pytest.raises(ValueError, match="two seeds or more; got 1"):
