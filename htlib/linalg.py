@@ -53,6 +53,9 @@ def gram(A: Tensor, dtype: torch.dtype | None = None) -> Tensor:
                 block.addmm_(part[start:stop], part[:stop].T)
     for start, stop in pairwise(cuts):
         result[:start, start:stop] = result[start:stop, :start].T
+        # on some processors a product A A^T is symmetric up to rounding only
+        diagonal = result[start:stop, start:stop]
+        diagonal.copy_(diagonal.tril() + diagonal.tril(-1).T)
     return result
 
 

@@ -5,7 +5,11 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
+from threadpoolctl import threadpool_limits
 
 import htlib as ht
 
@@ -33,6 +37,18 @@ if saves := options.pop("die_in_save"):
 table = ht.sweep(progress=False, **options)
 print(json.dumps({"notes": table.attrs["notes"], "table": table.to_json(double_precision=15)}))
 """
+
+
+@contextmanager
+def one_thread():
+    """As a worker computes: on some processors two threads give other last digits even of tiny products."""
+    before = torch.get_num_threads()
+    with threadpool_limits(1):
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def start_sweep(store, *, wait=False, die_in_save=0, **options):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from sweeping import TINY, assert_intact, files_of
+from sweeping import TINY, assert_intact, files_of, one_thread
 
 import htlib as ht
 from htlib import executors
@@ -61,7 +61,8 @@ def test_the_table_is_that_of_train(tmp_path):
     keys = list(runs_of(table, ["lr", "optimizer"]))
     assert keys == [(lr, o, s) for lr in (0.1, 1.0) for o in ("adam", "gd") for s in (0, 1)]
     for (lr, optimizer, seed), rows in runs_of(table, ["lr", "optimizer"]).items():
-        alone = ht.train(ht.ExperimentConfig(**TINY, lr=lr, optimizer=optimizer, seed=seed))
+        with one_thread():
+            alone = ht.train(ht.ExperimentConfig(**TINY, lr=lr, optimizer=optimizer, seed=seed))
         assert rows["step"].tolist() == [0, 1]
         pd.testing.assert_frame_equal(
             rows[list(METRICS)].set_axis(alone.metrics.index), alone.metrics, check_exact=True
@@ -246,7 +247,9 @@ def test_every_engine_gives_the_same_table(tmp_path):
     ):
         store = tmp_path / str(number)
         table = sweep(store, **options)
-        pd.testing.assert_frame_equal(table, expected, check_exact=True)
+        # another number of BLAS threads may change the last digits
+        exact = "threads" not in options
+        pd.testing.assert_frame_equal(table, expected, check_exact=exact, rtol=1e-5 if exact else 1e-12)
         notes.add(table.attrs["notes"][-2])
         assert_intact(store)
         assert len(files_of(store)) == 8
