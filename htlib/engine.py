@@ -203,15 +203,15 @@ class KernelEngine:
         for idle in self._open[:-_RUNS_OPEN]:
             idle.put_aside()
         self._open = self._open[-_RUNS_OPEN:]
+        # a generator that raised is spent: only one that did not goes on at the next request
+        rest, run.rest = run.rest, None
         try:
-            snapshot = next(run.rest)
+            snapshot = next(rest)
         except Diverged as stop:
             run.diverged_at = stop.step
             run.put_aside()
             return None
-        except Exception:  # a generator that raised is spent: without this the next request would hang on it
-            run.put_aside()
-            raise
+        run.rest = rest
         run.position += 1
         if run.position <= len(run.points):
             return None

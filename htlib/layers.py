@@ -214,15 +214,23 @@ def _unfit(tensor: Tensor) -> str | None:
         return f"empty: its shape is {tuple(tensor.shape)}"
     if tensor.ndim > 5:
         return f"{tensor.ndim} axes"
-    try:
-        finite = tensor if tensor.dtype in _FLOATING else tensor.float()
-    except (NotImplementedError, RuntimeError):  # packed types, such as float4, have no conversion in torch
+    if not _converts(tensor.dtype):
         return f"of a type that torch does not convert ({str(tensor.dtype).removeprefix('torch.')})"
+    finite = tensor if tensor.dtype in _FLOATING else tensor.float()
     if not torch.isfinite(finite.sum()):
         bad = int((~torch.isfinite(finite)).sum())
         if bad:
             return f"NaN or infinity in {bad} of {tensor.numel()} entries"
     return None
+
+
+def _converts(dtype: torch.dtype) -> bool:
+    """Whether torch makes numbers of the type; of packed ones, such as float4, it does not."""
+    try:
+        torch.empty(1, dtype=dtype).float()
+    except NotImplementedError:  # torch's own answer; it has no list of its conversions
+        return False
+    return True
 
 
 def _owners(module: nn.Module) -> Mapping[str, nn.Module]:

@@ -188,6 +188,10 @@ def with_entries(*values):
         (with_entries(torch.inf, -torch.inf, torch.nan), "NaN or infinity in 3 of 400 entries"),
         (with_entries(torch.inf).to(torch.float16), "NaN or infinity in 1 of 400 entries"),
         (with_entries(torch.nan).to(torch.float8_e5m2), "NaN or infinity in 1 of 400 entries"),
+        (
+            torch.zeros(20, 20, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+            "of a type that torch does not convert (float4_e2m1fn_x2)",
+        ),
         (torch.zeros(20, 20), "all entries are zero"),
         (torch.zeros(20, 20, 3), "all entries are zero"),
         (torch.ones(20, 9), "20 x 9 has 9 singular values, fewer than 10"),

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import global_generator
 import numpy as np
 import pytest
 import torch
@@ -103,12 +104,11 @@ def test_numbers_of_a_seed_are_the_ones_written_down():
 
 
 def test_global_generators_are_neither_read_nor_moved():
-    # NPY002 forbids NumPy's global generator, which is just what is watched here
-    np.random.seed(1)  # noqa: NPY002
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    global_generator.seed(1)
+    before = global_generator.state()
     first = ht.make_problem(CONFIG)
-    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
-    np.random.seed(2)  # noqa: NPY002
+    np.testing.assert_array_equal(global_generator.state(), before)
+    global_generator.seed(2)
     assert not differences(first, ht.make_problem(CONFIG))
 
 
