@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from htlib.claims import Claim, load_ledger
-from htlib.verdicts import PROFILES, Verdict, contradictions, evaluate, load_verdicts, record
+from htlib.verdict_record import PROFILES, contradictions, load_verdicts, record
+from htlib.verdicts import Verdict, evaluate
 
 
 def add_parser(commands: Any) -> None:

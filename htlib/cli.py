@@ -144,6 +144,11 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _predict(options: argparse.Namespace) -> int:
+    _check_folders(options.output)
+    return predict_command.run(options)
+
+
 def _analyze(options: argparse.Namespace) -> int:
     _check_files(options)
     analyze_command.check(options)
@@ -205,18 +210,22 @@ def _last_step(table: pd.DataFrame) -> pd.DataFrame:
 
 def _check_files(options: argparse.Namespace) -> None:
     """A wrong path shows before the work, not after it."""
-    for path in (options.output, options.plot):
-        if path is not None and not path.parent.is_dir():
-            raise FileNotFoundError(f"the folder of {path} does not exist")
+    _check_folders(options.output, options.plot)
     if options.plot is not None and options.plot.suffix not in _PICTURES:
         raise ValueError(f"--plot must end in one of {', '.join(_PICTURES)}; got {options.plot}")
+
+
+def _check_folders(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and not path.parent.is_dir():
+            raise FileNotFoundError(f"the folder of {path} does not exist")
 
 
 _COMMANDS = {
     "run": _run,
     "sweep": _sweep,
     "analyze": _analyze,
-    "predict": predict_command.run,
+    "predict": _predict,
     "claims": claims_command.run,
 }
 

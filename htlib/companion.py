@@ -7,6 +7,7 @@ cannot go stale: it is computed by the build that shows it.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -17,7 +18,7 @@ from htlib.claims import load_ledger
 from htlib.config import for_profile
 from htlib.experiments import load_experiment
 from htlib.plotting import style
-from htlib.verdicts import load_verdicts
+from htlib.verdict_record import load_verdicts
 
 __all__ = ["begin", "for_profile", "load_experiment", "mean_and_spread", "quote", "show_verdicts"]
 
@@ -71,11 +72,7 @@ def quote(name: str, values: ArrayLike, *, unit: str = "") -> str:
     '11.0 ± 1.0'
     """
     text = mean_and_spread(values) + unit
-    try:
-        from myst_nb import glue
-    except ImportError:  # the library without the extras of the book
-        return text
-    glue(name, _Prose(text), display=False)
+    _glue({name: _Prose(text)})
     return text
 
 
@@ -113,14 +110,23 @@ def show_verdicts(*names: str) -> None:
         If there is no verdict of such a claim.
     """
     recorded = load_verdicts(load_ledger().verdicts)
-    badges = {name: ledger_page.badge(name, recorded) for name in names}
+    _glue({f"verdict-{name}": _Html(ledger_page.badge(name, recorded)) for name in names})
+
+
+def _glue(items: Mapping[str, object]) -> None:
     try:
-        from IPython.display import HTML
         from myst_nb import glue
     except ImportError:  # the library without the extras of the book
         return
-    for name, badge in badges.items():
-        glue(f"verdict-{name}", HTML(badge), display=False)
+    for name, item in items.items():
+        glue(name, item, display=False)
+
+
+class _Html(str):
+    """HTML that a page shows as such."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
 
 
 class _Prose(str):

@@ -24,6 +24,7 @@ from htlib.plotting import (
     GREY,
     LABELS,
     OPTIMIZER_COLORS,
+    OPTIMIZER_MARKERS,
     OPTIMIZER_NAMES,
     against_rate,
     looks_in_turn,
@@ -33,7 +34,6 @@ from htlib.plotting import (
 from htlib.records import Trajectory, tidy
 
 _WIDTH = 8.0  # inches: two columns that can still be read on a phone
-_OPTIMIZER_MARKERS = {"adam": "o", "gd": "s"}
 _SCALE_LINES = {"paper": "-", "released-code": "--"}
 _ON_SCALE = {"kta", "test_loss", "ridge_train_loss"}  # what the feature scale changes
 _SYMBOLS = {
@@ -111,7 +111,7 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
                 # nothing but the probes knows the scale: the other curves take each run once
                 at, begin = (_of_scale(table, metric, scale) for table in (ends, starts))
                 for optimizer, group in at.groupby("optimizer"):
-                    look = {"marker": _OPTIMIZER_MARKERS[str(optimizer)], "linestyle": _SCALE_LINES[scale]}
+                    look = {"marker": OPTIMIZER_MARKERS[str(optimizer)], "linestyle": _SCALE_LINES[scale]}
                     against_rate(group, metric, ax=ax, **look)
                 ax.axhline(begin[metric].mean(), color=GREY, ls=":", lw=1.4, zorder=0)
             for optimizer, lr in failed:
@@ -133,7 +133,7 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
                 [],
                 [],
                 color=OPTIMIZER_COLORS[name],
-                marker=_OPTIMIZER_MARKERS[name],
+                marker=OPTIMIZER_MARKERS[name],
                 label=OPTIMIZER_NAMES[name],
             )
             for name in optimizers

@@ -6,23 +6,27 @@ style sheet, and without it everything can still be read.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from htlib.claims import Claim, Expectation, PaperExperiment
+from htlib.claims import Check, Claim, Expectation, Ledger, PaperExperiment
 from htlib.config import ExperimentConfig
 from htlib.experiments import load_experiment
 from htlib.grid import fields_of
-from htlib.verdicts import PROFILES, CheckResult, Verdict
+from htlib.verdict_record import PROFILES
+from htlib.verdicts import CheckResult, Verdict
+
+Verdicts = Mapping[str, Mapping[str, Verdict]]  # profile -> claim id -> verdict
 
 _PAGE = "09-ledger.html"
 _WIDTH, _HEIGHT = 200, 44
 _MARKS = {"holds": "✓ holds", "open": "? open", "fails": "✗ fails"}
 
 
-def badge(name: str, recorded: Mapping[str, Mapping[str, Verdict]]) -> str:
+def badge(name: str, recorded: Verdicts) -> str:
     """The verdict of a claim at the largest scale it was tested at, as a link to its card.
 
     Raises
@@ -36,7 +40,7 @@ def badge(name: str, recorded: Mapping[str, Mapping[str, Verdict]]) -> str:
     raise ValueError(f"no verdict is recorded of a claim {name!r}")
 
 
-def overview(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+def overview(claims: Sequence[Claim], verdicts: Verdicts) -> str:
     """A row per claim: in short, and its verdict at each scale."""
     rows = "".join(
         f'<tr><td><a href="#{claim.id}">{escape(claim.claim)}</a></td>'
@@ -51,19 +55,33 @@ def overview(claims: Sequence[Claim], verdicts: Mapping[str, Mapping[str, Verdic
     )
 
 
-def card(claim: Claim, verdicts: Mapping[str, Mapping[str, Verdict]], titles: Mapping[str, str]) -> str:
+def page_titles(ledger: Ledger) -> dict[str, str]:
+    """The first heading of each page that a ledger names, read from the notebook beside it."""
+    titles: dict[str, str] = {}
+    for page in {one.shown for one in ledger.claims} | {one.page for one in ledger.experiments}:
+        notebook = json.loads(ledger.path.with_name(f"{page}.ipynb").read_text(encoding="utf-8"))
+        titles[page] = "".join(notebook["cells"][0]["source"]).splitlines()[0].removeprefix("# ")
+    return titles
+
+
+def card(claim: Claim, verdicts: Verdicts, titles: Mapping[str, str]) -> str:
     """A claim with its source, its checks at each scale, its verdicts, and the command that recomputes them.
 
     Parameters
     ----------
     claim : Claim
     verdicts : mapping
-        Profile -> claim id -> Verdict.
+        Profile -> claim id -> Verdict, of these very checks.
     titles : mapping
         Page -> its title, for the link to where the claim is shown.
     """
     chips = " ".join(
         f"{_chip_of(verdicts[profile].get(claim.id))}<small> {profile} scale</small>" for profile in PROFILES
+    )
+    known = {profile: verdicts[profile][claim.id] for profile in PROFILES if claim.id in verdicts[profile]}
+    checks = "".join(
+        _check(check, {profile: verdict.checks[i] for profile, verdict in known.items()})
+        for i, check in enumerate(claim.checks)
     )
     comment = f'<p class="claim-comment">{escape(claim.comment)}</p>' if claim.comment else ""
     shown = f'<a href="{claim.shown}.html">{escape(titles[claim.shown])}</a>'
@@ -71,9 +89,7 @@ def card(claim: Claim, verdicts: Mapping[str, Mapping[str, Verdict]], titles: Ma
         f'<section class="claim-card" id="{claim.id}"><p class="claim-text">{escape(claim.claim)}</p>'
         f"<p>{chips}</p>"
         f'<p class="claim-source">Source: {escape(claim.source)}. Shown in {shown}.</p>{comment}'
-        + "".join(_check(claim, i, verdicts) for i in range(len(claim.checks)))
-        + (_command(claim) if claim.checks else "")
-        + "</section>"
+        f"{checks}{_command(claim) if checks else ''}</section>"
     )
 
 
@@ -141,17 +157,10 @@ def _command(claim: Claim) -> str:
     return f'<p class="claim-command">Recompute: {commands}</p>'
 
 
-def _check(claim: Claim, i: int, verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+def _check(check: Check, results: Mapping[str, CheckResult]) -> str:
     """One check: words, picture, and a line of numbers per scale."""
-    check = claim.checks[i]
-    results = {
-        profile: verdicts[profile][claim.id].checks[i]
-        for profile in PROFILES
-        if claim.id in verdicts[profile] and i < len(verdicts[profile][claim.id].checks)
-    }
     lines = "".join(
-        f'<div class="check-{result.outcome}">{profile}: {_text(result)}, {result.n_seeds} seeds: '
-        f"<b>{_MARKS[result.outcome]}</b></div>"
+        f"<div>{profile}: {_text(result)}, {result.n_seeds} seeds: <b>{_MARKS[result.outcome]}</b></div>"
         for profile, result in results.items()
     )
     return (

@@ -40,6 +40,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, GOLD, GREY, BLACK = (
 _MARKED = 30  # more outliers than this are no outliers to point at
 
 OPTIMIZER_COLORS = {"adam": ORANGE, "gd": BLUE}
+OPTIMIZER_MARKERS = {"adam": "o", "gd": "s"}
 OPTIMIZER_NAMES = {"adam": "Adam", "gd": "GD"}
 
 LABELS: Mapping[str, str] = {

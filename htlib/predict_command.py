@@ -13,9 +13,8 @@ from htlib.config import CHOICES, ExperimentConfig
 from htlib.functions import ACTIVATIONS, TEACHERS
 from htlib.heavy_tail import hill_alpha
 from htlib.spectrum import esd
-from htlib.start import prepare
 from htlib.theory import OneStepLaw, one_step_law
-from htlib.training import train
+from htlib.training import train_rates
 
 _SIZES = ("n", "d", "h")
 
@@ -53,8 +52,6 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--measure must not be negative; got {options.measure}")
     if options.output is not None and options.output.suffix != ".csv":
         raise ValueError(f"--output must end in .csv; got {options.output}")
-    if options.output is not None and not options.output.parent.is_dir():
-        raise FileNotFoundError(f"the folder of {options.output} does not exist")
     names = (*_SIZES, "noise_std", "optimizer", "teacher", "activation")
     fields: dict[str, Any] = {name: getattr(options, name) for name in names}
     law = one_step_law(**fields)
@@ -86,8 +83,7 @@ def _measured(config: ExperimentConfig, rates: list[float], n_seeds: int) -> lis
     metrics = ["spectral_norm", "alignment", "alpha_hill"]
     tables: list[pd.DataFrame] = []
     for seed in range(n_seeds):
-        start = prepare(config.replace(seed=seed))
-        runs = [train(start.config.replace(lr=lr), start=start, progress=False) for lr in rates]
+        runs = train_rates(config.replace(seed=seed), rates, progress=False)
         tables.append(pd.DataFrame([run.metrics[metrics].iloc[-1] for run in runs]))
     values = np.stack([table.to_numpy() for table in tables])  # (seeds, rates, metrics)
     spread = values.std(axis=0, ddof=1) if n_seeds > 1 else np.full(values.shape[1:], np.nan)

@@ -146,8 +146,13 @@ def make_problem(config: ExperimentConfig) -> Problem:
         probe=probe,
         test=test,
         hidden_weights=stream(config.seed, "hidden").standard_normal((config.h, config.d)),
-        readout_weights=stream(config.seed, "readout").standard_normal(config.h),
+        readout_weights=draw_readout(config),
     )
+
+
+def draw_readout(config: ExperimentConfig) -> Array:
+    """The readout weights of `make_problem` alone, (h,), without drawing the rest."""
+    return stream(config.seed, "readout").standard_normal(config.h)
 
 
 def stream(seed: int, name: str) -> np.random.Generator:

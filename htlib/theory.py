@@ -24,13 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from htlib.functions import gaussian_mean, get_activation, get_teacher
+from htlib.config import ExperimentConfig
+from htlib.gradient_constants import GradientConstants, gradient_constants
 from htlib.spiked import critical_strength, outlier_eigenvalue, outlier_overlaps
 
 Array = NDArray[np.float64]
-
-_ODD = ("tanh", "erf")
-_LARGEST_LR = 1e36  # as in `htlib.ExperimentConfig`, far from overflow
 
 
 @dataclass(frozen=True)
@@ -53,42 +51,6 @@ class OneStepPrediction:
     alignment: float
     critical_lr: float
     has_outlier: bool
-
-
-@dataclass(frozen=True)
-class GradientConstants:
-    """Gaussian means that decide the first gradient, for an odd activation s and a teacher t.
-
-    Attributes
-    ----------
-    mean_slope : float
-        mu_1 = E s'(z).
-    slope_variance : float
-        v_1 = Var s'(z).
-    teacher_slope : float
-        c_1 = E t'(z), the part of the teacher that one step can see; 0 without true labels.
-    residual : float
-        r^2 = E y^2 + E f^2, the mean squared residual at the start.
-    readout : float
-        |a| / sqrt(h).
-    noiseless : float
-        |g|^2 for infinitely many samples.
-    sampling : float
-        |g|^2 beyond it, r^2 d / n: the noise of n samples, gathered over d directions.
-    """
-
-    mean_slope: float
-    slope_variance: float
-    teacher_slope: float
-    residual: float
-    readout: float
-    noiseless: float
-    sampling: float
-
-    @property
-    def length(self) -> float:
-        """|g| of the mean gradient's right vector g, (teacher's part, sampling noise, the student's own)."""
-        return math.sqrt(self.noiseless + self.sampling)
 
 
 class StepSample(NamedTuple):
@@ -156,10 +118,10 @@ class OneStepLaw:
 
         Raises
         ------
-        ValueError
-            If lr is negative, not a number, or above 1e36.
+        TypeError, ValueError
+            If `htlib.ExperimentConfig` does not take the rate.
         """
-        _check_rate(lr)
+        ExperimentConfig(lr=lr)  # a rate that cannot be run is refused as there
         theta = self.strength(lr)
         has_outlier = theta > critical_strength(self.h, self.d)
         alignment = 0.0
@@ -189,8 +151,8 @@ class OneStepLaw:
 
         Raises
         ------
-        ValueError
-            If lr is negative, not a number, or above 1e36.
+        TypeError, ValueError
+            If `htlib.ExperimentConfig` does not take the rate.
 
         Examples
         --------
@@ -199,7 +161,7 @@ class OneStepLaw:
         >>> [bool(hill_alpha(esd(law.sample(lr, seed=0).weights)) < 2) for lr in (0.0, 10.0)]
         [False, True]
         """
-        _check_rate(lr)
+        ExperimentConfig(lr=lr)  # a rate that cannot be run is refused as there
         rng, known, h, d = np.random.default_rng(seed), self.constants, self.h, self.d
         W = rng.standard_normal((h, d))
         a = known.readout * rng.standard_normal(h)
@@ -245,7 +207,7 @@ def one_step_law(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If an argument is not allowed; for an activation that is not odd, see Notes.
 
     Notes
@@ -263,33 +225,24 @@ def one_step_law(
     >>> round(one_step_law(optimizer="gd").critical_lr)
     1260
     """
-    for name, size in (("n", n), ("d", d), ("h", h)):
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1; got {size}")
-    if not (math.isfinite(noise_std) and noise_std >= 0):
-        raise ValueError(f"noise_std must be finite and not negative; got {noise_std}")
-    if optimizer not in ("adam", "gd"):
-        raise ValueError(f"optimizer must be adam or gd; got {optimizer!r}")
-    if labels not in ("real", "shuffled"):
-        raise ValueError(f"labels must be real or shuffled; got {labels!r}")
-    if readout_norm is not None and not (math.isfinite(readout_norm) and readout_norm > 0):
-        raise ValueError(f"readout_norm must be positive and finite; got {readout_norm}")
-    readout = 1.0 if readout_norm is None else readout_norm / math.sqrt(h)
-    constants = _constants(n, d, noise_std, teacher, activation, labels, readout)
-    mu, c, length = constants.mean_slope, constants.teacher_slope, constants.length
+    config = ExperimentConfig(
+        n=n, d=d, h=h, noise_std=noise_std, optimizer=optimizer, teacher=teacher, activation=activation
+    )
+    known = gradient_constants(config, labels, readout_norm)
+    mu, c, length, readout = known.mean_slope, known.teacher_slope, known.length, known.readout
     if optimizer == "gd":
         per_rate = 2 * mu * readout / math.sqrt(d)  # length of the update over that of g
         gain, drag, cross = (per_rate * length) ** 2, 2 * (mu * readout) ** 2, 0.0
         signal, sharpness = (per_rate * c) ** 2, math.inf
     else:
-        sharpness = mu * length * math.sqrt(n / (2 * constants.slope_variance * constants.residual * d))
-        gain = h * d * _erf_square(sharpness)
+        sharpness = mu * length * math.sqrt(n / (2 * known.slope_variance * known.residual * d))
+        gain = h * d * (4 / math.pi * math.atan(math.sqrt(1 + 4 * sharpness**2)) - 1)  # E erf(b z)^2
         slope = 2 / math.sqrt(math.pi) * sharpness / math.sqrt(1 + 2 * sharpness**2)  # E z erf(b z)
         share = math.sqrt(2 / math.pi)  # cosine of sgn(a) and a
         own = slope * mu * readout / length  # what p has of the row of W0 along a
         drag, cross = d * math.sqrt(h) * own * share, d * math.sqrt(h) * own * math.sqrt(1 - share**2)
         signal = h * d * (slope * c / length) ** 2
-    return OneStepLaw(optimizer, h, d, gain, drag, cross, signal, sharpness, constants)
+    return OneStepLaw(optimizer, h, d, gain, drag, cross, signal, sharpness, known)
 
 
 def predict_one_step(
@@ -316,7 +269,7 @@ def predict_one_step(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         As `one_step_law`.
 
     Examples
@@ -329,38 +282,3 @@ def predict_one_step(
         n=n, d=d, h=h, noise_std=noise_std, optimizer=optimizer, teacher=teacher, activation=activation
     )
     return law(lr)
-
-
-def _constants(
-    n: int, d: int, noise_std: float, teacher: str, activation: str, labels: str, readout: float
-) -> GradientConstants:
-    student, link = get_activation(activation), get_teacher(teacher)
-    if activation not in _ODD:
-        raise ValueError(
-            f"activation must be odd ({' or '.join(_ODD)}) for a prediction; got {activation!r}, "
-            "whose gradient has a term of full rank that depends on the draw of the readout"
-        )
-    mu = gaussian_mean(student.derivative)
-    variance = gaussian_mean(lambda z: student.derivative(z) ** 2) - mu**2
-    output = readout**2 * gaussian_mean(lambda z: student.value(z) ** 2)
-    residual = gaussian_mean(lambda z: link.value(z) ** 2) + noise_std**2 + output
-    slope = gaussian_mean(link.derivative) if labels == "real" else 0.0
-    return GradientConstants(
-        mean_slope=mu,
-        slope_variance=variance,
-        teacher_slope=slope,
-        residual=residual,
-        readout=readout,
-        noiseless=slope**2 + (mu * readout) ** 2,
-        sampling=residual * d / n,
-    )
-
-
-def _erf_square(b: float) -> float:
-    """E erf(b z)^2 for a standard normal z."""
-    return 4 / math.pi * math.atan(math.sqrt(1 + 4 * b * b)) - 1
-
-
-def _check_rate(lr: float) -> None:
-    if not 0 <= lr <= _LARGEST_LR:
-        raise ValueError(f"lr must be a number from 0 to {_LARGEST_LR:g}; got {lr}")

@@ -20,6 +20,7 @@ from htlib.plotting import (
     BLACK,
     LABELS,
     OPTIMIZER_COLORS,
+    OPTIMIZER_MARKERS,
     OPTIMIZER_NAMES,
     against_rate,
     seeds,
@@ -27,7 +28,6 @@ from htlib.plotting import (
 )
 from htlib.theory import OneStepLaw
 
-_MARKERS = {"adam": "o", "gd": "s"}
 _DASHES = (0, (4, 2))
 _PREDICTED = ("spectral_norm", "alignment")
 
@@ -85,7 +85,7 @@ def measured_and_predicted(
         for (top, bottom), metric in zip(axes.T, metrics, strict=True):
             for optimizer, law in laws.items():
                 rows = table.loc[table["optimizer"] == optimizer]
-                look = {"color": OPTIMIZER_COLORS[optimizer], "marker": _MARKERS[optimizer]}
+                look = {"color": OPTIMIZER_COLORS[optimizer], "marker": OPTIMIZER_MARKERS[optimizer]}
                 against_rate(rows, metric, ax=top, linestyle="", color=look["color"], marker=look["marker"])
                 rates = np.sort(rows["lr"].unique())
                 if hill is None or metric != "alpha_hill":
@@ -111,7 +111,7 @@ def measured_and_predicted(
                 [],
                 [],
                 color=OPTIMIZER_COLORS[name],
-                marker=_MARKERS[name],
+                marker=OPTIMIZER_MARKERS[name],
                 label=f"{OPTIMIZER_NAMES[name]}, measured",
             )
             for name in laws

@@ -1,8 +1,4 @@
-"""What the tests of claims said: judged over seeds, recorded, and checked against the record.
-
-`book/verdicts.yml` is written by `record`, with a fingerprint of each test, so that a test which was changed
-after its verdict is seen without running anything.
-"""
+"""What the tests of claims say: effects judged over seeds, checks counted into a verdict."""
 
 from __future__ import annotations
 
@@ -10,18 +6,16 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
-from htlib.claims import Check, Claim, Ledger, LedgerError
+from htlib.claims import Check, Claim, LedgerError
 from htlib.effects import EFFECTS
 from htlib.experiments import load_experiment
 from htlib.records import Trajectory
@@ -29,7 +23,6 @@ from htlib.store import Store
 
 Array = NDArray[np.float64]
 
-PROFILES = ("fast", "paper")
 _REPLICATES = 10_000
 
 
@@ -110,6 +103,8 @@ def evaluate(
     LedgerError
         If a check asks for what its experiment does not have.
     """
+    claims = list(claims)
+    marks = fingerprints(claims, profile)
     runs: dict[str, list[Trajectory]] = {}
     verdicts: dict[str, Verdict] = {}
     for claim in claims:
@@ -123,7 +118,7 @@ def evaluate(
             except (TypeError, ValueError) as error:
                 raise LedgerError(f"claim {claim.id!r}, {check.says!r}: {error}") from error
         word = _word([result.outcome for result in results])
-        verdicts[claim.id] = Verdict(word, fingerprint(claim, profile), results)
+        verdicts[claim.id] = Verdict(word, marks[claim.id], results)
     return verdicts
 
 
@@ -206,117 +201,18 @@ def intervals(values: Array) -> tuple[Array, Array, Array]:
     return values.mean(axis=0), lows, highs
 
 
-def fingerprint(claim: Claim, profile: str) -> str:
-    """Eight digits that change when a check, its threshold or its experiment does, but not with words."""
-    tests = [(check.experiment, check.effect, check.arguments, str(check.expect)) for check in claim.checks]
-    digests = {
-        name: [config.digest() for config in load_experiment(name, profile).configs()]
-        for name in sorted({check.experiment for check in claim.checks})
-    }
-    text = json.dumps([tests, digests], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def load_verdicts(path: str | os.PathLike[str]) -> dict[str, dict[str, Verdict]]:
-    """Recorded verdicts, profile -> claim id -> Verdict; none if there is no such file."""
-    path = Path(path)
-    if not path.is_file():
-        return {profile: {} for profile in PROFILES}
-    try:
-        content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {
-            profile: {
-                name: Verdict(
-                    entry["verdict"], str(entry["fingerprint"]), [CheckResult(**c) for c in entry["checks"]]
-                )
-                for name, entry in (content.get(profile) or {}).items()
-            }
-            for profile in PROFILES
-        }
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        raise LedgerError(f"{path} is not a record of verdicts; write it anew: {error}") from error
-
-
-def record(verdicts: Mapping[str, Verdict], profile: str, path: str | os.PathLike[str]) -> None:
-    """Write verdicts of a profile beside those that are there."""
-    path = Path(path)
-    known = load_verdicts(path)
-    known[profile] |= verdicts
-    content = {
-        name: {key: _plain(verdict) for key, verdict in sorted(entries.items())}
-        for name, entries in known.items()
-    }
-    head = "# Written by 'htlib claims --record'. Do not edit: change claims.yml and record again.\n"
-    unfinished = path.with_name(f".{path.name}.new")
-    unfinished.write_text(head + yaml.safe_dump(content, sort_keys=False, width=110), encoding="utf-8")
-    unfinished.replace(path)
-
-
-def confirm(ledger: Ledger, profile: str, **options: Any) -> dict[str, Verdict]:
-    """Test all claims, and fail unless the verdicts are the recorded ones.
-
-    Parameters
-    ----------
-    ledger : Ledger
-    profile : {"fast", "paper"}
-    **options
-        As for `evaluate`.
-
-    Raises
-    ------
-    LedgerError
-        With a line for each verdict that is missing, stale or contradicted, at this profile; and for each
-        that is missing or stale at the other.
-    """
-    recorded = load_verdicts(ledger.verdicts)
-    found = evaluate(ledger.claims, profile, **options)
-    wrong = contradictions(found, recorded[profile], profile)
-    wrong += [line for line in stale(ledger.claims, recorded) if line not in wrong]
-    if wrong:
-        raise LedgerError("the ledger is not as recorded:\n  " + "\n  ".join(wrong))
-    return found
-
-
-def contradictions(found: Mapping[str, Verdict], recorded: Mapping[str, Verdict], profile: str) -> list[str]:
-    """A line for each verdict that is not the recorded one."""
-    lines = [_unrecorded(name, profile, verdict.fingerprint, recorded) for name, verdict in found.items()]
-    lines += [
-        f"{name}: recorded as {recorded[name].verdict} {recorded[name].outcomes()} at profile {profile}, "
-        f"found {verdict.verdict} {verdict.outcomes()}"
-        for name, verdict in found.items()
-        if name in recorded and recorded[name].outcomes() != verdict.outcomes()
-    ]
-    return [line for line in lines if line]
-
-
-def stale(claims: Sequence[Claim], recorded: Mapping[str, Mapping[str, Verdict]]) -> list[str]:
-    """A line for each verdict that is missing, superfluous, or of another test.  Nothing is run."""
-    lines = [
-        _unrecorded(claim.id, profile, fingerprint(claim, profile), recorded[profile])
-        for profile in PROFILES
-        for claim in claims
-    ]
-    names = {claim.id for claim in claims}
-    lines += [
-        f"{name}: a verdict at profile {profile} without a claim"
-        for profile in PROFILES
-        for name in recorded[profile]
-        if name not in names
-    ]
-    return [line for line in lines if line]
-
-
-def _unrecorded(name: str, profile: str, mark: str, recorded: Mapping[str, Verdict]) -> str:
-    if name not in recorded:
-        return f"{name}: no verdict is recorded at profile {profile}"
-    if recorded[name].fingerprint != mark:
-        return f"{name}: the verdict recorded at profile {profile} is of another test or of other runs"
-    return ""
-
-
-def _plain(verdict: Verdict) -> dict[str, Any]:
-    content = asdict(verdict)
-    for check in content["checks"]:
-        for name in ("effect", "low", "high"):
-            check[name] = float(f"{check[name]:.4g}")
-    return content
+def fingerprints(claims: Iterable[Claim], profile: str) -> dict[str, str]:
+    """Claim id -> eight digits that change when a check, its threshold or its runs do, but not with words."""
+    digests: dict[str, list[str]] = {}
+    marks: dict[str, str] = {}
+    for claim in claims:
+        tests = [
+            (check.experiment, check.effect, check.arguments, str(check.expect)) for check in claim.checks
+        ]
+        names = sorted({check.experiment for check in claim.checks})
+        for name in names:
+            if name not in digests:
+                digests[name] = [config.digest() for config in load_experiment(name, profile).configs()]
+        text = json.dumps([tests, {name: digests[name] for name in names}], sort_keys=True)
+        marks[claim.id] = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return marks

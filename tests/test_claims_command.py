@@ -6,7 +6,7 @@ import pytest
 
 from htlib.claims import load_ledger
 from htlib.cli import main
-from htlib.verdicts import load_verdicts
+from htlib.verdict_record import load_verdicts
 from tests.ledgers import LEDGER, project
 
 

@@ -39,7 +39,9 @@ def test_only_one_value_per_seed_has_a_spread(values):
 
 def test_badges_are_the_recorded_verdicts(monkeypatch):
     glued = {}
-    monkeypatch.setattr("myst_nb.glue", lambda name, value, display: glued.update({name: value.data}))
+    monkeypatch.setattr(
+        "myst_nb.glue", lambda name, value, display: glued.update({name: value._repr_html_()})
+    )
     show_verdicts("adam-rate", "no-gradient-noise")
     assert list(glued) == ["verdict-adam-rate", "verdict-no-gradient-noise"]
     assert 'href="09-ledger.html#adam-rate"' in glued["verdict-adam-rate"]

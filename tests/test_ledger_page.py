@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 from bs4 import BeautifulSoup
 
 from htlib import ledger_page
-from htlib.claims import Check, Claim, Expectation, PaperExperiment
+from htlib.claims import Check, Claim, Expectation, PaperExperiment, load_ledger
 from htlib.verdicts import CheckResult, Verdict
 from tests.ledgers import project
 
@@ -116,3 +117,11 @@ def test_the_table_of_experiments_names_figures_parameters_and_times(tmp_path, m
     assert "lr 0.1 / 1" in row.text
     assert "4 seeds" in row.text
     assert "1.2 s" in row.text
+
+
+def test_titles_are_the_headings_of_the_notebooks(tmp_path, monkeypatch):
+    folder = project(tmp_path) / "book"
+    monkeypatch.chdir(folder)
+    cell = {"cell_type": "markdown", "source": ["# The start\n", "\n", "# Not this"]}
+    (folder / "01-setting.ipynb").write_text(json.dumps({"cells": [cell]}))
+    assert ledger_page.page_titles(load_ledger()) == {"01-setting": "The start"}

@@ -45,8 +45,8 @@ def test_one_seed_has_no_spread_and_a_single_unit_no_tail(tmp_path):
     ("arguments", "message"),
     [
         (["--activation", "relu"], "activation must be odd"),
-        (["--lr", "-1"], "lr must be a number from 0 to"),
-        (["--n", "0"], "n must be at least 1; got 0"),
+        (["--lr", "-1"], "lr must be finite and not negative; got -1.0"),
+        (["--n", "0"], "n must be an integer, at least 1; got 0"),
         (["--measure", "-2"], "--measure must not be negative"),
         (["--output", "table.txt"], "--output must end in .csv"),
         (["--output", "nowhere/table.csv"], "the folder of nowhere/table.csv does not exist"),
