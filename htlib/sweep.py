@@ -11,11 +11,12 @@ import pandas as pd
 import psutil
 
 from htlib import executors
-from htlib.executors import Engine, Task
+from htlib.executors import Engine
 from htlib.grid import Grid, expand, fields_of
 from htlib.progress import Report
 from htlib.records import Trajectory, tidy
 from htlib.store import Store
+from htlib.tasks import Task, forget_starts, start_of
 from htlib.workload import Options, Workload, bytes_of, work_of
 
 _WORTH_MEASURING = 4  # tasks per core, from which trying several layouts pays
@@ -170,7 +171,7 @@ def _collect(
                         f"interrupted; {report.summary()}; the same call goes on from there"
                     ) from None
                 finally:
-                    executors.forget_starts()
+                    forget_starts()
                     store.write_index(state.new)
         for line in store.set_aside[found:]:
             report.note(line)
@@ -227,7 +228,7 @@ def _engine(state: Workload, scheduler: str | None, report: Report) -> Engine | 
     layouts = layouts or [(1, cores)]
     speed = dict.fromkeys(layouts, 0.0)
     if len(layouts) > 1 and len(tasks) >= _WORTH_MEASURING * cores:
-        executors.start_of(tasks[0])  # no trial pays for it
+        start_of(tasks[0])  # no trial pays for it
         for workers, blas_threads in layouts:
             trial = executors.threads(workers, blas_threads)
             give_up = True

@@ -14,11 +14,12 @@ from pathlib import Path
 from filelock import BaseFileLock
 
 from htlib.config import ExperimentConfig
-from htlib.executors import Done, Engine, Task
+from htlib.executors import Engine
 from htlib.progress import Report
 from htlib.records import Trajectory
 from htlib.start import family_key
 from htlib.store import Store
+from htlib.tasks import Done, Task
 
 _POLL = 0.2  # seconds
 

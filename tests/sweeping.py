@@ -8,10 +8,13 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
 import htlib as ht
+from htlib.tasks import Task
 
 TINY = {"n": 40, "d": 10, "h": 15, "n_test": 20, "steps": 1}
 SLOW = {"n": 300, "d": 100, "h": 150, "n_test": 100, "steps": 40}  # tenths of a second
@@ -40,15 +43,27 @@ print(json.dumps({"notes": table.attrs["notes"], "table": table.to_json(double_p
 
 
 @contextmanager
-def one_thread():
-    """As a worker computes: on some processors two threads give other last digits even of tiny products."""
+def blas_threads(number):
+    """As a worker with so many computes: on some processors other numbers give other last digits."""
     before = torch.get_num_threads()
-    with threadpool_limits(1):
-        torch.set_num_threads(1)
+    with threadpool_limits(number, user_api="blas"):
+        torch.set_num_threads(number)
         try:
             yield
         finally:
             torch.set_num_threads(before)
+
+
+def task_of(*configs, keep_weights=False, keep_overlaps=False):
+    return Task(configs, "cpu", keep_weights, keep_overlaps)
+
+
+def assert_same(run, expected):
+    assert run.config == expected.config
+    pd.testing.assert_frame_equal(run.metrics, expected.metrics, check_exact=True)
+    np.testing.assert_array_equal(run.eigenvalues, expected.eigenvalues)
+    assert list(run.weights) == list(expected.weights)
+    assert list(run.overlaps) == list(expected.overlaps)
 
 
 def start_sweep(store, *, wait=False, die_in_save=0, **options):

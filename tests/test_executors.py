@@ -3,71 +3,23 @@
 import sys
 import threading
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
-from sweeping import TINY, one_thread
+from sweeping import TINY, assert_same, blas_threads, task_of
 from threadpoolctl import threadpool_info
 
 import htlib as ht
-from htlib import executors
-from htlib.executors import GivenUp, Task
+from htlib import executors, tasks
+from htlib.tasks import GivenUp, Task
 
 CONFIG = ht.ExperimentConfig(**TINY)
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
-    executors.forget_starts()
+    tasks.forget_starts()
     yield
-    executors.forget_starts()
-
-
-def task_of(*configs, keep_weights=False, keep_overlaps=False):
-    return Task(configs, "cpu", keep_weights, keep_overlaps)
-
-
-def assert_same(run, expected):
-    assert run.config == expected.config
-    pd.testing.assert_frame_equal(run.metrics, expected.metrics, check_exact=True)
-    np.testing.assert_array_equal(run.eigenvalues, expected.eigenvalues)
-    assert list(run.weights) == list(expected.weights)
-    assert list(run.overlaps) == list(expected.overlaps)
-
-
-def test_a_task_gives_what_train_gives():
-    configs = [CONFIG, CONFIG.replace(ridge_lambda=0.5), CONFIG.replace(feature_scale="released-code")]
-    done = executors.compute(task_of(*configs))
-    assert done.seconds > 0
-    for run, config in zip(done.runs, configs, strict=True):
-        assert_same(run, ht.train(config))
-    (run,) = executors.compute(task_of(CONFIG, keep_weights=True, keep_overlaps=True)).runs
-    assert_same(run, ht.train(CONFIG, keep_weights=True, keep_overlaps=True))
-
-
-def test_the_starts_of_two_problems_are_kept(monkeypatch):
-    prepared = []
-    prepare = executors.prepare
-    monkeypatch.setattr(executors, "prepare", lambda c, **kw: prepared.append(c.seed) or prepare(c, **kw))
-    for seed, lr in [(0, 1), (0, 2), (1, 1), (0, 3), (1, 2), (2, 1), (1, 3), (0, 1)]:
-        executors.compute(task_of(CONFIG.replace(seed=seed, lr=lr)))
-    assert prepared == [0, 1, 2, 0]
-    executors.forget_starts()
-    executors.compute(task_of(CONFIG))
-    assert prepared == [0, 1, 2, 0, 0]
-
-
-def test_tasks_of_one_problem_share_their_start_key():
-    assert task_of(CONFIG).start_key == task_of(CONFIG.replace(lr=9.0, steps=7, optimizer="gd")).start_key
-    assert task_of(CONFIG).start_key != task_of(CONFIG.replace(seed=1)).start_key
-
-
-def test_giving_up_ends_a_task_after_the_step():
-    asked = []
-    with pytest.raises(GivenUp):
-        executors.compute(task_of(CONFIG.replace(steps=50)), lambda: asked.append(1) or len(asked) == 3)
-    assert len(asked) == 3
+    tasks.forget_starts()
 
 
 def numbers_of_threads():
@@ -84,7 +36,7 @@ def test_threads_compute_and_leave_the_process_as_it_was(give_up):
     runs = [future.result().runs[0] for future in futures]
     engine.close(give_up)
     assert numbers_of_threads() == before
-    with one_thread():
+    with blas_threads(1):
         for run in runs:
             assert_same(run, ht.train(run.config))
     with pytest.raises(RuntimeError):
@@ -94,12 +46,12 @@ def test_threads_compute_and_leave_the_process_as_it_was(give_up):
 def test_closing_threads_in_a_hurry_gives_up_what_is_at_work(monkeypatch):
     """A run of a billion steps would keep the test waiting."""
     started = threading.Event()
-    train_family = executors.train_family
+    train_family = tasks.train_family
 
     def train(*args, on_step, **options):
         return train_family(*args, on_step=lambda: started.set() or on_step(), **options)
 
-    monkeypatch.setattr(executors, "train_family", train)
+    monkeypatch.setattr(tasks, "train_family", train)
     engine = executors.threads(1, 1)
     futures = [engine.submit(task_of(CONFIG.replace(steps=10**9, lr=lr, probe_every=10**9))) for lr in (1, 2)]
     assert started.wait(60)
