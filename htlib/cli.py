@@ -129,7 +129,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.output is not None:
         trajectory.save(options.output)
     if options.plot is not None and len(trajectory.metrics):
-        from htlib.plotting import overview
+        from htlib.figures import overview
 
         overview(trajectory).savefig(options.plot, dpi=150)
     if not options.quiet:

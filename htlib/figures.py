@@ -1,4 +1,4 @@
-"""Whole figures of sweeps: runs in, Figure out.
+"""Whole figures of a run and of sweeps: runs in, Figure out.
 
 They take means over seeds and compute nothing else.  A line is the mean over the seeds, a faint dot
 one seed.  `FIGURES` names them as the presets of `htlib.experiments` do.
@@ -6,54 +6,46 @@ one seed.  `FIGURES` names them as the presets of `htlib.experiments` do.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from itertools import product
-from typing import Any
 
-import pandas as pd
+import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
 
-from htlib.config import CHOICES, ExperimentConfig
+from htlib.control_figures import tail_controls
+from htlib.figure_parts import (
+    ON_SCALE,
+    WIDTH,
+    check_runs,
+    ends_and_starts,
+    note_diverged,
+    of_scale,
+    plain_log,
+    present,
+    settings_of,
+    short_label,
+)
 from htlib.overlap_figures import overlap_maps, subspace_overlaps
 from htlib.plotting import (
+    GREEN,
     GREY,
     LABELS,
     OPTIMIZER_COLORS,
     OPTIMIZER_MARKERS,
     OPTIMIZER_NAMES,
+    ORANGE,
     against_rate,
     looks_in_turn,
+    spectrum,
     style,
     trajectory,
 )
-from htlib.records import Trajectory, tidy
+from htlib.random_matrix import MarchenkoPastur, largest_eigenvalue_quantile
+from htlib.records import Trajectory
 
-_WIDTH = 8.0  # inches: two columns that can still be read on a phone
 _SCALE_LINES = {"paper": "-", "released-code": "--"}
-_ON_SCALE = {"kta", "test_loss", "ridge_train_loss"}  # what the feature scale changes
-_SYMBOLS = {
-    "lr": r"$\eta$",
-    "n": "$n$",
-    "d": "$d$",
-    "h": "$h$",
-    "ridge_lambda": r"$\lambda$",
-    "noise_std": r"$\varsigma$",
-    "lr_decay": r"$\gamma$",
-    "adam_eps": r"$\epsilon$",
-}
-_CONTROLS = {  # (labels, update), from top to bottom
-    ("real", "full"): "as it is",
-    ("centred", "full"): "labels: centred",
-    ("shuffled", "full"): "labels: shuffled",
-    ("noise", "full"): "labels: pure noise",
-    ("real", "no-top"): "update: top removed",
-    ("real", "shuffled"): "update: shuffled",
-}
 
 
 def draw(name: str, runs: Sequence[Trajectory]) -> Figure:
@@ -79,6 +71,60 @@ def draw(name: str, runs: Sequence[Trajectory]) -> Figure:
     return FIGURES[name](runs)
 
 
+def overview(run: Trajectory, *, step: int | None = None) -> Figure:
+    """One run at a glance: spectrum, alignment, alphas, losses.
+
+    Parameters
+    ----------
+    run : Trajectory
+    step : int, optional
+        Step whose spectrum is shown; default the last one measured.
+
+    Returns
+    -------
+    Figure
+    """
+    config = run.config
+    step = int(run.metrics.index[-1]) if step is None else step
+    with plt.rc_context(style()):
+        figure, axes = plt.subplots(2, 2, figsize=(10.5, 6.8))
+        (left, alignment), (alphas, losses) = axes
+        law = MarchenkoPastur.of_gaussian_esd(config.h, config.d)
+        edge = largest_eigenvalue_quantile(config.h, config.d)
+        spectrum(run.esd(step), law=law, edge=edge, label=f"after step {step}", ax=left)
+        left.set_title("Spectrum of the weights")
+        left.legend(loc="upper right")
+        trajectory([run], "alignment", ax=alignment)
+        alignment.set_ylim(0, max(0.5, 1.1 * run.metrics["alignment"].max()))
+        alignment.set_title("Alignment with the teacher")
+        trajectory([run], "alpha_hill", label="Hill", ax=alphas)
+        trajectory([run], "alpha_ks", label="KS", color=ORANGE, marker="s", linestyle="--", ax=alphas)
+        alphas.axhline(
+            run.metrics["alpha_hill"].iloc[0], color=GREY, ls=":", lw=1.4, label="Hill at the start"
+        )
+        alphas.set(ylabel=r"power-law exponent $\alpha$", title="Tail exponents")
+        if np.isfinite(
+            run.metrics["alpha_ks"].to_numpy()
+        ).any():  # fewer than three singular values have no tail
+            alphas.set_yscale("log")
+            alphas.yaxis.set_major_formatter("{x:g}")
+            alphas.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+        alphas.legend()
+        trajectory([run], "train_loss", label="stage 1, training set", ax=losses)
+        who = "student" if config.train_readout else "refit"
+        for metric, name, color, marker in (
+            ("ridge_train_loss", f"{who}, probe set", GREEN, "^"),
+            ("test_loss", f"{who}, test set", ORANGE, "s"),
+        ):
+            trajectory([run], metric, label=name, color=color, marker=marker, linestyle="--", ax=losses)
+        losses.set(ylabel="mean squared error", yscale="log", title="Losses")
+        losses.legend()
+        for ax in (alignment, alphas, losses):
+            ax.axvline(step, color=GREY, lw=0.8, alpha=0.6)
+        plt.close(figure)
+    return figure
+
+
 def rate_map(runs: Sequence[Trajectory]) -> Figure:
     """Measures after the last step against the learning rate, a curve per optimizer.
 
@@ -99,17 +145,17 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
     ValueError
         If there is no run, or the runs differ in something else, over which a mean would hide it.
     """
-    _check(runs, {"optimizer", "lr", "feature_scale"})
-    ends, starts = _ends(runs, ["optimizer", "lr", "feature_scale"])
+    check_runs(runs, {"optimizer", "lr", "feature_scale"})
+    ends, starts = ends_and_starts(runs, ["optimizer", "lr", "feature_scale"])
     failed = {(run.config.optimizer, run.config.lr) for run in runs if run.diverged_at is not None}
-    scales = _present(run.config.feature_scale for run in runs)
+    scales = present(run.config.feature_scale for run in runs)
     metrics = ("spectral_norm", "alignment", "alpha_hill", "alpha_ks", "kta", "test_loss")
     with plt.rc_context(style()):
-        figure, axes = plt.subplots(3, 2, figsize=(_WIDTH, 9.4), sharex=True)
+        figure, axes = plt.subplots(3, 2, figsize=(WIDTH, 9.4), sharex=True)
         for ax, metric in zip(axes.flat, metrics, strict=True):
-            for scale in scales if metric in _ON_SCALE else scales[:1]:
+            for scale in scales if metric in ON_SCALE else scales[:1]:
                 # nothing but the probes knows the scale: the other curves take each run once
-                at, begin = (_of_scale(table, metric, scale) for table in (ends, starts))
+                at, begin = (of_scale(table, metric, scale) for table in (ends, starts))
                 for optimizer, group in at.groupby("optimizer"):
                     look = {"marker": OPTIMIZER_MARKERS[str(optimizer)], "linestyle": _SCALE_LINES[scale]}
                     against_rate(group, metric, ax=ax, **look)
@@ -119,15 +165,15 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
             ax.set(
                 xscale="log",
                 xlabel="",
-                ylabel=_short(metric),
+                ylabel=short_label(metric),
                 yscale="log" if metric in {"spectral_norm", "alpha_ks"} else "linear",
             )
         axes[0, 1].set_ylim(bottom=0)
-        _plain_log(axes[1, 1])
+        plain_log(axes[1, 1])
         for ax in axes[-1]:
             ax.set_xlabel(LABELS["lr"])
             ax.xaxis.set_minor_locator(NullLocator())
-        optimizers = _present(run.config.optimizer for run in runs)
+        optimizers = present(run.config.optimizer for run in runs)
         handles = [
             Line2D(
                 [],
@@ -170,9 +216,9 @@ def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figur
     ValueError
         If there is no run.
     """
-    _check(runs, None)
-    settings = _settings(runs)
-    scales = _present(run.config.feature_scale for run in runs)
+    check_runs(runs, None)
+    settings = settings_of(runs)
+    scales = present(run.config.feature_scale for run in runs)
     panels = [("alpha_hill", scales[0]), ("alignment", scales[0])]
     panels += [(metric, scale) for metric in ("test_loss", "ridge_train_loss", "kta") for scale in scales]
     if len(scales) == 1:
@@ -180,7 +226,7 @@ def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figur
     steps = [int(step) for run in runs for step in run.metrics.index if step > 0]
     with plt.rc_context(style()):
         figure, axes = plt.subplots(
-            len(panels) // 2, 2, figsize=(_WIDTH, 0.9 + 1.42 * len(panels)), sharex=True
+            len(panels) // 2, 2, figsize=(WIDTH, 0.9 + 1.42 * len(panels)), sharex=True
         )
         for ax, (metric, scale) in zip(axes.flat, panels, strict=True):
             looks = looks_in_turn()
@@ -189,13 +235,13 @@ def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figur
                 one = [run for run in group if run.config.feature_scale == scale]
                 if one:
                     trajectory(one, metric, ax=ax, label=label, **look)
-            ax.set(xlabel="", ylabel=_short(metric))
-            if metric in _ON_SCALE:
+            ax.set(xlabel="", ylabel=short_label(metric))
+            if metric in ON_SCALE:
                 ax.set_title(f"{scale} scale", fontsize=10.5)
             ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
             if metric == "spectral_norm":
                 ax.set_yscale("log")
-                _plain_log(ax)
+                plain_log(ax)
             if log_steps and steps:
                 ax.set_xscale("symlog", linthresh=min(steps))
                 ax.xaxis.set_major_formatter("{x:g}")
@@ -207,70 +253,7 @@ def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figur
             for label, look in zip(settings, looks_in_turn(), strict=False)
         ]
         figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
-        _note_diverged(figure, runs)
-        plt.close(figure)
-    return figure
-
-
-def tail_controls(runs: Sequence[Trajectory]) -> Figure:
-    """PL_Alpha_Hill and alignment after the last step, for controls on the labels and on the update.
-
-    A row per control, a marker per optimizer and rate: open dots are seeds, the bar is their mean.
-    Dotted: the start.
-
-    Parameters
-    ----------
-    runs : sequence of Trajectory
-        They may differ in labels, update, optimizer, rate and seed.
-
-    Returns
-    -------
-    Figure
-
-    Raises
-    ------
-    ValueError
-        If there is no run, or the runs differ in something else, over which a mean would hide it.
-    """
-    fields = ["labels", "update", "optimizer", "lr"]
-    _check(runs, set(fields))
-    ends, starts = _ends(runs, fields)
-    pairs = {(run.config.labels, run.config.update) for run in runs}
-    controls = [pair for pair in _CONTROLS if pair in pairs]
-    controls += sorted(pairs - set(controls))
-    rates = list(dict.fromkeys((run.config.optimizer, run.config.lr) for run in runs))
-    looks = dict(zip(rates, looks_in_turn(), strict=False))
-    height = 0.24 * len(rates) + 0.36
-    with plt.rc_context(style()):
-        figure, axes = plt.subplots(
-            1, 2, figsize=(_WIDTH, 1.6 + height * len(controls)), sharey=True, squeeze=False
-        )
-        for ax, metric in zip(axes[0], ("alpha_hill", "alignment"), strict=True):
-            ax.axvline(starts[metric].mean(), color=GREY, ls=":", lw=1.4, zorder=0)
-            for (order, rate), (row, pair) in product(enumerate(rates), enumerate(controls)):
-                chosen = (ends[["optimizer", "lr", "labels", "update"]] == [*rate, *pair]).all(axis=1)
-                values = ends.loc[chosen, metric].to_numpy()
-                y = row + 0.75 * ((order + 0.5) / len(rates) - 0.5)
-                color, marker = looks[rate]["color"], looks[rate]["marker"]
-                if len(values):
-                    ax.plot(values.mean(), y, "|", color=color, ms=15, mew=2.4)
-                    ax.plot(values, [y] * len(values), ls="", marker=marker, color=color, mfc="none", ms=6)
-            for k in range(1, len(controls)):
-                ax.axhline(k - 0.5, color=GREY, lw=0.6, alpha=0.5)
-            ax.set_xlabel(_short(metric))
-        axes[0, 1].set_xlim(left=0)
-        axes[0, 0].set(
-            yticks=range(len(controls)),
-            yticklabels=[_CONTROLS.get(pair, f"labels: {pair[0]}, update: {pair[1]}") for pair in controls],
-            ylim=(len(controls) - 0.5, -0.5),
-        )
-        handles = [
-            Line2D([], [], ls="", marker=look["marker"], color=look["color"], mfc="none", label=_rate(*rate))
-            for rate, look in looks.items()
-        ]
-        handles.append(Line2D([], [], color=GREY, ls=":", label="start"))
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
-        _note_diverged(figure, runs)
+        note_diverged(figure, runs)
         plt.close(figure)
     return figure
 
@@ -282,79 +265,3 @@ FIGURES: dict[str, Callable[[Sequence[Trajectory]], Figure]] = {
     "overlap_maps": overlap_maps,
     "subspace_overlaps": subspace_overlaps,
 }
-
-
-def _check(runs: Sequence[Trajectory], fields: set[str] | None) -> None:
-    if not runs:
-        raise ValueError("no runs to draw")
-    if fields is not None and (others := set(_varying(runs)) - fields):
-        raise ValueError(
-            f"the runs differ in {', '.join(sorted(others))}; this figure tells apart "
-            f"{', '.join(sorted(fields))} alone"
-        )
-
-
-def _varying(runs: Sequence[Trajectory]) -> list[str]:
-    """Fields other than the seed in which the runs differ; optimizer and rate come first."""
-    names = [field.name for field in dataclasses.fields(ExperimentConfig)]
-    names = sorted(names, key=lambda name: name not in {"optimizer", "lr"})
-    return [name for name in names if name != "seed" and len({getattr(r.config, name) for r in runs}) > 1]
-
-
-def _settings(runs: Sequence[Trajectory]) -> dict[str, list[Trajectory]]:
-    """Runs by the label of their setting, in order of appearance."""
-    names = [name for name in _varying(runs) if name != "feature_scale"] or ["optimizer", "lr"]
-    settings: dict[str, list[Trajectory]] = {}
-    for run in runs:
-        label = ", ".join(_say(name, getattr(run.config, name)) for name in names)
-        settings.setdefault(label, []).append(run)
-    return settings
-
-
-def _say(name: str, value: Any) -> str:
-    if name == "optimizer":
-        return OPTIMIZER_NAMES[value]
-    if name == "normalize_weights":
-        return "normalised" if value else "not normalised"
-    if name == "lr_decay" and value is None:
-        return "constant rate"
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
-    return f"{_SYMBOLS.get(name, name)} = {shown}"
-
-
-def _rate(optimizer: str, lr: float) -> str:
-    return f"{_say('optimizer', optimizer)}, {_say('lr', lr)}"
-
-
-def _ends(runs: Sequence[Trajectory], fields: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A row per run for the last step of those that did not diverge, and for the start of all."""
-    whole = [run for run in runs if run.diverged_at is None]
-    ends = tidy(whole, [*fields, "steps"]) if whole else tidy(runs, [*fields, "steps"]).head(0)
-    starts = tidy(runs, fields)
-    return ends.loc[ends["step"] == ends["steps"]], starts.loc[starts["step"] == 0]
-
-
-def _of_scale(table: pd.DataFrame, metric: str, scale: str) -> pd.DataFrame:
-    if metric in _ON_SCALE:
-        return table.loc[table["feature_scale"] == scale]
-    return table.drop_duplicates(["optimizer", "lr", "seed"])
-
-
-def _present(values: Any) -> list[str]:
-    """Those of the known choices that occur, in the order of the configuration."""
-    given = set(values)
-    return [value for name in ("optimizer", "feature_scale") for value in CHOICES[name] if value in given]
-
-
-def _short(metric: str) -> str:
-    return {"alignment": "alignment with the teacher"}.get(metric, LABELS[metric])
-
-
-def _plain_log(ax: Axes) -> None:
-    ax.yaxis.set_major_formatter("{x:g}")
-    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-
-
-def _note_diverged(figure: Figure, runs: Sequence[Trajectory]) -> None:
-    if count := sum(run.diverged_at is not None for run in runs):
-        figure.supxlabel(f"{count} of {len(runs)} runs diverged and are not drawn to the end", fontsize=9.5)

@@ -1,6 +1,6 @@
 """Figures of results.  Nothing here computes an experiment, saves a file or shows a window.
 
-Every function takes results and an optional Axes and returns the Axes (`overview` a Figure).
+Every function takes results and an optional Axes and returns the Axes.
 Colours are Okabe and Ito's, told apart by the common kinds of colour blindness; lines that
 share an Axes also differ in their dashes or markers.
 """
@@ -17,12 +17,11 @@ import seaborn as sns
 from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from htlib.heavy_tail import HillPlot, PowerLawFit
-from htlib.random_matrix import MarchenkoPastur, largest_eigenvalue_quantile
+from htlib.random_matrix import MarchenkoPastur
 from htlib.records import Trajectory
 
 Array = NDArray[np.float64]
@@ -310,57 +309,3 @@ def trajectory(runs: Sequence[Trajectory], metric: str, *, ax: Axes | None = Non
     ax.set(xlabel=LABELS["step"], ylabel=LABELS.get(metric, metric))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
-
-
-def overview(run: Trajectory, *, step: int | None = None) -> Figure:
-    """One run at a glance: spectrum, alignment, alphas, losses.
-
-    Parameters
-    ----------
-    run : Trajectory
-    step : int, optional
-        Step whose spectrum is shown; default the last one measured.
-
-    Returns
-    -------
-    Figure
-    """
-    config = run.config
-    step = int(run.metrics.index[-1]) if step is None else step
-    with plt.rc_context(style()):
-        figure, axes = plt.subplots(2, 2, figsize=(10.5, 6.8))
-        (left, alignment), (alphas, losses) = axes
-        law = MarchenkoPastur.of_gaussian_esd(config.h, config.d)
-        edge = largest_eigenvalue_quantile(config.h, config.d)
-        spectrum(run.esd(step), law=law, edge=edge, label=f"after step {step}", ax=left)
-        left.set_title("Spectrum of the weights")
-        left.legend(loc="upper right")
-        trajectory([run], "alignment", ax=alignment)
-        alignment.set_ylim(0, max(0.5, 1.1 * run.metrics["alignment"].max()))
-        alignment.set_title("Alignment with the teacher")
-        trajectory([run], "alpha_hill", label="Hill", ax=alphas)
-        trajectory([run], "alpha_ks", label="KS", color=ORANGE, marker="s", linestyle="--", ax=alphas)
-        alphas.axhline(
-            run.metrics["alpha_hill"].iloc[0], color=GREY, ls=":", lw=1.4, label="Hill at the start"
-        )
-        alphas.set(ylabel=r"power-law exponent $\alpha$", title="Tail exponents")
-        if np.isfinite(
-            run.metrics["alpha_ks"].to_numpy()
-        ).any():  # fewer than three singular values have no tail
-            alphas.set_yscale("log")
-            alphas.yaxis.set_major_formatter("{x:g}")
-            alphas.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-        alphas.legend()
-        trajectory([run], "train_loss", label="stage 1, training set", ax=losses)
-        who = "student" if config.train_readout else "refit"
-        for metric, name, color, marker in (
-            ("ridge_train_loss", f"{who}, probe set", GREEN, "^"),
-            ("test_loss", f"{who}, test set", ORANGE, "s"),
-        ):
-            trajectory([run], metric, label=name, color=color, marker=marker, linestyle="--", ax=losses)
-        losses.set(ylabel="mean squared error", yscale="log", title="Losses")
-        losses.legend()
-        for ax in (alignment, alphas, losses):
-            ax.axvline(step, color=GREY, lw=0.8, alpha=0.6)
-        plt.close(figure)
-    return figure

@@ -114,7 +114,9 @@ class Explorer(anywidget.AnyWidget):
 
     @cached_property
     def _still(self) -> str:
-        from htlib.plotting import overview, plt  # matplotlib is slow to import and may not be needed
+        from matplotlib import pyplot as plt  # slow to import, and may not be needed
+
+        from htlib.figures import overview
 
         run = train(self.config, progress=False)
         caption = f"Still picture of the interactive explorer: {_described(self.config)}."

@@ -72,17 +72,19 @@ MAY_IMPORT = {
     "plotting": {"records", "spectrum", "heavy_tail", "random_matrix"},  # results' types
     "analyze_command": {"models", "model_figures"},
     "model_figures": {"plotting"},
-    "figures": {"plotting", "overlap_figures"},
+    "figure_parts": {"config", "plotting", "records"},
+    "control_figures": {"figure_parts", "plotting", "records"},
+    "figures": {"control_figures", "figure_parts", "overlap_figures", "plotting", "random_matrix", "records"},
     "overlap_figures": {"plotting"},
     "theory_figures": {"plotting", "theory"},
-    "widgets": {"training", "engine", "plotting"},
+    "widgets": {"training", "engine", "figures"},
     "companion": {"claims", "config", "experiments", "ledger_page", "plotting", "verdict_record"},
     "cli": ANY,
     "__main__": {"cli"},
     "__init__": ANY,
 }
 MAY_PLOT = {
-    *("widgets", "cli", "companion", "figures", "overlap_figures", "theory_figures"),
+    *("cli", "companion", "figures", "figure_parts", "control_figures", "overlap_figures", "theory_figures"),
     *("analyze_command", "model_figures"),
 }
 MODULES = sorted(path.stem for path in FOLDER.glob("*.py"))

@@ -238,3 +238,26 @@ class TestTailControls:
 
 def _row(line):
     return round(float(line.get_ydata()[0]))
+
+
+# One run
+
+
+@pytest.fixture(scope="module")
+def one_run():
+    return ht.train(ht.ExperimentConfig(n=60, d=20, h=30, n_test=40, steps=3))
+
+
+def test_overview_labels_every_axis_and_leaves_settings_alone(one_run):
+    before = dict(plt.rcParams)
+    figure = figures.overview(one_run, step=1)
+    assert dict(plt.rcParams) == before
+    assert not plt.get_fignums()  # nothing waits to be shown twice
+    assert len(figure.axes) == 4
+    assert all(ax.get_xlabel() and ax.get_ylabel() and ax.get_title("left") for ax in figure.axes)
+    figure.draw_without_rendering()
+
+
+def test_overview_of_a_single_eigenvalue():
+    run = ht.train(ht.ExperimentConfig(n=5, d=1, h=1, n_test=5, steps=1))
+    figures.overview(run).draw_without_rendering()

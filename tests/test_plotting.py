@@ -72,21 +72,6 @@ def test_trajectory_draws_the_mean_over_runs(runs, ax):
     assert ax.lines[-1].get_ydata() == pytest.approx(expected, rel=1e-12)
 
 
-def test_overview_labels_every_axis_and_leaves_settings_alone(runs):
-    before = dict(plt.rcParams)
-    figure = hp.overview(runs[0], step=1)
-    assert dict(plt.rcParams) == before
-    assert not plt.get_fignums()  # nothing waits to be shown twice
-    assert len(figure.axes) == 4
-    assert all(ax.get_xlabel() and ax.get_ylabel() and ax.get_title("left") for ax in figure.axes)
-    figure.draw_without_rendering()
-
-
-def test_overview_of_a_single_eigenvalue():
-    run = ht.train(ht.ExperimentConfig(n=5, d=1, h=1, n_test=5, steps=1))
-    hp.overview(run).draw_without_rendering()
-
-
 def test_every_group_gets_a_curve_of_its_own(ax):
     names = [f"s{k}" for k in range(7)]
     table = pd.DataFrame({"optimizer": names, "lr": 1.0, "seed": 0, "alignment": np.arange(7.0)})
