@@ -1,7 +1,7 @@
 """The record of verdicts: written by `record`, held against what is found by `confirm`.
 
-A verdict is kept with a fingerprint of its test, so that a test which was changed after its verdict is seen
-without running anything.
+A verdict is kept with a fingerprint of its test, so that a check, a range or a preset which was changed after
+the verdict is seen without running anything.
 """
 
 from __future__ import annotations

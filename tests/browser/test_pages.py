@@ -40,6 +40,11 @@ def test_page(visit: Visit, book: str, name: str) -> None:
         "i.clientWidth / i.clientHeight * i.naturalHeight / i.naturalWidth - 1) > 0.02).map(i => i.alt)"
     )
     assert page.evaluate(distorted) == []
+    small = (
+        "[...document.querySelectorAll('article figure img')].filter(i => parseFloat(i.style.width)"
+        " * 0.5 > i.getBoundingClientRect().width).map(i => i.alt)"
+    )
+    assert page.evaluate(small) == [], "figures below half their size, at which their labels cannot be read"
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (
         "the page scrolls sideways"
     )
