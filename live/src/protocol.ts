@@ -1,0 +1,65 @@
+// What the explorer asks an engine, and what comes back.  htlib/engine.py describes the same messages.
+
+export interface Settings {
+  optimizer: "adam" | "gd";
+  lr: number;
+  steps: number;
+  teacher: string;
+  labels: string;
+  noise_std: number;
+  feature_scale: "paper" | "released-code";
+  seed: number;
+}
+
+export interface Sizes {
+  n: number;
+  d: number;
+  h: number;
+  n_test: number;
+}
+
+export type Config = Settings & Sizes & { activation: string; ridge_lambda: number };
+
+/** Columns of htlib's Trajectory.metrics; null where a number is not finite. */
+export type Metrics = Record<string, number | null>;
+
+export interface Snapshot {
+  step: number;
+  metrics: Metrics;
+  /** Smallest and largest value over seeds, where several are known. */
+  spread?: Record<string, [number | null, number | null]>;
+  saturation: number | null;
+  /** Ascending; null but in the last snapshot of a message. */
+  eigenvalues: number[] | null;
+  /** Squared inner products of the leading right singular vectors of W (rows) and of the update. */
+  overlaps?: number[][] | null;
+}
+
+/** One step in closed form: at the rate asked for, and along rates; null where there is no theory. */
+export interface Prediction {
+  critical_lr: number;
+  spectral_norm: number;
+  alignment: number;
+  has_outlier: boolean;
+  curve: { lr: number[]; spectral_norm: number[]; alignment: number[] };
+}
+
+export interface Noise {
+  x: number[];
+  density: number[];
+  edge: number;
+}
+
+export type Message = { id: number } & (
+  | { type: "progress"; phase: "load" | "start" | "train"; step: number; steps: number }
+  | { type: "start"; config: Config; noise: Noise; prediction: Prediction | null; source: "atlas" | "train"; note?: string }
+  | { type: "snapshots"; snapshots: Snapshot[] }
+  | { type: "done" | "cancelled" | "diverged"; step: number | null; message: null }
+  | { type: "error" | "absent"; step: null; message: string }
+);
+
+export interface Engine {
+  request(settings: Settings): number;
+  cancel(id: number): void;
+  onMessage(callback: (message: Message) => void): () => void;
+}
