@@ -35,7 +35,7 @@ def features(
     W: Float[Tensor, "h d"],
     X: Float[Tensor, "n d"],
     activation: ScalarFunction,
-    input_scale: float | None = None,
+    input_scale: float | Tensor | None = None,
 ) -> Float[Tensor, "n h"]:
     """Hidden activations Z = sigma(input_scale * X W^T).
 
@@ -44,7 +44,7 @@ def features(
     W : (h, d) tensor
     X : (n, d) tensor
     activation : ScalarFunction
-    input_scale : float, optional
+    input_scale : float or scalar tensor, optional
         Default 1 / sqrt(d), the scale of training.
 
     Returns
@@ -96,6 +96,18 @@ def loss_and_gradient(
     -------
     LossGradient
     """
+    loss, hidden, readout = loss_and_gradient_tensors(W, a, X, y, activation)
+    return LossGradient(loss.item(), hidden, readout)
+
+
+def loss_and_gradient_tensors(
+    W: Float[Tensor, "h d"],
+    a: Float[Tensor, " h"],
+    X: Float[Tensor, "n d"],
+    y: Float[Tensor, " n"],
+    activation: ScalarFunction,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "h d"], Float[Tensor, " h"]]:
+    """`loss_and_gradient` without leaving torch, so that it can be exported: loss, hidden, readout."""
     n, d = X.shape
     h = len(a)
     Z, slope = activation.value_and_derivative(_preactivations(W, X, None))  # both (n, h)
@@ -103,15 +115,11 @@ def loss_and_gradient(
     # r and a scale the small factors, never the (n, h) array between them
     G = slope.T @ (X * residual[:, None])
     G *= (2 / (n * math.sqrt(h * d))) * a[:, None]
-    return LossGradient(
-        loss=residual.square().mean().item(),
-        hidden=G,
-        readout=Z.T @ residual * (2 / (n * math.sqrt(h))),
-    )
+    return residual.square().mean(), G, Z.T @ residual * (2 / (n * math.sqrt(h)))
 
 
 def _preactivations(
-    W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], input_scale: float | None
+    W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], input_scale: float | Tensor | None
 ) -> Float[Tensor, "n h"]:
     scale = 1 / math.sqrt(X.shape[1]) if input_scale is None else input_scale
     return torch.matmul(X, W.T).mul_(scale)

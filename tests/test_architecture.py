@@ -46,6 +46,8 @@ MAY_IMPORT = {
     "workload": {"config", "executors", "progress", "records", "start", "store", "tasks"},
     "sweep": {"executors", "grid", "progress", "records", "store", "tasks", "workload"},
     "experiments": {"config", "grid", "records", "store", "sweep"},
+    "atlas": {"config", "experiments", "probes", "records", "store"},
+    "graphs": {"config", "functions", "network"},
     "selection": {"config", "problem", "records", "theory"},
     "effects": {"probes", "records", "selection"},
     "claims": {"effects"},
