@@ -12,10 +12,15 @@ configuration, and an id.  Every message that answers it is a JSON object with t
 ``start``
     ``config``: all fields, ``steps`` as asked for.  ``noise``: ``x`` and ``density``, the
     Marchenko-Pastur density of the initial eigenvalues, and ``edge``, above which they are outliers.
+    ``prediction``: one step in closed form, or null where there is none: ``critical_lr``,
+    ``spectral_norm``, ``alignment`` and ``has_outlier`` at the rate asked for, and a ``curve`` of ``lr``,
+    ``spectral_norm`` and ``alignment`` along rates.  ``source``: "train".
 ``snapshots``
     ``snapshots``: consecutive steps, each with ``step``, ``metrics`` (as `htlib.Trajectory.metrics`, null
-    where not finite), ``saturation`` (see `saturation`; null if the activation has no ceiling) and
-    ``eigenvalues`` (ascending; null but in the last of the message, to spare the wire).
+    where not finite), ``saturation`` (see `saturation`; null if the activation has no ceiling),
+    ``eigenvalues`` (ascending; null but in the last of the message, to spare the wire) and ``overlaps``:
+    squared inner products of the leading right singular vectors of W, in rows, and of the update that led
+    here; null but at the last step that was asked for.
 ``done``, ``cancelled``, ``diverged``, ``error``
     The last message of a request; each request gets exactly one.  ``step``: the last one answered, or
     the one at which a number stopped being finite; null if none.  ``message``: what was wrong.
@@ -29,7 +34,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from queue import SimpleQueue
 from typing import Any
@@ -42,8 +47,10 @@ from torch import Tensor
 from htlib import network
 from htlib.config import ExperimentConfig
 from htlib.functions import get_activation
+from htlib.overlaps import singular_vector_overlaps
 from htlib.random_matrix import MarchenkoPastur, largest_eigenvalue_quantile
 from htlib.start import Start, prepare
+from htlib.theory import OneStepLaw, one_step_law
 from htlib.training import Diverged, Snapshot, iterate
 
 Message = dict[str, Any]
@@ -56,6 +63,11 @@ _log = logging.getLogger(__name__)
 _RUNS_KEPT = 200
 _RUNS_OPEN = 4
 _STARTS_KEPT = 4
+
+_CURVE = (1 / 30, 300.0, 61)  # times the critical rate: from, to, how many
+_LAW_FIELDS = ("n", "d", "h", "noise_std", "optimizer", "teacher", "activation", "labels")
+_VECTORS = 20
+_WEIGHTS_KEPT = 2**24  # entries of the newest weights of a run, for its overlaps
 
 _SATURATING = ("tanh", "erf")
 _SATURATED = 0.99
@@ -173,11 +185,12 @@ class KernelEngine:
                 raise ValueError(f"steps must be at most {self.max_steps} here; got {steps}")
         except (TypeError, ValueError) as error:
             return _final("error", message=str(error))
-        emit("start", config=config.to_dict(), noise=_noise(config.h, config.d))
+        noise, prediction = noise_of(config.h, config.d), one_step(config)
+        emit("start", config=config.to_dict(), noise=noise, prediction=prediction, source="train")
         run = self._run(config.replace(steps=self.max_steps))
         known = run.points[: steps + 1]
         if known:
-            emit("snapshots", snapshots=_packed(known))
+            emit("snapshots", snapshots=_packed(known, run.overlaps(steps)))
         while len(run.points) <= steps and run.diverged_at is None:
             if job.cancelled.is_set():
                 return _final("cancelled", len(run.points) - 1 if run.points else None)
@@ -185,7 +198,8 @@ class KernelEngine:
                 phase = "start" if run.rest is None else "train"
                 emit("progress", phase=phase, step=run.position, steps=steps)
             if (point := self._advance(run)) is not None:
-                emit("snapshots", snapshots=_packed([point]))
+                overlaps = run.overlaps(steps) if point.step == steps else None
+                emit("snapshots", snapshots=_packed([point], overlaps))
         if run.diverged_at is not None and run.diverged_at <= steps:
             return _final("diverged", run.diverged_at)
         return _final("done", steps)
@@ -288,33 +302,72 @@ class _Run:
         self.rest: Iterator[Snapshot] | None = None
         self.position = 0  # snapshots drawn from `rest`
         self.inputs: Tensor | None = None
+        self._weights: dict[int, Tensor] = {}  # of the newest steps
+        self._overlaps: dict[int, list[list[float]]] = {}
 
     def point(self, snapshot: Snapshot) -> _Point:
         assert self.inputs is not None
+        self._weights[snapshot.step] = snapshot.weights.clone()
+        self._weights.pop(snapshot.step - max(2, _WEIGHTS_KEPT // snapshot.weights.numel()), None)
         share = saturation(snapshot.weights, self.inputs, self.config.activation)
         return _Point(snapshot.step, snapshot.metrics, snapshot.eigenvalues, share)
 
+    def overlaps(self, step: int) -> list[list[float]] | None:
+        """Of W and the update that led to it, or None where the weights are not at hand."""
+        if step not in self._overlaps and {step, step - 1} <= self._weights.keys():
+            W, M = self._weights[step], self._weights[step] - self._weights[step - 1]
+            right = singular_vector_overlaps(W, M, min(_VECTORS, *W.shape)).right
+            self._overlaps[step] = right.tolist()
+        return self._overlaps.get(step)
+
     def put_aside(self) -> None:
         self.rest, self.inputs, self.position = None, None, 0
+        self._weights.clear()
 
 
 def _final(kind: str, step: int | None = None, message: str | None = None) -> Message:
     return {"type": kind, "step": step, "message": message}
 
 
-def _packed(points: list[_Point]) -> list[Message]:
+def one_step(config: ExperimentConfig) -> Message | None:
+    """``prediction`` of the messages for a configuration."""
+    try:
+        law = _law(*(getattr(config, name) for name in _LAW_FIELDS))
+    except ValueError:  # labels or an activation without theory
+        return None
+    low, high, points = _CURVE
+    rates = law.critical_lr * np.geomspace(low, high, points)
+    curve = [law(float(rate)) for rate in rates]
+    return asdict(law(config.lr)) | {
+        "curve": {
+            "lr": rates.tolist(),
+            "spectral_norm": [point.spectral_norm for point in curve],
+            "alignment": [point.alignment for point in curve],
+        }
+    }
+
+
+@lru_cache
+def _law(*fields: Any) -> OneStepLaw:
+    return one_step_law(**dict(zip(_LAW_FIELDS, fields, strict=True)))
+
+
+def _packed(points: list[_Point], overlaps: list[list[float]] | None) -> list[Message]:
+    """Spectrum and overlaps with the last point alone."""
     return [
         {
             "step": point.step,
             "metrics": {name: v if math.isfinite(v) else None for name, v in point.metrics.items()},
             "saturation": point.saturation,
             "eigenvalues": point.eigenvalues.tolist() if point is points[-1] else None,
+            "overlaps": overlaps if point is points[-1] else None,
         }
         for point in points
     ]
 
 
-def _noise(h: int, d: int) -> Message:
+def noise_of(h: int, d: int) -> Message:
+    """``noise`` of the messages for a shape."""
     law = MarchenkoPastur.of_gaussian_esd(h, d)
     low, high = law.support
     # The law rises like a square root at both ends; the low end fills decades of a log axis.

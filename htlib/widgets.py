@@ -30,7 +30,8 @@ _HOW = (
     "For the live one, open this chapter in Jupyter (`make env`, then `.venv/bin/jupyter lab book/`) "
     "and run this cell."
 )
-_CONTROLS = ("optimizer", "lr", "steps", "teacher", "labels", "feature_scale")
+_NOISES = (0.0, 0.1, 0.3, 1.0, 3.0)
+_CONTROLS = ("optimizer", "lr", "steps", "teacher", "labels", "noise_std", "feature_scale", "seed")
 
 
 def explorer(config: ExperimentConfig | None = None, *, max_steps: int = 50, **fields: Any) -> Explorer:
@@ -68,6 +69,12 @@ def explorer(config: ExperimentConfig | None = None, *, max_steps: int = 50, **f
     return Explorer(config.replace(**fields), max_steps=max_steps)
 
 
+def _one_module(*names: str) -> str:
+    """The front end's modules as one, in which they follow each other: Jupyter takes no second file."""
+    parts = [(_STATIC / f"{name}.js").read_text(encoding="utf-8") for name in names]
+    return re.sub(r'^import [^;]* from "\./[^;]*;$', "", "\n".join(parts), flags=re.MULTILINE)
+
+
 class Explorer(anywidget.AnyWidget):
     """The widget that `explorer` returns.
 
@@ -77,15 +84,18 @@ class Explorer(anywidget.AnyWidget):
         Where the controls stand at first.
     """
 
-    _esm = _STATIC / "explorer.js"
+    _esm = _one_module("marks", "panels", "explorer")
     _css = _STATIC / "explorer.css"
     options = traitlets.Dict().tag(sync=True)
 
     def __init__(self, config: ExperimentConfig, *, max_steps: int = 50) -> None:
         self.config = config
         self._engine = KernelEngine(config, max_steps=max(max_steps, config.steps))
-        choices = {name: list(CHOICES[name]) for name in ("optimizer", "labels", "feature_scale")}
+        choices: dict[str, list[Any]] = {
+            name: list(CHOICES[name]) for name in ("optimizer", "labels", "feature_scale")
+        }
         choices["teacher"] = list(dict.fromkeys((*_TEACHERS, config.teacher)))
+        choices["noise_std"] = sorted({*_NOISES, config.noise_std})
         super().__init__(
             options={
                 "settings": {name: getattr(config, name) for name in _CONTROLS},

@@ -70,7 +70,7 @@ MAY_IMPORT = {
         "spiked",
     },
     "layerwise": {"models"},
-    "engine": {"training", "random_matrix"},
+    "engine": {"overlaps", "random_matrix", "theory", "training"},
     "plotting": {"records", "spectrum", "heavy_tail", "random_matrix"},  # results' types
     "analyze_command": {"models", "model_figures"},
     "model_figures": {"plotting"},

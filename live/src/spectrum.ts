@@ -43,8 +43,8 @@ export function factorise(W: Float32Array, h: number, d: number): SingularSystem
 
 /**
  * The system with what its Gram matrix has lost: W is restricted to the vectors of the small eigenvalues, where the
- * large ones hide nothing, and so on down to rounding noise, which becomes zero.  (The SVD of ml-matrix 6.15.1 never
- * ends for a matrix of exactly rank one.)
+ * large ones hide nothing, and so on down to rounding noise, which becomes zero.  (The SVD of ml-matrix 6.15.1 does
+ * not end for some matrices of exactly rank one.)
  */
 function resolved(system: SingularSystem, W: Float32Array, h: number, d: number): SingularSystem {
   const eigenvalues = system.eigenvalues.slice();
@@ -52,18 +52,13 @@ function resolved(system: SingularSystem, W: Float32Array, h: number, d: number)
   const noise = (h * Number.EPSILON) ** 2 * eigenvalues[d - 1];
   const matrix = Matrix.from1DArray(h, d, W);
   let count = d; // of eigenvalues still to be resolved
-  for (;;) {
+  while (eigenvalues[count - 1] > noise) {
     const enough = RESOLVED * eigenvalues[count - 1];
     count = eigenvalues.findIndex((x) => x >= enough);
     if (count === 0) break;
     const basis = Matrix.from1DArray(count, d, vectors.subarray(0, count * d));
     const images = Float64Array.from(matrix.mmul(basis.transpose()).to1DArray());
-    const product = gram(images, h, count);
-    if (largestOnDiagonal(product, count) <= noise) {
-      eigenvalues.fill(0, 0, count);
-      break;
-    }
-    const small = decompose(product, count);
+    const small = decompose(gram(images, h, count), count);
     eigenvalues.set(small.eigenvalues);
     vectors.set(Matrix.from1DArray(count, count, small.vectors).mmul(basis).to1DArray());
   }
@@ -179,7 +174,7 @@ export function stableRank(eigenvalues: Float64Array): number {
   return eigenvalues.reduce((sum, x) => sum + x / largest, 0);
 }
 
-/** Squared inner products of the k leading vectors, largest first: row i of the first system, column j of the second. */
+/** Squared inner products of the k leading vectors, largest first; those of the first system are the rows. */
 export function overlaps(first: SingularSystem, second: SingularSystem, k: number): number[][] {
   const ranks = Array.from({ length: k }, (_, rank) => rank);
   return ranks.map((i) => ranks.map((j) => dot(leading(first, i), leading(second, j)) ** 2));

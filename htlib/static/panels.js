@@ -1,0 +1,193 @@
+// The explorer's charts: what each shows of a run.
+
+import { axes, band, BLUE, format, GREEN, GREY, INK, lines, linearScale, logScale, make, MARKERS, ORANGE, path } from "./marks.js";
+
+const ALIGNMENT = [{ key: "alignment", name: "|⟨v₁, β⟩|", colour: BLUE, dash: "", marker: "circle" }];
+const KTA = [{ key: "kta", name: "kernel-target alignment", colour: ORANGE, dash: "6 3", marker: "square" }];
+const HILL = [{ key: "alpha_hill", name: "Hill", colour: BLUE, dash: "", marker: "circle" }];
+const KS = [{ key: "alpha_ks", name: "KS", colour: ORANGE, dash: "6 3", marker: "square" }];
+const TRAINING = [{ key: "train_loss", name: "training (stage 1)", colour: BLUE, dash: "", marker: "circle" }];
+const REFIT = [
+  { key: "test_loss", name: "refit, test", colour: ORANGE, dash: "6 3", marker: "square" },
+  { key: "ridge_train_loss", name: "refit, probe set", colour: GREEN, dash: "2 2", marker: "triangle" },
+];
+
+function spectrum(svg, box, { snapshots, start }, kind) {
+  const { eigenvalues, step } = snapshots.at(-1);
+  const { x: grid, density, edge } = start.noise;
+  const positive = eigenvalues.filter((v) => v > 0);
+  const spike = step === 1 && start.prediction?.has_outlier ? start.prediction.spectral_norm ** 2 : null;
+  const snap = (v, round) => 10 ** (round(2 * Math.log10(v)) / 2);
+  const [low, high] = [
+    snap(Math.min(positive[0] ?? edge, grid[0]), Math.floor), snap(Math.max(positive.at(-1) ?? edge, edge, spike ?? 0) * 1.05, Math.ceil),
+  ];
+  const span = Math.log10(high / low), width = span <= 3 ? 0.1 : span <= 6 ? 0.15 : 0.3;
+  const counts = new Map();
+  for (const v of positive) {
+    const bin = Math.floor(Math.log10(v) / width);
+    counts.set(bin, (counts.get(bin) ?? 0) + 1);
+  }
+  // dN = N p(x) dx, and a bin is x ln 10 times its width on the log axis
+  const law = grid.map((v, i) => [v, eigenvalues.length * density[i] * v * Math.LN10 * width]);
+  const top = Math.max(...counts.values(), ...law.map(([, c]) => c));
+  const x = logScale([low, high], [box.left, box.right]);
+  const y = kind === "log"
+    ? logScale([0.5, top * 1.6], [box.bottom, box.top + 14])
+    : linearScale([0, top * 1.05], [box.bottom, box.top + 14]);
+  axes(svg, box, x, y, "eigenvalue λ of WᵀW, log scale", "eigenvalues per bin");
+  for (const [bin, count] of counts) {
+    const [from, to] = [bin, bin + 1].map((b) => x.at(Math.min(high, Math.max(low, 10 ** (b * width)))));
+    svg.append(make("rect", {
+      x: from + 0.5, width: Math.max(1, to - from - 1), y: y.at(count), height: box.bottom - y.at(count), fill: BLUE, opacity: 0.6,
+    }));
+  }
+  const curve = law.map(([v, c]) => `${x.at(v).toFixed(1)},${y.at(Math.max(c, y.low)).toFixed(1)}`);
+  svg.append(make("path", { d: "M" + curve.join("L"), fill: "none", stroke: INK, "stroke-width": 2 }));
+  svg.append(make("line", {
+    x1: x.at(edge), x2: x.at(edge), y1: box.top, y2: box.bottom, stroke: GREY, "stroke-width": 1.5, "stroke-dasharray": "2 3",
+  }));
+  if (spike)
+    svg.append(make("line", {
+      x1: x.at(spike), x2: x.at(spike), y1: box.top, y2: box.bottom, stroke: GREEN, "stroke-width": 2, "stroke-dasharray": "7 3", class: "predicted",
+    }, make("title", {}, `predicted spike: ${format(spike)}`)));
+  const outliers = eigenvalues.filter((v) => v > edge);
+  for (const v of outliers)
+    svg.append(make("line", { x1: x.at(v), x2: x.at(v), y1: box.top, y2: box.top + 9, stroke: ORANGE, class: "outlier" }));
+  if (outliers.length)
+    svg.append(make("path", { d: MARKERS.triangle, transform: `translate(${x.at(outliers.at(-1))},${box.top + 9}) rotate(180) scale(1.4)`, fill: ORANGE },
+      make("title", {}, `largest eigenvalue: ${format(outliers.at(-1))}`)));
+  return `Histogram of the ${eigenvalues.length} eigenvalues after step ${step}, from ${format(positive[0])} to ` +
+    `${format(positive.at(-1))}; ${outliers.length} lie beyond the noise edge at ${format(edge)}.` +
+    (spike ? ` The spike is predicted at ${format(spike)}.` : "");
+}
+
+// Rates against the spectral norm: where this run is among others, and what one step would do.
+function rateMap(svg, box, { settings, snapshots, start }, { visited }) {
+  const { prediction, map } = start, here = snapshots.at(-1).metrics.spectral_norm;
+  const alike = visited.filter((v) => v.steps === settings.steps && v.family === familyOf(start));
+  const noise = Math.sqrt(start.noise.edge), curve = prediction?.curve;
+  const rate = start.config.lr;
+  const rates = [rate, ...(curve?.lr ?? []), ...(map?.lr ?? []), ...alike.map((v) => v.lr)].filter((v) => v > 0);
+  const norms = [here, noise, ...(curve?.spectral_norm ?? []), ...(map?.high ?? []), ...(map?.low ?? []), ...alike.map((v) => v.norm)].filter((v) => v > 0);
+  const x = logScale([Math.min(...rates), Math.max(...rates, 10 * Math.min(...rates))], [box.left, box.right]);
+  const y = logScale([Math.min(...norms) / 1.3, Math.max(...norms) * 1.3], [box.bottom, box.top]);
+  axes(svg, box, x, y, "learning rate η, log scale", "spectral norm, log");
+  const line = (a) => svg.append(make("line", { "stroke-width": 1.5, "stroke-dasharray": "2 3", stroke: GREY, ...a }));
+  line({ x1: box.left, x2: box.right, y1: y.at(noise), y2: y.at(noise) });
+  const places = (norm) => map.lr.map((lr, i) => [x.at(lr), norm[i] > 0 ? y.at(norm[i]) : NaN]);
+  if (map) {
+    band(svg, places(map.low), places(map.high), BLUE);
+    svg.append(make("path", { d: path(places(map.median)), fill: "none", stroke: BLUE, "stroke-width": 2 }));
+  }
+  if (curve) {
+    svg.append(make("path", {
+      d: path(curve.lr.map((lr, i) => [x.at(lr), y.at(curve.spectral_norm[i])])), fill: "none", stroke: INK, "stroke-width": 1.5, "stroke-dasharray": "6 3", class: "predicted",
+    }));
+    line({ x1: x.at(prediction.critical_lr), x2: x.at(prediction.critical_lr), y1: box.top, y2: box.bottom });
+  }
+  for (const { lr, norm } of alike)
+    if (lr > 0 && norm > 0) svg.append(make("path", { d: MARKERS.circle, transform: `translate(${x.at(lr)},${y.at(norm)})`, fill: BLUE, class: "visited" }));
+  if (here > 0 && rate > 0)
+    svg.append(make("path", { d: MARKERS.diamond, transform: `translate(${x.at(rate)},${y.at(here)}) scale(1.3)`, fill: ORANGE, class: "here" },
+      make("title", {}, `you are here: rate ${format(rate)}, spectral norm ${format(here)}`)));
+  return `Spectral norm against the learning rate. You are at rate ${format(rate)}, spectral norm ${format(here)} after step ${snapshots.at(-1).step}.` +
+    (prediction ? ` In one step a spike is predicted from rate ${format(prediction.critical_lr)} on.` : "");
+}
+
+/** Equal for runs that one map shows: all but the rate, the steps and the seed is the same. */
+export const familyOf = ({ config }) =>
+  JSON.stringify(["n", "d", "h", "optimizer", "teacher", "labels", "noise_std"].map((name) => config[name]));
+
+// Squared inner products of the leading singular vectors of W and of the last update, dark where they agree.
+function overlapMap(svg, box, { snapshots, start }) {
+  const { overlaps, step } = snapshots.at(-1);
+  const say = (text) => {
+    svg.append(make("text", { x: (box.left + box.right) / 2, y: (box.top + box.bottom) / 2, "text-anchor": "middle", class: "empty" }, text));
+    return text;
+  };
+  if (!overlaps)
+    return say(step === 0 ? "No update yet." : start.source === "atlas" ? "Stored runs keep no vectors: train here." : "Not known for this step.");
+  const k = overlaps.length, side = Math.min(box.right - box.left, box.bottom - box.top);
+  const left = box.left + (box.right - box.left - side) / 2, square = { left, right: left + side, top: box.top, bottom: box.top + side };
+  const x = linearScale([0.5, k + 0.5], [square.left, square.right]), y = linearScale([0.5, k + 0.5], [square.top, square.bottom]);
+  for (const scale of [x, y]) scale.ticks = [1, ...[5, 10, 15, 20].filter((v) => v <= k)];
+  const cell = side / k;
+  overlaps.forEach((row, i) => row.forEach((v, j) => svg.append(make("rect", {
+    x: (square.left + j * cell).toFixed(2), y: (square.top + i * cell).toFixed(2), width: (cell + 0.3).toFixed(2), height: (cell + 0.3).toFixed(2),
+    fill: `hsl(204 100% ${(97 - 75 * Math.sqrt(v)).toFixed(1)}%)`,
+  }, make("title", {}, `vector ${i + 1} of W, vector ${j + 1} of the update: ${format(v, 2)}`)))));
+  axes(svg, square, x, y, "vector of the update", "vector of W");
+  return `Squared overlaps of the ${k} leading right singular vectors of W and of the update after step ${step}; the first two overlap by ${format(overlaps[0][0], 2)}.`;
+}
+
+const journey = (run, key, name) =>
+  `${name}: ${format(run.snapshots[0].metrics[key])} at the start, ${format(run.snapshots.at(-1).metrics[key])} after step ${run.snapshots.at(-1).step}.`;
+
+export const PANELS = [
+  {
+    name: "esd", title: "Spectrum",
+    legend: [
+      { name: "eigenvalues", colour: BLUE, bar: true },
+      { name: "Marchenko–Pastur law", colour: INK },
+      { name: "noise edge", colour: GREY, dash: "2 3" },
+      { name: "outliers", colour: ORANGE, marker: "triangle" },
+      { name: "predicted spike (step 1)", colour: GREEN, dash: "7 3" },
+    ],
+    draw: (svg, [whole], run, view) => spectrum(svg, whole, run, view.counts),
+  },
+  {
+    name: "alignment", title: "Alignment with the teacher",
+    legend: [...ALIGNMENT, ...KTA, { name: "chance", colour: GREY, dash: "2 3" }, { name: "predicted (step 1)", colour: INK, marker: "diamond", hollow: true }],
+    draw(svg, [whole], run) {
+      const chance = Math.sqrt(2 / (Math.PI * run.start.config.d)); // mean cosine of random directions
+      const { prediction } = run.start;
+      const predicted = prediction && { step: 1, value: prediction.alignment, name: `predicted alignment after one step: ${format(prediction.alignment)}` };
+      lines(svg, whole, run, [...ALIGNMENT, ...KTA], { range: [0, 1], reference: { value: chance }, predicted, xlabel: "step", ylabel: "alignment" });
+      return journey(run, "alignment", "Alignment of the top singular vector with the teacher") + " " + journey(run, "kta", "Kernel-target alignment") +
+        (prediction ? ` Predicted after one step: ${format(prediction.alignment)}.` : "");
+    },
+  },
+  {
+    name: "alphas", title: "Tail exponents",
+    legend: [...HILL, { name: "Hill of pure noise (start)", colour: GREY, dash: "2 3" }, ...KS],
+    draw(svg, [, upper, lower], run) {
+      const reference = { value: run.snapshots[0].metrics.alpha_hill };
+      lines(svg, upper, run, HILL, { reference: reference.value === null ? undefined : reference, atLeast: 0.4, ylabel: "Hill α" });
+      lines(svg, lower, run, KS, { atLeast: 2, xlabel: "step", ylabel: "KS α" });
+      return journey(run, "alpha_hill", "Hill exponent") + " " + journey(run, "alpha_ks", "KS exponent");
+    },
+  },
+  {
+    name: "losses", title: "Losses (mean squared error)",
+    legend: [...TRAINING, ...REFIT],
+    draw(svg, [, upper, lower], run) {
+      const refits = run.snapshots.flatMap(({ metrics }) => REFIT.map(({ key }) => metrics[key])).filter((v) => v > 0);
+      const kind = Math.max(...refits) > 30 * Math.min(...refits) ? "log" : "linear";
+      lines(svg, upper, run, TRAINING, { kind: "log", ylabel: "stage 1, log" });
+      lines(svg, lower, run, REFIT, { kind, atLeast: 0.2, xlabel: "step", ylabel: "refit" });
+      return [...TRAINING, ...REFIT].map(({ key, name }) => journey(run, key, `Loss, ${name}`)).join(" ");
+    },
+  },
+  {
+    name: "rates", title: "Where you are among the rates",
+    legend: [
+      { name: "you", colour: ORANGE, marker: "diamond", hollow: false },
+      { name: "stored runs, all seeds", colour: BLUE },
+      { name: "your runs", colour: BLUE, marker: "circle" },
+      { name: "one step, predicted", colour: INK, dash: "6 3" },
+      { name: "noise edge; critical rate", colour: GREY, dash: "2 3" },
+    ],
+    draw: (svg, [whole], run, view) => rateMap(svg, whole, run, view),
+  },
+  {
+    name: "overlaps", title: "Overlaps of W and the update",
+    legend: [{ name: "dark: the same direction; squared inner products of right singular vectors", colour: BLUE, bar: true }],
+    draw: (svg, [whole], run) => overlapMap(svg, whole, run),
+  },
+];
+
+export const READOUT = [
+  ["spectral_norm", "spectral norm"], ["n_outliers", "outliers"], ["alignment", "align­ment"],
+  ["alpha_hill", "Hill α"], ["test_loss", "test loss"],
+];
+
