@@ -17,6 +17,11 @@ PAGE      := _build/html/index.html
 # What a chapter's numbers depend on, and what a page shows beside the chapters.
 CODE      := $(sort $(shell find htlib experiments -type f ! -name '*.pyc' ! -name '.*' 2>/dev/null))
 MATTER    := $(sort $(shell find book -type f ! -name '*.ipynb' ! -name '*.pyc' ! -name '.*'))
+# The experiments that run in the pages, and what they are made of.
+ATLAS     := _build/$(PROFILE)/atlas.bin
+LIVE      := _build/$(PROFILE)/live/meta.json
+LIVE_CODE := $(sort $(shell find live -name node_modules -prune -o -type f ! -name '*.pyc' ! -name '.*' -print))
+MODULES   := live/node_modules/.package-lock.json
 # Stamps that change when a file comes or goes, or when the pages must be made from other sources.
 CODE_LIST := _build/code.txt
 PAGE_LIST := _build/page.txt
@@ -30,7 +35,7 @@ STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.l
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY: $(EXECUTED)
-.PHONY: help env lock book test lint format strip bench serve clean distclean FORCE
+.PHONY: help env lock book atlas test lint format strip bench serve clean distclean FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -74,17 +79,33 @@ $(PAGE_LIST): FORCE
 _build/$(PROFILE)/%.ipynb: book/%.ipynb book/build.py requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
 	$(BIN)/python book/build.py execute $< $@ -p profile $(PROFILE)
 
-$(PAGE): $(EXECUTED) $(MATTER) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
-	$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --repository "$(HTLIB_REPOSITORY)"
+atlas: $(ATLAS) ## Compute the stored runs that the pages show at once
+
+# Only the runs decide the atlas, and they are in the store: cheap to pack again.
+$(ATLAS): live/build.py requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
+	$(BIN)/python live/build.py atlas $(PROFILE) $@
+
+$(MODULES): live/package.json live/package-lock.json | $(ENV)
+	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(LIVE): $(LIVE_CODE) $(ATLAS) $(MODULES) | $(ENV)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python live/build.py engine $(ATLAS) $(@D)
+	@touch $@
+
+$(PAGE): $(EXECUTED) $(MATTER) $(LIVE) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
+	$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"
 	@touch $@
 
 test: lint book ## Run the linters and the whole suite, on the book of this PROFILE
+	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run
 	$(BIN)/python -m pytest
 
-lint: $(ENV) ## Run the linters alone
+lint: $(ENV) $(MODULES) ## Run the linters alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx tsc
 	$(if $(NOTEBOOKS),$(STRIP) --verify $(NOTEBOOKS))
 
 format: $(ENV) ## Format the code and strip the notebooks
@@ -101,7 +122,7 @@ serve: ## Serve the book on this machine
 	@$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 clean: ## Remove what was built, keep .venv
-	rm -rf _build build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build live/node_modules build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find htlib tests book benchmarks experiments -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean ## Remove .venv too

@@ -86,8 +86,10 @@ def check_executed(notebook: NotebookNode, name: object) -> None:
                 raise BookError(f"{name}: {label} holds an error: {output.ename}: {output.evalue}")
 
 
-def render(executed: Path, html: Path, book: Path, repository: str = "") -> None:
+def render(executed: Path, html: Path, book: Path, repository: str = "", live: Path | None = None) -> None:
     """Make the pages of `book` in `html`, which is replaced only if Sphinx had no warning.
+
+    `live` is the folder of the experiments that run in the pages; without it they show still pictures.
 
     Always from nothing: a second run over Sphinx's caches repeats neither the warnings of pages that
     did not change nor the sidebars of pages whose table of contents did.
@@ -103,6 +105,8 @@ def render(executed: Path, html: Path, book: Path, repository: str = "") -> None
             raise BookError(f"{chapter} was not executed: {source} is missing")
         check_executed(nbformat.read(source, as_version=4), source)
         shutil.copy2(source, stage / book.name)
+    if live is not None:
+        shutil.copytree(live, stage / book.name / "static" / "live")
     shutil.copy2(book.parent / "_toc.yml", stage)
     config = yaml.safe_load((book.parent / "_config.yml").read_text(encoding="utf-8"))
     (stage / "_config.yml").write_text(yaml.safe_dump(with_repository(config, repository)), encoding="utf-8")
@@ -187,6 +191,7 @@ def main() -> int:
     pages.add_argument("executed", type=Path)
     pages.add_argument("html", type=Path)
     pages.add_argument("--book", type=Path, default=Path(__file__).parent)
+    pages.add_argument("--live", type=Path, help="folder made by live/build.py")
     pages.add_argument("--repository", default="", metavar="URL", help="the project's public address")
     options = parser.parse_args()
     try:
@@ -194,7 +199,7 @@ def main() -> int:
             values = {name: yaml.safe_load(value) for name, value in options.parameters}
             execute(options.chapter, options.target, values)
         else:
-            render(options.executed, options.html, options.book.resolve(), options.repository)
+            render(options.executed, options.html, options.book.resolve(), options.repository, options.live)
     except BookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

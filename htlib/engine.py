@@ -66,12 +66,12 @@ _STARTS_KEPT = 4
 
 _CURVE = (1 / 30, 300.0, 61)  # times the critical rate: from, to, how many
 _LAW_FIELDS = ("n", "d", "h", "noise_std", "optimizer", "teacher", "activation", "labels")
-_VECTORS = 20
+LEADING_VECTORS = 20
 _WEIGHTS_KEPT = 2**24  # entries of the newest weights of a run, for its overlaps
 
 _SATURATING = ("tanh", "erf")
-_SATURATED = 0.99
-_SATURATION_SAMPLES = 256  # times h units: the share is good to a few thousandths
+SATURATED = 0.99
+SATURATION_SAMPLES = 256  # times h units: the share is good to a few thousandths
 
 
 class KernelEngine:
@@ -212,7 +212,7 @@ class KernelEngine:
         if run.rest is None:
             start = self._start(run.config)
             run.rest, run.position = iterate(run.config, start=start), 0
-            run.inputs = start.probe.inputs[:_SATURATION_SAMPLES]
+            run.inputs = start.probe.inputs[:SATURATION_SAMPLES]
         self._open = [other for other in self._open if other is not run] + [run]
         for idle in self._open[:-_RUNS_OPEN]:
             idle.put_aside()
@@ -271,7 +271,7 @@ def saturation(W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], activation: str
     """
     if activation not in _SATURATING:
         return None
-    return (network.features(W, X, get_activation(activation)).abs() > _SATURATED).double().mean().item()
+    return (network.features(W, X, get_activation(activation)).abs() > SATURATED).double().mean().item()
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,7 @@ class _Run:
         """Of W and the update that led to it, or None where the weights are not at hand."""
         if step not in self._overlaps and {step, step - 1} <= self._weights.keys():
             W, M = self._weights[step], self._weights[step] - self._weights[step - 1]
-            right = singular_vector_overlaps(W, M, min(_VECTORS, *W.shape)).right
+            right = singular_vector_overlaps(W, M, min(LEADING_VECTORS, *W.shape)).right
             self._overlaps[step] = right.tolist()
         return self._overlaps.get(step)
 

@@ -23,6 +23,7 @@ from torch._higher_order_ops import while_loop
 
 from htlib import network
 from htlib.config import ExperimentConfig
+from htlib.engine import SATURATED, SATURATION_SAMPLES
 from htlib.functions import ScalarFunction, get_activation, get_teacher
 
 GRAPH_TEACHERS = ("softplus", "relu", "identity", "hermite2", "hermite3")
@@ -76,8 +77,9 @@ class Probe(nn.Module):
         y_test: Tensor,
         input_scale: Tensor,
         ridge_lambda: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Ridge training loss, test loss, and kernel-target alignment, all float64."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Ridge training loss, test loss, kernel-target alignment and saturation, all float64."""
+        ceiling = network.features(W, X[:SATURATION_SAMPLES], self.activation).abs() > SATURATED
         F, F_test = (self._features(W, inputs, input_scale) for inputs in (X, X_test))
         y, y_test = y.double(), y_test.double()
         n, h = F.shape
@@ -85,7 +87,9 @@ class Probe(nn.Module):
         kta = moment.square().sum() / (gram.square().sum().sqrt() * y.square().sum())
         penalty = ridge_lambda * (n / h)
         solution = solve_positive(gram + penalty * torch.eye(h, dtype=torch.float64), moment)
-        return (F @ solution - y).square().mean(), (F_test @ solution - y_test).square().mean(), kta
+        train_loss = (F @ solution - y).square().mean()
+        test_loss = (F_test @ solution - y_test).square().mean()
+        return train_loss, test_loss, kta, ceiling.double().mean()
 
     def _features(self, W: Tensor, X: Tensor, input_scale: Tensor) -> Tensor:
         features = network.features(W, X, self.activation, input_scale)
@@ -177,7 +181,12 @@ def export_graphs(folder: Path, config: ExperimentConfig) -> None:
         )
     data = (ones(h, d), ones(n, d), ones(n), ones(n_test, d), ones(n_test))
     numbers = (ones(), ones(dtype=torch.float64))
-    _export(folder / "probe.onnx", Probe(activation), (*data, *numbers), "ridge_train_loss test_loss kta")
+    _export(
+        folder / "probe.onnx",
+        Probe(activation),
+        (*data, *numbers),
+        "ridge_train_loss test_loss kta saturation",
+    )
     for teacher in GRAPH_TEACHERS:
         z, any_length = ones(2, dtype=torch.float64), ({0: torch.export.Dim.DYNAMIC},)
         _export(folder / f"link-{teacher}.onnx", Link(get_teacher(teacher)), (z,), "f", any_length)
@@ -193,8 +202,8 @@ def _export(
         """A constant in the precision it is used in: the exporter's own rounds all to float32."""
         return opset18.Constant(value=onnx.helper.make_tensor("scalar", int(dtype), [], [s]))
 
-    names = list(inspect.signature(module.forward).parameters)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # of operators of libraries that are not used
+    for name in ("torch.onnx", "torch.export"):  # they report operators and attempts that do not matter
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))  # of the exporter's own code
         program = torch.onnx.export(
@@ -203,7 +212,7 @@ def _export(
             dynamo=True,
             optimize=False,  # its optimiser removes what is small, such as Adam's eps
             verbose=False,
-            input_names=names,
+            input_names=list(inspect.signature(module.forward).parameters),
             output_names=outputs.split(),
             dynamic_shapes=dynamic_shapes,
             custom_translation_table={torch.ops.aten.scalar_tensor.default: scalar},

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import re
 from functools import cached_property
 from pathlib import Path
@@ -27,9 +28,11 @@ from htlib.training import train
 _STATIC = Path(__file__).parent / "static"
 _TEACHERS = ("softplus", "relu", "identity", "hermite2", "hermite3")
 _HOW = (
-    "For the live one, open this chapter in Jupyter (`make env`, then `.venv/bin/jupyter lab book/`) "
-    "and run this cell."
+    "The live one needs JavaScript and WebAssembly, and a page that comes from a server (`make serve`) and "
+    "not from a file; or open this chapter in Jupyter (`make env`, then `.venv/bin/jupyter lab book/`) and "
+    "run this cell."
 )
+_SMALL = ExperimentConfig(n=600, d=300, h=450, n_test=2000)  # follows the controls at once
 _NOISES = (0.0, 0.1, 0.3, 1.0, 3.0)
 _CONTROLS = ("optimizer", "lr", "steps", "teacher", "labels", "noise_std", "feature_scale", "seed")
 
@@ -65,7 +68,7 @@ def explorer(config: ExperimentConfig | None = None, *, max_steps: int = 50, **f
     >>> widget.close()
     """
     if config is None:
-        config = ExperimentConfig(n=600, d=300, h=450, n_test=2000)
+        config = _SMALL
     return Explorer(config.replace(**fields), max_steps=max_steps)
 
 
@@ -122,6 +125,14 @@ class Explorer(anywidget.AnyWidget):
         plain = f"Interactive explorer: {_described(self.config)}. {_HOW}"
         return {**data, "text/html": self._still, "text/plain": plain}, metadata
 
+    @property
+    def _place(self) -> str:
+        """What lets the page put a live explorer here: it trains at one size, and all else is as it is."""
+        settings = {name: getattr(self.config, name) for name in _CONTROLS}
+        if self.config != _SMALL.replace(**settings):
+            return ""
+        return f' id="explorer" data-explorer="{html.escape(json.dumps(settings))}"'
+
     @cached_property
     def _still(self) -> str:
         from matplotlib import pyplot as plt  # slow to import, and may not be needed
@@ -153,7 +164,7 @@ class Explorer(anywidget.AnyWidget):
             )
         how = re.sub("`(.+?)`", r"<code>\1</code>", _HOW)
         return (
-            f'<figure class="explorer-still">{image}'
+            f'<figure class="explorer-still"{self._place}>{image}'
             f"<figcaption>{html.escape(caption)} {how}</figcaption></figure>"
         )
 

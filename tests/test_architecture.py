@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "sweep": {"executors", "grid", "progress", "records", "store", "tasks", "workload"},
     "experiments": {"config", "grid", "records", "store", "sweep"},
     "atlas": {"config", "experiments", "probes", "records", "store"},
-    "graphs": {"config", "functions", "network"},
+    "graphs": {"config", "engine", "functions", "network"},
     "selection": {"config", "problem", "records", "theory"},
     "effects": {"probes", "records", "selection"},
     "claims": {"effects"},

@@ -52,7 +52,7 @@ class Runtime:
         samples = {"X": problem.probe.inputs, "y": problem.probe.targets}
         samples |= {"X_test": problem.test.inputs, "y_test": problem.test.targets}
         feed = {"W": W, **samples, "input_scale": scale, "ridge_lambda": config.ridge_lambda}
-        return [float(x) for x in self.run("probe", feed)]
+        return [float(x) for x in self.run("probe", feed)[:3]]
 
     def losses(self, config: ht.ExperimentConfig, problem: Problem) -> Iterator[tuple[float, np.ndarray]]:
         """Loss and weights of steps 0, 1, ..."""

@@ -126,8 +126,8 @@ export function createExplorer(el, options, engine, hooks = {}) {
     select("teacher", "Teacher"),
     select("labels", "Training labels"),
     select("noise_std", "Label noise σ"),
-    select("feature_scale", "Feature scale", "Of the ridge refit: paper W x / √d, released code W x / d. Training and spectrum do not change."),
     make("div", { class: "seed" }, make("label", {}, make("span", {}, "Seed"), seed)),
+    select("feature_scale", "Feature scale", "Of the ridge refit: paper W x / √d, released code W x / d. Training and spectrum do not change."),
   );
   // Every control at the place its setting has.
   const place = () => {
@@ -301,10 +301,12 @@ export function createExplorer(el, options, engine, hooks = {}) {
     }
     const [first, last] = [shown.snapshots[0], shown.snapshots.at(-1)];
     panels[0].heading.textContent = `Spectrum after step ${last.step}`;
+    const row = (name, cell, attributes = {}) =>
+      make("tr", attributes, make("th", { scope: "row" }, name), ...READOUT.map(([key]) => cell(key)));
     rows.replaceChildren(...[first, ...(last === first ? [] : [last])].map(({ step, metrics }) =>
-      make("tr", {}, make("th", { scope: "row" }, String(step)), ...READOUT.map(([key]) => make("td", { "data-metric": key }, format(metrics[key])))),
-      ...(last.spread ? [make("tr", { class: "spread" }, make("th", { scope: "row" }, "all seeds"),
-        ...READOUT.map(([key]) => make("td", { "data-spread": key }, last.spread[key].map((v) => format(v, 3)).join(" – "))))] : []));
+      row(String(step), (key) => make("td", { "data-metric": key }, format(metrics[key])))));
+    if (last.spread)
+      rows.append(row("seeds", (key) => make("td", { "data-spread": key }, last.spread[key].map((v) => format(v, 3)).join(" – ")), { class: "spread" }));
     const { activation } = shown.start.config, share = last.saturation;
     notice.hidden = !(share > SATURATED);
     if (!notice.hidden)

@@ -1,6 +1,6 @@
 // Stored runs, answered at once.  htlib/atlas.py packs them and describes the format.
 
-import type { Config, Metrics, Settings, Snapshot } from "./protocol";
+import type { Config, Metrics, RateMap, Settings, Snapshot } from "./protocol";
 
 type Optimizer = Settings["optimizer"];
 
@@ -38,14 +38,6 @@ export interface Place {
   rate: number;
   labels: number;
   seed: number;
-}
-
-/** A metric along the rates: median, smallest and largest over seeds; null where one of them has no number. */
-export interface RateMap {
-  lr: number[];
-  median: (number | null)[];
-  low: (number | null)[];
-  high: (number | null)[];
 }
 
 const MAGIC = "HTA1";

@@ -44,6 +44,14 @@ export interface Prediction {
   curve: { lr: number[]; spectral_norm: number[]; alignment: number[] };
 }
 
+/** A measure along learning rates, over seeds; null where it is not finite for all of them. */
+export interface RateMap {
+  lr: number[];
+  median: (number | null)[];
+  low: (number | null)[];
+  high: (number | null)[];
+}
+
 export interface Noise {
   x: number[];
   density: number[];
@@ -52,14 +60,15 @@ export interface Noise {
 
 export type Message = { id: number } & (
   | { type: "progress"; phase: "load" | "start" | "train"; step: number; steps: number }
-  | { type: "start"; config: Config; noise: Noise; prediction: Prediction | null; source: "atlas" | "train"; note?: string }
+  | { type: "start"; config: Config; noise: Noise; prediction: Prediction | null; source: "atlas" | "train"; map?: RateMap; note?: string }
   | { type: "snapshots"; snapshots: Snapshot[] }
   | { type: "done" | "cancelled" | "diverged"; step: number | null; message: null }
   | { type: "error" | "absent"; step: null; message: string }
 );
 
 export interface Engine {
-  request(settings: Settings): number;
+  /** Train, or else answer from stored runs. */
+  request(settings: Settings, train?: boolean): number;
   cancel(id: number): void;
   onMessage(callback: (message: Message) => void): () => void;
 }

@@ -1,0 +1,20 @@
+// The part of htlib/static/explorer.js that is used here.
+
+declare module "*/explorer.js" {
+  import type { Engine, Settings } from "./protocol";
+
+  export function createExplorer(
+    el: HTMLElement,
+    options: {
+      settings: Settings;
+      home: Settings;
+      choices: Record<string, (string | number)[]>;
+      max_steps: number;
+      stored: boolean;
+      train: boolean;
+      play: boolean;
+    },
+    engine: Engine,
+    hooks?: { changed?: (settings: Settings, train: boolean) => void },
+  ): () => void;
+}

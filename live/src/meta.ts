@@ -1,0 +1,29 @@
+// What the build writes beside the engine: everything that is computed in Python and needed here.
+
+import type { Law } from "./law";
+import type { Noise, Settings, Sizes } from "./protocol";
+
+/** Noise law and closed forms for runs of one size. */
+export interface Shape {
+  sizes: Sizes;
+  noise: Noise;
+  /** By `lawKey`; where one is missing there is no theory. */
+  laws: Record<string, Law>;
+}
+
+export interface Meta {
+  /** As the explorer in Jupyter has them. */
+  options: { settings: Settings; choices: Record<string, (string | number)[]>; max_steps: number };
+  activation: string;
+  ridge_lambda: number;
+  /** What the probes multiply pre-activations with, by feature scale. */
+  input_scales: Record<string, number>;
+  vectors: number;
+  /** Mean and variance of the link function of a standard normal variable. */
+  teachers: Record<string, { mean: number; variance: number }>;
+  trained: Shape;
+  stored: Shape;
+}
+
+export const lawKey = (s: Pick<Settings, "optimizer" | "teacher" | "labels" | "noise_std">): string =>
+  [s.optimizer, s.teacher, s.labels, s.noise_std].join(" ");
