@@ -247,7 +247,8 @@ export function createExplorer(el, options, engine, hooks = {}) {
   function remember() {
     if (run.start.source === "atlas") return; // the map has them all
     const { lr } = run.start.config, { spectral_norm: norm } = run.snapshots.at(-1).metrics;
-    view.visited = [...view.visited, { family: familyOf(run.start), steps: run.settings.steps, lr, norm }].slice(-KEPT);
+    const visit = { family: familyOf(run.start), steps: run.settings.steps, lr, norm }, known = JSON.stringify(visit);
+    view.visited = [...view.visited.filter((v) => JSON.stringify(v) !== known), visit].slice(-KEPT);
   }
 
   function schedule() {
@@ -283,7 +284,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
     else if (state === "cancelled") say(state, `Stopped after step ${last} of ${asked}. Run goes on from there.`);
     else if (state === "diverged")
       say(state, `Diverged: at step ${run.stoppedAt} a number stopped being finite. ${snapshots.length ? `What was measured up to step ${last} is shown.` : "Nothing could be measured."}`);
-    else if (state === "error") say(state, `These settings do not run: ${run.message}.`);
+    else if (state === "error") say(state, `This does not run: ${run.message}.`);
   }
 
   function draw() {

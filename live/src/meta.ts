@@ -27,3 +27,9 @@ export interface Meta {
 
 export const lawKey = (s: Pick<Settings, "optimizer" | "teacher" | "labels" | "noise_std">): string =>
   [s.optimizer, s.teacher, s.labels, s.noise_std].join(" ");
+
+export async function fetchMeta(folder: URL): Promise<Meta> {
+  const response = await fetch(new URL("meta.json", folder));
+  if (!response.ok) throw new Error(`meta.json cannot be read (${response.status})`);
+  return (await response.json()) as Meta;
+}

@@ -2,7 +2,7 @@
 
 import { createExplorer } from "../../htlib/static/explorer.js";
 import { BrowserEngine } from "./engine";
-import type { Meta } from "./meta";
+import { fetchMeta } from "./meta";
 import type { Settings } from "./protocol";
 
 const URL_PAUSE = 300; // ms: browsers limit how often an address may change
@@ -32,9 +32,7 @@ export function toAddress(search: string, home: Settings, settings: Settings, tr
 
 async function enliven(still: HTMLElement): Promise<void> {
   const base = new URL(".", import.meta.url);
-  const response = await fetch(new URL("meta.json", base));
-  if (!response.ok) return; // the still picture stays
-  const meta = (await response.json()) as Meta;
+  const meta = await fetchMeta(base);
   const own = JSON.parse(still.dataset["explorer"] ?? "{}") as Partial<Settings>;
   const home = { ...meta.options.settings, ...own };
   const { settings, train } = fromAddress(location.search, home);

@@ -1,52 +1,16 @@
 // The worker that trains.  It is asked as htlib/engine.py says, and sends the messages described there.
 
-import * as ort from "onnxruntime-web/wasm";
 import { predict } from "./law";
-import { lawKey, type Meta } from "./meta";
+import { fetchMeta, lawKey, type Meta } from "./meta";
 import { makeProblem, type Problem } from "./problem";
 import type { Message, Settings } from "./protocol";
-import { type Graphs, Student, type Value } from "./student";
+import { OrtGraphs } from "./runtime";
+import { Student } from "./student";
 
 export type Order = { type: "request"; id: number; settings: Settings } | { type: "cancel"; id: number };
 
 const RUNS_KEPT = 8;
 const PROBLEMS_KEPT = 2;
-
-ort.env.wasm.numThreads = 1; // more need headers that static hosts do not send
-ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", import.meta.url).href };
-ort.env.logLevel = "error";
-
-class OrtGraphs implements Graphs {
-  private readonly sessions = new Map<string, Promise<ort.InferenceSession>>();
-
-  async run(name: string, feed: Record<string, Value>): Promise<Record<string, Float32Array | Float64Array>> {
-    const session = await this.session(name);
-    const tensors = session.inputMetadata.map((input) => {
-      if (!input.isTensor) throw new Error(`${name}: ${input.name} is no tensor`);
-      const value = feed[input.name];
-      const data =
-        typeof value !== "number" ? value : input.type === "float64" ? Float64Array.of(value) : Float32Array.of(value);
-      const shape = typeof value === "number" ? [] : input.shape.map((side) => (typeof side === "number" ? side : value.length));
-      return [input.name, new ort.Tensor(data, shape)] as const;
-    });
-    const results = Object.entries(await session.run(Object.fromEntries(tensors)));
-    return Object.fromEntries(results.map(([key, tensor]) => [key, tensor.data as Float32Array | Float64Array]));
-  }
-
-  private session(name: string): Promise<ort.InferenceSession> {
-    let session = this.sessions.get(name);
-    if (!session) {
-      session = ort.InferenceSession.create(new URL(`${name}.onnx`, import.meta.url).href, {
-        executionProviders: ["wasm"],
-        graphOptimizationLevel: "basic", // the extended ones give wrong numbers, see htlib/graphs.py
-        logSeverityLevel: 3,
-      });
-      this.sessions.set(name, session);
-      session.catch(() => this.sessions.delete(name)); // a reader who is online again may try again
-    }
-    return session;
-  }
-}
 
 /** The newest few results of a function of one string. */
 class Kept<T> {
@@ -59,10 +23,6 @@ class Kept<T> {
     this.values.set(key, value);
     for (const oldest of this.values.keys()) if (this.values.size > this.size) this.values.delete(oldest);
     return value;
-  }
-
-  forget(key: string): void {
-    this.values.delete(key);
   }
 }
 
@@ -87,8 +47,11 @@ class Trainer {
   }
 
   private fail(id: number, error: unknown): void {
-    const message = error instanceof Error ? error.message : String(error);
-    this.post({ id, type: "error", step: null, message });
+    if (error instanceof Refusal) return this.post({ id, type: "error", step: null, message: error.message });
+    // The page gives up on a worker that throws: after a failure ONNX Runtime does not start again.
+    setTimeout(() => {
+      throw error;
+    });
   }
 
   private async serve(id: number, settings: Settings): Promise<void> {
@@ -97,18 +60,14 @@ class Trainer {
     const progress = (phase: "load" | "start" | "train", step: number): void =>
       this.post({ id, type: "progress", phase, step, steps });
     progress("load", 0);
-    const meta = await this.settled();
+    const meta = await (this.meta ??= fetchMeta(new URL(".", import.meta.url)));
     refuse(settings, meta);
     const { sizes, noise, laws } = meta.trained;
     const { activation, ridge_lambda } = meta;
     const law = laws[lawKey(settings)];
     const config = { ...settings, ...sizes, activation, ridge_lambda };
     this.post({ id, type: "start", config, noise, prediction: law ? predict(law, settings.lr) : null, source: "train" });
-    const key = JSON.stringify({ ...settings, steps: null });
-    const student = await this.runs.get(key, () => this.begin(settings, meta)).catch((error: unknown) => {
-      this.runs.forget(key);
-      throw error;
-    });
+    const student = await this.runs.get(JSON.stringify({ ...settings, steps: null }), () => this.begin(settings, meta));
     if (student !== this.student) this.student?.forgetWeights();
     this.student = student;
     const known = student.snapshots.slice(0, steps + 1);
@@ -128,13 +87,6 @@ class Trainer {
     else this.post({ id, type: "cancelled", step: reached < 0 ? null : reached, message: null });
   }
 
-  /** What the build wrote; a failure is tried again at the next request. */
-  private settled(): Promise<Meta> {
-    this.meta ??= fetchJson<Meta>(new URL("meta.json", import.meta.url));
-    this.meta.catch(() => (this.meta = null));
-    return this.meta;
-  }
-
   /** Spectrum and overlaps with the last snapshot alone. */
   private tell(id: number, student: Student, snapshots: Student["snapshots"], steps: number): void {
     const last = snapshots[snapshots.length - 1];
@@ -150,35 +102,28 @@ class Trainer {
     const { teacher, labels, noise_std, seed } = settings;
     const value = async (z: Float64Array): Promise<Float64Array> =>
       (await this.graphs.run(`link-${teacher}`, { z }))["f"] as Float64Array;
-    const key = JSON.stringify({ teacher, labels, noise_std, seed });
-    const make = (): Promise<Problem> => makeProblem(settings, meta.trained.sizes, { value, ...meta.teachers[teacher] });
-    const problem = await this.problems.get(key, make).catch((error: unknown) => {
-      this.problems.forget(key);
-      throw error;
-    });
+    const problem = await this.problems.get(JSON.stringify({ teacher, labels, noise_std, seed }), () =>
+      makeProblem(settings, meta.trained.sizes, { value, ...meta.teachers[teacher] }),
+    );
     return new Student(settings, problem, meta, this.graphs);
   }
 }
 
+class Refusal extends Error {}
+
 /** Bounds as htlib.ExperimentConfig has them, and the engine. */
 function refuse(settings: Settings, meta: Meta): void {
   const { lr, steps, seed } = settings;
-  if (!(Number.isFinite(lr) && lr >= 0)) throw new Error(`lr must be finite and not negative; got ${lr}`);
-  if (lr > 1e36) throw new Error(`lr must be at most 1e+36 in float32; got ${lr}`);
-  if (!(Number.isSafeInteger(seed) && seed >= 0)) throw new Error(`seed must be an integer, at least 0; got ${seed}`);
+  if (!(Number.isFinite(lr) && lr >= 0)) throw new Refusal(`lr must be finite and not negative; got ${lr}`);
+  if (lr > 1e36) throw new Refusal(`lr must be at most 1e+36 in float32; got ${lr}`);
+  if (!(Number.isSafeInteger(seed) && seed >= 0)) throw new Refusal(`seed must be an integer, at least 0; got ${seed}`);
   const most = meta.options.max_steps;
   if (!(Number.isInteger(steps) && steps >= 0 && steps <= most))
-    throw new Error(`steps must be at most ${most} here; got ${steps}`);
+    throw new Refusal(`steps must be at most ${most} here; got ${steps}`);
   for (const [name, allowed] of Object.entries(meta.options.choices)) {
     const value = settings[name as keyof Settings];
-    if (!allowed.includes(value)) throw new Error(`${name} must be one of ${allowed.join(", ")}; got ${value}`);
+    if (!allowed.includes(value)) throw new Refusal(`${name} must be one of ${allowed.join(", ")}; got ${value}`);
   }
-}
-
-async function fetchJson<T>(url: URL): Promise<T> {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url.pathname} is missing (${response.status})`);
-  return (await response.json()) as T;
 }
 
 /** Let messages that wait, such as a cancel, come in. */

@@ -18,10 +18,17 @@ STAND_IN = """#!/bin/sh
 case "$2" in
   execute) echo "$2 $4" >> log; mkdir -p "$(dirname "$4")"; test ! -e broken && touch "$4";;
   render) echo "$2 $3" >> log; mkdir -p "$4"; touch "$4/index.html";;
+  atlas) echo "$2 $3" >> log; mkdir -p "$(dirname "$4")"; touch "$4";;
+  engine) echo "$2 $3" >> log; mkdir -p "$4"; touch "$4/meta.json";;
 esac
+"""
+NPM = """#!/bin/sh
+echo "npm $1" >> ../log; mkdir -p node_modules; touch node_modules/.package-lock.json
 """
 ONE, TWO = "execute _build/fast/01-one.ipynb", "execute _build/fast/02-two.ipynb"
 PAGES = "render _build/fast"
+ATLAS, ENGINE, MODULES = "atlas fast", "engine _build/fast/atlas.bin", "npm ci"
+LIVE = [ATLAS, ENGINE]
 
 
 class Project:
@@ -30,13 +37,15 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root = root
         shutil.copy(ROOT / "Makefile", root)
-        self.python = root / ".venv" / "bin" / "python"
         names = ["htlib/core.py", "book/01-one.ipynb", "book/02-two.ipynb", "book/index.md", "book/build.py"]
-        names += ["requirements.txt", "pyproject.toml", "_config.yml", "_toc.yml"]
-        for name in [*names, ".venv/bin/python", ".venv/requirements", ".venv/installed"]:
+        names += ["requirements.txt", "pyproject.toml", "_config.yml", "_toc.yml", "htlib/static/explorer.js"]
+        names += ["live/build.py", "live/src/page.ts", "live/package.json", "live/package-lock.json"]
+        for name in [*names, ".venv/bin/python", ".venv/bin/npm", ".venv/requirements", ".venv/installed"]:
             self.change(name)
-        self.python.write_text(STAND_IN)
-        self.python.chmod(0o755)
+        for program, text in (("python", STAND_IN), ("npm", NPM)):
+            path = root / ".venv" / "bin" / program
+            path.write_text(text)
+            path.chmod(0o755)
 
     def change(self, name: str) -> None:
         time.sleep(0.01)
@@ -63,7 +72,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def test_make_repeats_only_what_changed(project: Project) -> None:
-    assert project.make("book", "-j2") == [ONE, TWO, PAGES]
+    assert project.make("book", "-j2") == sorted([ONE, TWO, PAGES, MODULES, *LIVE])
     assert project.make("book") == []
     project.change("book/01-one.ipynb")
     assert project.make("book") == [ONE, PAGES]
@@ -83,25 +92,46 @@ def test_the_numbers_follow_code_and_versions(project: Project, name: str) -> No
     project.change(name)
     for stamp in ("requirements", "installed"):
         project.change(f".venv/{stamp}")
-    assert project.make("book") == [ONE, TWO, PAGES]
+    again = sorted([ONE, TWO, PAGES, *LIVE])
+    assert project.make("book") == again
     assert project.make("book") == []
     if name == "htlib/new.py":
         (project.root / name).unlink()
-        assert project.make("book") == [ONE, TWO, PAGES]
+        assert project.make("book") == again
+
+
+@pytest.mark.parametrize("name", ["live/src/page.ts", "live/src/new.ts", "htlib/static/explorer.js"])
+def test_the_engine_follows_its_sources_and_the_chapters_do_not(project: Project, name: str) -> None:
+    project.make("book")
+    project.change(name)
+    assert project.make("book") == [ENGINE, PAGES]
+    assert project.make("book") == []
+
+
+def test_packages_of_the_engine_follow_their_lock(project: Project) -> None:
+    project.make("book")
+    project.change("live/package-lock.json")
+    assert project.make("book") == [ENGINE, MODULES, PAGES]
+
+
+def test_the_atlas_alone(project: Project) -> None:
+    assert project.make("atlas") == [ATLAS]
+    assert project.make("atlas") == []
 
 
 def test_profiles_stand_side_by_side(project: Project) -> None:
     project.make("book")
-    paper = [command.replace("fast", "paper") for command in (ONE, TWO, PAGES)]
+    paper = sorted(command.replace("fast", "paper") for command in (ONE, TWO, PAGES, *LIVE))
     assert project.make("book", "PROFILE=paper") == paper
     assert project.make("book") == [PAGES]
 
 
 def test_a_failure_stops_the_book_and_is_tried_again(project: Project) -> None:
     project.change("broken")
-    assert project.make("book", fails=True) == [ONE]
+    done = project.make("book", fails=True)
+    assert {ONE, TWO, PAGES}.intersection(done) == {ONE}
     (project.root / "broken").unlink()
-    assert project.make("book") == [ONE, TWO, PAGES]
+    assert project.make("book") == sorted({ONE, TWO, PAGES, MODULES, *LIVE} - {*done} | {ONE})
 
 
 def test_an_old_python_is_named(project: Project) -> None:
@@ -116,5 +146,5 @@ def test_an_old_python_is_named(project: Project) -> None:
 
 def test_help_names_the_targets(project: Project) -> None:
     project.make()
-    for target in ("env", "book", "test", "bench", "serve", "lock", "clean", "distclean"):
+    for target in ("env", "book", "atlas", "test", "bench", "serve", "lock", "clean", "distclean"):
         assert f"make {target} " in project.result.stdout

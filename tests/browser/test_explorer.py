@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import unicodedata
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -25,11 +24,13 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 import htlib as ht
+from browser.reading import readout, settle
 from htlib import widgets
 from htlib.engine import KernelEngine
 
 FINAL = {"done", "cancelled", "diverged", "error"}
-SETTINGS = ("optimizer", "lr", "steps", "teacher", "labels", "feature_scale")
+SETTINGS = ("optimizer", "lr", "steps", "teacher", "labels", "noise_std", "feature_scale", "seed")
+CHARTS = ("esd", "alignment", "alphas", "losses", "rates", "overlaps")
 SIZES = {"n": 200, "d": 60, "h": 90, "n_test": 300}
 
 # A model as anywidget hands it to render(), whose kernel is the function `ask` of the test.
@@ -114,24 +115,6 @@ def opened(browser: Browser, address: str, request: pytest.FixtureRequest) -> It
     assert problems == []
 
 
-def settle(page: Page) -> str:
-    """Wait until the newest settings were answered and drawn; returns how their run ended."""
-    explorer = page.locator(".htlib-explorer[data-settled]")
-    explorer.wait_for()
-    return explorer.get_attribute("data-settled") or ""
-
-
-def readout(page: Page) -> dict[str, float]:
-    cells = page.locator("tbody tr").last.locator("td")
-    return {cell.get_attribute("data-metric") or "": parse(cell.inner_text()) for cell in cells.all()}
-
-
-def parse(text: str) -> float:
-    """A number as the page writes it: 1.84 \N{MULTIPLICATION SIGN} 10 with a raised 5, or plain."""
-    plain = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
-    return float(plain.replace(" \N{MULTIPLICATION SIGN} 10", "e"))
-
-
 def assert_shows(page: Page, config: ht.ExperimentConfig) -> None:
     """The readout is the last row of a training run, to the digits that are printed."""
     expected = ht.train(config).metrics.iloc[-1]
@@ -140,8 +123,7 @@ def assert_shows(page: Page, config: ht.ExperimentConfig) -> None:
 
 
 def pictures(page: Page) -> dict[str, str]:
-    names = ("esd", "alignment", "alphas", "losses")
-    return {name: page.locator(f"figure.{name} > svg").inner_html() for name in names}
+    return {name: page.locator(f"figure.{name} > svg").inner_html() for name in CHARTS}
 
 
 @pytest.mark.parametrize("width", [1280, 360])
@@ -187,14 +169,15 @@ def test_each_control_changes_request_numbers_and_pictures(opened: tuple[Page, K
         assert {name for name in after if after[name] != before[name]} == expected
         assert_shows(page, config)
 
-    everything = {"esd", "alignment", "alphas", "losses"}
+    everything = set(CHARTS)
     slider = page.get_by_role("slider", name="Learning rate")
     typed = page.get_by_label("learning rate, typed")
     steps = page.get_by_role("slider", name="Steps")
-    optimizer, teacher, labels, scale = (
+    optimizer, teacher, labels, noise, scale = (
         page.get_by_role("combobox", name=name)
-        for name in ("Optimizer", "Teacher", "Training labels", "Feature scale")
+        for name in ("Optimizer", "Teacher", "Training labels", "Label noise", "Feature scale")
     )
+    seed = page.get_by_role("spinbutton", name="Seed")
     moves(lambda: slider.press("ArrowRight"), everything, lr=1.1)
     moves(lambda: slider.fill("-1"), everything, lr=0.1)
     moves(lambda: (typed.fill("2.5e0"), typed.press("Enter")), everything, lr=2.5)
@@ -202,9 +185,12 @@ def test_each_control_changes_request_numbers_and_pictures(opened: tuple[Page, K
     moves(lambda: optimizer.select_option("gd"), everything, optimizer="gd")
     moves(lambda: (typed.fill("200"), typed.press("Enter")), everything, lr=200.0)
     moves(lambda: teacher.select_option("hermite3"), everything, teacher="hermite3")
+    moves(lambda: noise.select_option("1"), everything, noise_std=1.0)
+    moves(lambda: (seed.fill("12"), seed.press("Enter")), everything, seed=12)
     moves(lambda: labels.select_option("noise"), everything, labels="noise")
-    # The features are those of the refit: nothing but its losses may move.
-    moves(lambda: scale.select_option("released-code"), {"losses"}, feature_scale="released-code")
+    # The features are those of the refit: its losses and its kernel's alignment move, nothing else.
+    scaled = {"losses", "alignment"}
+    moves(lambda: scale.select_option("released-code"), scaled, feature_scale="released-code")
 
 
 @pytest.mark.parametrize("opened", [{"optimizer": "gd", "lr": 1e9, "activation": "relu"}], indirect=True)

@@ -1,0 +1,25 @@
+"""What an explorer shows, read off the page."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from playwright.sync_api import Page
+
+
+def settle(page: Page) -> str:
+    """Wait until the newest settings were answered and drawn; returns how their run ended."""
+    explorer = page.locator(".htlib-explorer[data-settled]")
+    explorer.wait_for()
+    return explorer.get_attribute("data-settled") or ""
+
+
+def readout(page: Page) -> dict[str, float]:
+    cells = page.locator("tbody tr").last.locator("td")
+    return {cell.get_attribute("data-metric") or "": parse(cell.inner_text()) for cell in cells.all()}
+
+
+def parse(text: str) -> float:
+    """A number as the page writes it: 1.84 \N{MULTIPLICATION SIGN} 10 with a raised 5, or plain."""
+    plain = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
+    return float(plain.replace(" \N{MULTIPLICATION SIGN} 10", "e"))

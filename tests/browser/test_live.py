@@ -1,0 +1,540 @@
+"""Experiments inside the pages: the browser's own engine against htlib, and the explorer that it serves.
+
+Oracle: htlib.train for what is trained, htlib.atlas for what is stored, from the same settings.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import onnx
+import pytest
+from playwright.sync_api import Browser, Route
+
+import htlib as ht
+from browser.conftest import HTML, Visit
+from browser.reading import parse, readout, settle
+from htlib.atlas import Atlas, unpack
+from htlib.probes import METRICS
+
+ROOT = Path(__file__).parents[2]
+LIVE = "_static/live"
+SIZES = {"n": 600, "d": 300, "h": 450, "n_test": 2000}
+DEFAULT = {"optimizer": "adam", "lr": 1.0, "steps": 10, "teacher": "softplus", "labels": "real"}
+DEFAULT |= {"noise_std": 0.3, "feature_scale": "paper", "seed": 0}
+CHAPTERS = ["02-one-step", "03-rates", "04-many-steps", "05-singular-vectors", "06-generalization"]
+PAGES = ["book/index", *(f"book/{name}" for name in CHAPTERS)]
+CHARTS = ("esd", "alignment", "alphas", "losses", "rates", "overlaps")
+
+# A worker on a page without an explorer: all its messages to one request.
+ASK = """([folder, settings]) => new Promise((resolve) => {
+    const worker = new Worker(new URL(`${folder}/worker.js`, document.baseURI), { type: "module" });
+    const messages = [];
+    worker.onmessage = ({ data }) => {
+        messages.push(data);
+        if (!["progress", "start", "snapshots"].includes(data.type)) worker.terminate(), resolve(messages);
+    };
+    worker.postMessage({ type: "request", id: 1, settings });
+})"""
+RUN = "async ([folder, settings, change]) => (await import(`${folder}/harness.js`)).run(settings, change)"
+
+
+@pytest.fixture(scope="module")
+def atlas() -> Atlas:
+    return unpack((HTML / LIVE / "atlas.bin").read_bytes())
+
+
+@pytest.fixture
+def engine(visit: Visit, book: str) -> Callable[..., list[dict[str, Any]]]:
+    visit.page.goto(f"{book}search.html")
+    return lambda **settings: visit.page.evaluate(ASK, [LIVE, DEFAULT | settings])
+
+
+@pytest.fixture(scope="module")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> str:
+    target = tmp_path_factory.mktemp("harness") / "harness.js"
+    command = [ROOT / "live" / "node_modules" / ".bin" / "esbuild", Path(__file__).with_name("harness.ts")]
+    subprocess.run(
+        [*command, "--bundle", "--format=esm", f"--outfile={target}", "--log-level=error"], check=True
+    )
+    return target.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def alone(visit: Visit, book: str, harness: str) -> Callable[..., dict[str, Any]]:
+    """One run by the engine's modules, from a problem that the test has changed."""
+    visit.page.route(
+        f"**/{LIVE}/harness.js", lambda r: r.fulfill(body=harness, content_type="text/javascript")
+    )
+    visit.page.goto(f"{book}search.html")
+    folder = f"{book}{LIVE}"
+    return lambda change, **s: visit.page.evaluate(RUN, [folder, DEFAULT | s, change])
+
+
+def errors_against(run: ht.Trajectory, snapshots: list[dict[str, Any]]) -> dict[str, float]:
+    """Largest difference of each measure, in the units of the issue's tolerances."""
+    table = run.metrics
+    mine = {name: np.array([s["metrics"][name] for s in snapshots], dtype=float) for name in METRICS}
+    found = {"loss": np.abs(mine["train_loss"] - table["train_loss"]).max() / table["train_loss"][0]}
+    for name in ("ridge_train_loss", "test_loss", "kta", "spectral_norm", "alpha_hill", "stable_rank"):
+        found[name] = float(np.abs(mine[name] / table[name] - 1).max())
+    found["alignment"] = float(np.abs(mine["alignment"] - table["alignment"]).max())
+    eigenvalues = [(s["step"], s["eigenvalues"]) for s in snapshots if s["eigenvalues"]]
+    found["eigenvalues"] = max(
+        np.abs(np.array(values) - run.eigenvalues[step]).max() / run.eigenvalues[step][-1]
+        for step, values in eigenvalues
+    )
+    return found
+
+
+TOLERANCES = {"loss": 1e-5, "eigenvalues": 5e-5, "ridge_train_loss": 1e-3, "test_loss": 1e-3, "kta": 1e-3}
+TOLERANCES |= {"spectral_norm": 1e-4, "alpha_hill": 1e-4, "stable_rank": 1e-4, "alignment": 1e-3}
+
+
+def assert_parity(run: ht.Trajectory, snapshots: list[dict[str, Any]]) -> None:
+    found = errors_against(run, snapshots)
+    assert {name: value for name, value in found.items() if not value <= TOLERANCES[name]} == {}
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.05), ("gd", 300.0)])
+def test_fifty_steps_from_a_seed_are_those_of_htlib(engine: Any, optimizer: str, lr: float) -> None:
+    """The whole chain: random numbers, problem, teacher, updates, measures, spectra."""
+    settings = {"optimizer": optimizer, "lr": lr, "steps": 50, "seed": 3}
+    messages = engine(**settings)
+    assert messages[-1] == {"id": 1, "type": "done", "step": 50, "message": None}
+    snapshots = [s for m in messages if m["type"] == "snapshots" for s in m["snapshots"]]
+    assert [s["step"] for s in snapshots] == list(range(51))
+    run = ht.train(ht.ExperimentConfig(**SIZES, **settings), progress=False, keep_weights=True)
+    assert_parity(run, snapshots)
+    np.testing.assert_array_equal([s["metrics"]["n_outliers"] for s in snapshots], run.metrics["n_outliers"])
+    expected = ht.singular_vector_overlaps(run.weights[50], run.weights[50] - run.weights[49], 20).right
+    np.testing.assert_allclose(snapshots[-1]["overlaps"], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "gd"])
+def test_a_dead_unit_stays_as_it_is(alone: Any, optimizer: str) -> None:
+    """Adam divides 0 by 0 there unless its eps has survived the export."""
+    settings = {"optimizer": optimizer, "lr": {"adam": 0.05, "gd": 300.0}[optimizer], "steps": 3}
+    config = ht.ExperimentConfig(**SIZES, **settings)
+    problem = ht.make_problem(config)
+    problem.readout_weights[7] = 0
+    answer = alone("dead unit", **settings)
+    assert answer["divergedAt"] is None
+    assert_parity(ht.train(config, problem, progress=False), answer["snapshots"])
+
+
+def test_overflow_is_told_at_the_step_of_htlib(alone: Any) -> None:
+    settings = {"optimizer": "gd", "lr": 1e36, "steps": 3}
+    config = ht.ExperimentConfig(**SIZES, **settings)
+    problem = ht.make_problem(config)
+    problem.train.targets[:] = problem.train.targets.astype(np.float32) * np.float32(1e30)
+    run = ht.train(config, problem, progress=False)
+    answer = alone("huge targets", **settings)
+    assert run.diverged_at is not None
+    assert answer["divergedAt"] == run.diverged_at
+    assert len(answer["snapshots"]) == len(run.metrics)
+
+
+def mutated(old: float, new: float) -> bytes:
+    """Adam's graph with a constant of another value."""
+    model = onnx.load(HTML / LIVE / "step-adam.onnx")
+    changed = 0
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                value = onnx.numpy_helper.to_array(attribute.t)
+                if value.size == 1 and np.isclose(value.item(), old, rtol=1e-6):
+                    attribute.t.CopyFrom(onnx.numpy_helper.from_array(np.full_like(value, new)))
+                    changed += 1
+    assert changed
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(0.999, 0.99), (300**-0.5, 301**-0.5), (1e-8, 0.0)], ids=["beta2", "scale", "eps"]
+)
+def test_a_mutated_engine_is_found(visit: Visit, alone: Any, old: float, new: float) -> None:
+    body = mutated(old, new)
+    visit.page.route(f"**/{LIVE}/step-adam.onnx", lambda route: route.fulfill(body=body))
+    settings = {"lr": 0.05, "steps": 2}
+    config = ht.ExperimentConfig(**SIZES, **settings)
+    problem = ht.make_problem(config)
+    problem.readout_weights[7] = 0
+    answer = alone("dead unit", **settings)
+    run = ht.train(config, problem, progress=False)
+    if answer["divergedAt"] is None:
+        with pytest.raises(AssertionError):
+            assert_parity(run, answer["snapshots"])
+
+
+# The page
+
+
+def open_page(visit: Visit, address: str) -> None:
+    visit.page.goto(address)
+    settle(visit.page)
+
+
+def status(visit: Visit) -> str:
+    return visit.page.locator(".status").inner_text()
+
+
+def assert_trained(visit: Visit, **settings: Any) -> None:
+    """The readout is the last row of htlib's training, to the digits that are printed."""
+    expected = ht.train(ht.ExperimentConfig(**SIZES, **(DEFAULT | settings)), progress=False).metrics.iloc[-1]
+    for name, value in readout(visit.page).items():
+        assert value == pytest.approx(expected[name], rel=2e-3), name
+
+
+def assert_stored(visit: Visit, atlas: Atlas, **settings: Any) -> None:
+    """The readout is that of the stored run nearest in rate."""
+    wanted = DEFAULT | settings
+    same = [
+        run
+        for run in atlas.runs
+        if all(getattr(run.config, name) == wanted[name] for name in ("optimizer", "labels", "seed"))
+    ]
+    run = min(same, key=lambda run: abs(np.log10(run.config.lr / wanted["lr"])))
+    row = run.metrics.loc[wanted["steps"]]
+    for name, value in readout(visit.page).items():
+        assert value == pytest.approx(row[name], rel=1e-3), name
+    assert f"rate {run.config.lr:g}," in status(visit)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_answers_and_trains_alone(visit: Visit, book_in_folder: str, name: str) -> None:
+    """In a folder of a server, as project pages are; no other host, nothing in the console."""
+    page = visit.page
+    page.emulate_media(reduced_motion="reduce")
+    open_page(visit, f"{book_in_folder}{name}.html")
+    assert status(visit).startswith("A stored run")
+    page.get_by_role("button", name="Train here").click()
+    assert settle(page) == "done"
+    assert "(n = 600, d = 300, h = 450)" in status(visit)
+    assert page.locator(".htlib-explorer").count() == 1
+    assert page.locator(".explorer-still").count() == 0
+    assert visit.outside == []
+    assert visit.errors == []
+
+
+def test_each_control_changes_what_is_trained(visit: Visit, book: str) -> None:
+    page = visit.page
+    open_page(visit, f"{book}book/03-rates.html?train=1&steps=2")
+    settings: dict[str, Any] = {"steps": 2}
+
+    def moves(change: Callable[[], object], expected: set[str], **fields: Any) -> None:
+        before = {name: page.locator(f"figure.{name} > svg").inner_html() for name in CHARTS}
+        change()
+        assert settle(page) == "done"
+        settings.update(fields)
+        after = {name: page.locator(f"figure.{name} > svg").inner_html() for name in CHARTS}
+        assert {name for name in CHARTS if after[name] != before[name]} == expected
+        assert_trained(visit, **settings)
+
+    everything = set(CHARTS)
+    slider, steps = (page.get_by_role("slider", name=name) for name in ("Learning rate", "Steps"))
+    choose = {
+        name: page.get_by_role("combobox", name=title)
+        for name, title in (
+            ("optimizer", "Optimizer"),
+            ("teacher", "Teacher"),
+            ("labels", "Training labels"),
+            ("noise_std", "Label noise"),
+            ("feature_scale", "Feature scale"),
+        )
+    }
+    seed = page.get_by_role("spinbutton", name="Seed")
+    assert_trained(visit, **settings)
+    moves(lambda: slider.fill("-1"), everything, lr=0.1)
+    moves(lambda: slider.press("ArrowRight"), everything, lr=0.11)
+    moves(lambda: steps.press("ArrowRight"), everything, steps=3)
+    moves(lambda: choose["noise_std"].select_option("1"), everything, noise_std=1.0)
+    moves(lambda: (seed.fill("17"), seed.press("Enter")), everything, seed=17)
+    moves(lambda: choose["labels"].select_option("shuffled"), everything, labels="shuffled")
+    moves(lambda: choose["labels"].select_option("centred"), everything, labels="centred")
+    moves(lambda: choose["teacher"].select_option("hermite3"), everything, teacher="hermite3")
+    moves(lambda: choose["optimizer"].select_option("gd"), everything, optimizer="gd")
+    moves(lambda: slider.fill("2.5"), everything, lr=320.0)
+    scaled = {"losses", "alignment"}
+    moves(
+        lambda: choose["feature_scale"].select_option("released-code"), scaled, feature_scale="released-code"
+    )
+
+
+def test_stored_runs_answer_at_once(visit: Visit, book: str, atlas: Atlas) -> None:
+    page = visit.page
+    open_page(visit, f"{book}book/03-rates.html")
+    assert_stored(visit, atlas)
+    page.get_by_role("slider", name="Learning rate").fill("-0.9")
+    settle(page)
+    assert_stored(visit, atlas, lr=0.13)
+    page.get_by_role("slider", name="Steps").fill("4")
+    settle(page)
+    assert_stored(visit, atlas, lr=0.13, steps=4)
+    page.get_by_role("combobox", name="Training labels").select_option("shuffled")
+    settle(page)
+    assert_stored(visit, atlas, lr=0.13, steps=4, labels="shuffled")
+    page.get_by_role("spinbutton", name="Seed").fill("1")
+    page.get_by_role("spinbutton", name="Seed").press("Enter")
+    settle(page)
+    assert_stored(visit, atlas, lr=0.13, steps=4, labels="shuffled", seed=1)
+    # the map of rates is of the same runs
+    lows = [
+        float(v)
+        for v in re.findall(r"\d+\.?\d*", page.locator("figure.rates > svg").get_attribute("aria-label"))
+    ]
+    assert 4 in lows
+    page.get_by_role("combobox", name="Teacher").select_option("relu")
+    assert settle(page) == "absent"
+    assert "No stored run has the teacher relu." in status(visit)
+    assert page.locator(".charts.stale").count() == 1
+    page.get_by_role("button", name="Train here").click()
+    assert settle(page) == "done"
+    assert_trained(visit, lr=0.13, steps=4, labels="shuffled", seed=1, teacher="relu")
+    page.get_by_role("button", name="Stored runs").click()
+    assert settle(page) == "absent"
+
+
+def test_the_prediction_is_that_of_htlib(visit: Visit, book: str) -> None:
+    open_page(visit, f"{book}book/02-one-step.html?train=1")
+    law = ht.predict_one_step(n=600, d=300, h=450, lr=0.316)
+    chart = visit.page.locator("figure.esd > svg")
+    spike = re.search(r"predicted at ([^.]+(?:\.\d+)?)", chart.get_attribute("aria-label") or "")
+    assert spike is not None
+    assert parse(spike[1]) == pytest.approx(law.spectral_norm**2, rel=1e-3)
+    alignment = visit.page.locator("figure.alignment > svg").get_attribute("aria-label") or ""
+    assert float(alignment.split("Predicted after one step: ")[1].rstrip(".")) == pytest.approx(
+        law.alignment, rel=1e-3
+    )
+    rates = visit.page.locator("figure.rates > svg").get_attribute("aria-label") or ""
+    assert float(rates.split("from rate ")[1].split(" on")[0]) == pytest.approx(law.critical_lr, rel=1e-3)
+
+
+def test_presets_step_reset_and_play(visit: Visit, book: str, atlas: Atlas) -> None:
+    page = visit.page
+    open_page(visit, f"{book}book/02-one-step.html")
+    page.get_by_role("button", name="shuffled labels: same tail").click()
+    settle(page)
+    assert (
+        page.get_by_role("button", name="shuffled labels: same tail").get_attribute("aria-pressed") == "true"
+    )
+    assert_stored(visit, atlas, labels="shuffled")
+    page.get_by_role("button", name="bulk", exact=True).click()
+    settle(page)
+    assert_stored(visit, atlas, lr=0.01, steps=1)
+    page.get_by_role("button", name="Step", exact=True).click()
+    settle(page)
+    assert_stored(visit, atlas, lr=0.01, steps=2)
+    page.get_by_role("button", name="Reset").click()
+    settle(page)
+    assert_stored(visit, atlas, lr=0.316, steps=1)
+    page.get_by_role("button", name="heavy tail", exact=True).click()
+    settle(page)
+    page.evaluate(
+        """() => {
+            window.seen = [];
+            const count = document.querySelector(".htlib-explorer output");
+            const look = () => window.seen.push(count.textContent);
+            new MutationObserver(look).observe(count, { childList: true });
+        }"""
+    )
+    page.get_by_role("button", name="Play").click()
+    page.get_by_role("button", name="Pause").wait_for()
+    page.get_by_role("button", name="Play").wait_for(timeout=15_000)
+    assert page.evaluate("window.seen") == [str(step) for step in range(11)]
+    assert_stored(visit, atlas)
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function("() => window.seen.at(-1) === '3'")
+    page.get_by_role("button", name="Pause").click()
+    page.wait_for_timeout(1000)
+    assert page.evaluate("window.seen").count("4") == 1
+
+
+def test_the_address_holds_the_settings(visit: Visit, book: str) -> None:
+    page = visit.page
+    open_page(visit, f"{book}book/03-rates.html#try-it")
+    page.get_by_role("slider", name="Learning rate").fill("1")
+    page.get_by_role("combobox", name="Training labels").select_option("shuffled")
+    settle(page)
+    page.wait_for_function("() => location.search.includes('labels')")
+    address = urlsplit(page.url)
+    assert parse_qs(address.query) == {"lr": ["10"], "labels": ["shuffled"]}
+    assert address.fragment == "try-it"
+    numbers = readout(page)
+    open_page(visit, page.url)
+    assert readout(page) == numbers
+    open_page(visit, f"{book}book/03-rates.html?lr=oops&steps=4&labels=nonsense&other=1")
+    assert page.get_by_label("learning rate, typed").input_value() == "1"
+    assert page.get_by_role("combobox", name="Training labels").input_value() == "real"
+    assert page.locator(".htlib-explorer output").inner_text() == "4"
+    assert visit.errors == []
+
+
+def test_links_of_the_exercises_set_the_controls(visit: Visit, book: str) -> None:
+    open_page(visit, f"{book}book/03-rates.html")
+    visit.page.get_by_role("link", name="gradient descent at 1000").click()
+    visit.page.wait_for_url("**optimizer=gd**")
+    settle(visit.page)
+    assert visit.page.get_by_role("combobox", name="Optimizer").input_value() == "gd"
+    assert visit.page.get_by_label("learning rate, typed").input_value() == "1000"
+
+
+def test_bad_values_are_refused_and_the_page_goes_on(visit: Visit, book: str) -> None:
+    page = visit.page
+    open_page(visit, f"{book}book/03-rates.html?train=1&steps=1")
+    typed, seed = page.get_by_label("learning rate, typed"), page.get_by_role("spinbutton", name="Seed")
+    for field, value, words in (
+        (typed, "-1", "lr must be finite and not negative; got -1"),
+        (typed, "1e37", "lr must be at most 1e+36 in float32"),
+        (typed, "", "the learning rate must be a number"),
+        (seed, "-3", "seed must be an integer, at least 0; got -3"),
+        (seed, "1.5", "the seed must be a whole number"),
+    ):
+        field.fill(value)
+        field.press("Enter")
+        assert settle(page) == "error"
+        assert words in status(visit)
+    typed.fill("2")
+    typed.press("Enter")
+    seed.fill("4")
+    seed.press("Enter")
+    assert settle(page) == "done"
+    assert_trained(visit, lr=2.0, steps=1, seed=4)
+    typed.fill("1e36")
+    typed.press("Enter")
+    page.get_by_role("slider", name="Steps").fill("3")
+    assert settle(page) in ("done", "diverged")
+    assert visit.errors == []
+
+
+def test_a_newer_request_ends_an_older_one(visit: Visit, book: str) -> None:
+    page = visit.page
+    open_page(visit, f"{book}book/03-rates.html?train=1&steps=50")
+    page.get_by_role("spinbutton", name="Seed").fill("5")
+    page.get_by_role("spinbutton", name="Seed").press("Enter")
+    page.get_by_text("Training at n = 600").wait_for()
+    page.get_by_role("button", name="Stop").click()
+    assert settle(page) == "cancelled"
+    assert re.match(r"Stopped after step \d+ of 50", status(visit))
+    page.get_by_role("slider", name="Steps").fill("2")
+    assert settle(page) == "done"
+    assert_trained(visit, seed=5, steps=2)
+
+
+def test_offline_after_the_engine_has_loaded(visit: Visit, book: str) -> None:
+    page = visit.page
+    open_page(visit, f"{book}book/03-rates.html?train=1&steps=1")
+    page.context.set_offline(True)
+    page.get_by_role("spinbutton", name="Seed").fill("9")
+    page.get_by_role("spinbutton", name="Seed").press("Enter")
+    assert settle(page) == "done"
+    assert_trained(visit, seed=9, steps=1)
+    page.get_by_role("button", name="Stored runs").click()
+    assert settle(page) in ("done", "error")
+    page.context.set_offline(False)
+
+
+def test_offline_before_it_has_loaded_is_said_and_tried_again(visit: Visit, book: str) -> None:
+    page = visit.page
+    open_page(visit, f"{book}book/03-rates.html?steps=1")
+    page.context.set_offline(True)
+    page.get_by_role("slider", name="Learning rate").fill("-1")
+    assert settle(page) == "done"  # stored runs are here already
+    page.get_by_role("button", name="Train here").click()
+    assert settle(page) == "error"
+    assert "the engine that trains cannot run" in status(visit)
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Run").click()
+    assert settle(page) == "done"
+    assert_trained(visit, lr=0.1, steps=1)
+
+
+@pytest.mark.parametrize(("motion", "plays"), [("reduce", False), ("no-preference", True)])
+def test_the_first_page_plays_unless_motion_is_unwanted(
+    visit: Visit, book: str, motion: Any, plays: bool
+) -> None:
+    page = visit.page
+    page.emulate_media(reduced_motion=motion)
+    page.goto(f"{book}book/index.html")
+    page.locator(".htlib-explorer .play").wait_for()
+    assert (page.locator(".htlib-explorer .play").inner_text() == "Pause") == plays
+
+
+def test_without_javascript_the_still_picture_says_so(browser: Browser, book: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    for name in PAGES:
+        page.goto(f"{book}{name}.html")
+        still = page.locator(".explorer-still")
+        assert still.is_visible()
+        assert "needs JavaScript and WebAssembly" in still.inner_text()
+    context.close()
+
+
+def test_without_webassembly_the_still_picture_stays(visit: Visit, book: str) -> None:
+    visit.page.add_init_script("delete globalThis.WebAssembly")
+    visit.page.goto(f"{book}book/03-rates.html")
+    visit.page.wait_for_load_state("networkidle")
+    assert visit.page.locator(".explorer-still").is_visible()
+    assert visit.page.locator(".htlib-explorer").count() == 0
+
+
+@pytest.mark.parametrize("visit", [360], indirect=True)
+def test_on_a_phone_everything_fits_and_can_be_touched(visit: Visit, book: str, tmp_path: Path) -> None:
+    page = visit.page
+    open_page(visit, f"{book}book/02-one-step.html?train=1#explorer")
+    page.screenshot(path=tmp_path / "phone.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    controls = page.locator(".htlib-explorer").locator("button, select, input:not([type=checkbox])")
+    for control in controls.all():
+        box = control.bounding_box()
+        assert box is not None
+        assert box["height"] >= 28
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 360
+
+
+def test_keyboard_and_names(visit: Visit, book: str) -> None:
+    """Tab reaches every control, each has a name, and what happens is announced."""
+    page = visit.page
+    open_page(visit, f"{book}book/03-rates.html")
+    controls = page.locator(".htlib-explorer").locator("button:enabled, select, input")
+    expected = controls.count()
+    page.locator(".htlib-explorer .presets button").first.focus()
+    reached = set()
+    for _ in range(expected):
+        name = page.evaluate(
+            """() => {
+                const e = document.activeElement;
+                const name = e.ariaLabel || e.labels?.[0]?.textContent || e.textContent;
+                return e.closest(".htlib-explorer") && name;
+            }"""
+        )
+        assert name
+        reached.add(name)
+        page.keyboard.press("Tab")
+    assert len(reached) == expected
+    assert page.locator(".status[aria-live=polite]").count() == 1
+    for chart in page.locator(".htlib-explorer figure > svg").all():
+        assert chart.get_attribute("role") == "img"
+        assert chart.get_attribute("aria-label")
+    page.get_by_role("button", name="Train here").focus()
+    page.keyboard.press("Enter")
+    assert settle(page) == "done"
+    assert "10 steps done" in status(visit)
+
+
+def test_a_worker_that_fails_is_told(visit: Visit, book: str) -> None:
+    def broken(route: Route) -> None:
+        route.fulfill(body="not a graph", content_type="application/octet-stream")
+
+    visit.page.route(f"**/{LIVE}/probe.onnx", broken)
+    open_page(visit, f"{book}book/03-rates.html?train=1&steps=1")
+    assert visit.page.locator(".htlib-explorer").get_attribute("data-settled") == "error"
+    assert status(visit).startswith("This does not run: the engine that trains cannot run")
