@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 
 import htlib as ht
 from htlib import engine as engine_module
@@ -136,6 +136,43 @@ def test_the_start_message_holds_the_law_of_the_start(engine: KernelEngine) -> N
     # The trapezoidal rule on 100 points is good to a few thousandths.
     assert np.trapezoid(start["noise"]["density"], start["noise"]["x"]) == pytest.approx(1, abs=5e-3)
     assert start["noise"]["edge"] == largest_eigenvalue_quantile(30, 20)
+
+
+def test_the_start_message_holds_the_prediction(engine: KernelEngine) -> None:
+    """Oracle: htlib.predict_one_step."""
+    start = ask(engine, lr=0.7, noise_std=1.0, optimizer="adam")[0]
+    sizes = {"n": CONFIG.n, "d": CONFIG.d, "h": CONFIG.h}
+    law = ht.predict_one_step(**sizes, lr=0.7, noise_std=1.0)
+    assert start["source"] == "train"
+    prediction = start["prediction"]
+    for name in ("critical_lr", "spectral_norm", "alignment", "has_outlier"):
+        assert prediction[name] == getattr(law, name), name
+    curve = prediction["curve"]
+    assert curve["lr"][0] < law.critical_lr < curve["lr"][-1]
+    middle = len(curve["lr"]) // 2
+    there = ht.predict_one_step(**sizes, lr=curve["lr"][middle], noise_std=1.0)
+    assert (curve["spectral_norm"][middle], curve["alignment"][middle]) == (
+        there.spectral_norm,
+        there.alignment,
+    )
+
+
+@pytest.mark.parametrize("settings", [{"labels": "noise"}, {"labels": "centred"}])
+def test_where_there_is_no_theory_nothing_is_predicted(
+    engine: KernelEngine, settings: dict[str, Any]
+) -> None:
+    assert ask(engine, **settings)[0]["prediction"] is None
+
+
+def test_overlaps_come_with_the_step_that_was_asked_for(engine: KernelEngine) -> None:
+    """Oracle: htlib.singular_vector_overlaps of kept weights."""
+    weights = ht.train(CONFIG, keep_weights=True, progress=False).weights
+    for steps in (2, 4):
+        received = snapshots(ask(engine, steps=steps))
+        expected = ht.singular_vector_overlaps(weights[steps], weights[steps] - weights[steps - 1], 20).right
+        np.testing.assert_allclose(received[-1]["overlaps"], expected, atol=1e-6)
+        assert all(s["overlaps"] is None for s in received[:-1])
+    assert snapshots(ask(engine, steps=0))[-1]["overlaps"] is None
 
 
 def test_every_message_is_strict_json_and_carries_the_id(engine: KernelEngine) -> None:
@@ -453,6 +490,26 @@ def test_the_still_picture_says_what_it_is_and_how_to_get_the_live_one(widget: w
     assert png[:8] == b"\x89PNG\r\n\x1a\n"
     width, _height = struct.unpack(">II", png[16:24])
     assert width == 2 * int(image["width"])
+
+
+def still(widget: widgets.Explorer) -> Tag:
+    figure = BeautifulSoup(widget._repr_mimebundle_()[0]["text/html"], "html.parser").figure
+    widget.close()
+    assert figure is not None
+    return figure
+
+
+def test_the_still_picture_holds_what_the_page_needs_to_live() -> None:
+    """Only where all but the controls is as the page trains it: sizes, activation, ridge parameter."""
+    figure = still(widgets.explorer(lr=0.3, steps=1, seed=4))
+    assert figure["id"] == "explorer"
+    settings = json.loads(str(figure["data-explorer"]))
+    assert settings == {
+        **{"optimizer": "adam", "lr": 0.3, "steps": 1, "teacher": "softplus", "labels": "real"},
+        **{"noise_std": 0.3, "feature_scale": "paper", "seed": 4},
+    }
+    for fields in ({"n": 50, "d": 20, "h": 30, "n_test": 60}, {"activation": "erf"}, {"ridge_lambda": 1.0}):
+        assert "data-explorer" not in still(widgets.explorer(steps=1, **fields)).attrs
 
 
 def test_the_still_picture_is_white_at_its_corners(widget: widgets.Explorer) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,19 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+
+from browser.chromium import FLAGS, find_chromium
 
 HTML = Path(__file__).parents[2] / "_build" / "html"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 class Visit:
@@ -82,23 +72,10 @@ def _served(prefix: str) -> Iterator[str]:
         server.shutdown()
 
 
-def _chromium(playwright: Playwright) -> str:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("CHROMIUM") or next((p for n in names if (p := shutil.which(n))), None)
-    if found is None and Path(playwright.chromium.executable_path).exists():
-        return playwright.chromium.executable_path
-    if found is None:
-        pytest.fail(
-            "the browser tests need Chromium: `sudo apt-get install chromium`, or `.venv/bin/playwright "
-            "install chromium`, or CHROMIUM=/path/to/it"
-        )
-    return found
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_chromium(playwright), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=FLAGS)
         yield browser
         browser.close()
 

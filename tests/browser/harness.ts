@@ -1,24 +1,49 @@
-// For the tests: one run in the page itself, with a problem of the test's making.
+// For tests and benchmarks: a run in the page itself, with a problem of their making, or timed.
 
-import { fetchMeta } from "../../live/src/meta";
-import type { Problem } from "../../live/src/problem";
-import { makeProblem } from "../../live/src/problem";
+import { fetchMeta, type Meta } from "../../live/src/meta";
+import { makeProblem, type Problem } from "../../live/src/problem";
 import type { Settings, Snapshot } from "../../live/src/protocol";
 import { OrtGraphs } from "../../live/src/runtime";
 import { Student } from "../../live/src/student";
 
-export async function run(
-  settings: Settings,
-  change: "dead unit" | "huge targets" | "none",
-): Promise<{ snapshots: Snapshot[]; divergedAt: number | null }> {
+async function prepare(settings: Settings): Promise<[Meta, OrtGraphs, Problem]> {
   const [meta, graphs] = [await fetchMeta(new URL(".", import.meta.url)), new OrtGraphs()];
   const { teacher } = settings;
   const value = async (z: Float64Array): Promise<Float64Array> =>
     (await graphs.run(`link-${teacher}`, { z }))["f"] as Float64Array;
-  const problem: Problem = await makeProblem(settings, meta.trained.sizes, { value, ...meta.teachers[teacher] });
+  return [meta, graphs, await makeProblem(settings, meta.trained.sizes, { value, ...meta.teachers[teacher] })];
+}
+
+export async function run(
+  settings: Settings,
+  change: "dead unit" | "huge targets",
+): Promise<{ snapshots: Snapshot[]; divergedAt: number | null }> {
+  const [meta, graphs, problem] = await prepare(settings);
   if (change === "dead unit") problem.readoutWeights[7] = 0;
-  if (change === "huge targets") problem.train.targets.forEach((y, i, all) => (all[i] = y * 1e30));
+  else problem.train.targets.forEach((y, i, all) => (all[i] = y * 1e30));
   const student = new Student(settings, problem, meta, graphs);
   while (student.snapshots.length <= settings.steps && student.divergedAt === null) await student.advance();
   return { snapshots: student.snapshots, divergedAt: student.divergedAt };
+}
+
+/** Milliseconds of the updates and of the measures, step by step. */
+export async function times(settings: Settings): Promise<{ step: number[]; probe: number[] }> {
+  const [meta, graphs, problem] = await prepare(settings);
+  const step: number[] = [];
+  const probe: number[] = [];
+  const timed = {
+    async run(...call: Parameters<OrtGraphs["run"]>): ReturnType<OrtGraphs["run"]> {
+      const began = performance.now();
+      const result = await graphs.run(...call);
+      if (call[0].startsWith("step")) step.push(performance.now() - began);
+      return result;
+    },
+  };
+  const student = new Student(settings, problem, meta, timed);
+  while (student.snapshots.length <= settings.steps) {
+    const began = performance.now();
+    await student.advance();
+    probe.push(performance.now() - began - step[step.length - 1]);
+  }
+  return { step, probe };
 }

@@ -6,7 +6,6 @@ Oracle: htlib.train for what is trained, htlib.atlas for what is stored, from th
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ import pytest
 from playwright.sync_api import Browser, Route
 
 import htlib as ht
+from browser.chromium import bundled_harness
 from browser.conftest import HTML, Visit
 from browser.reading import parse, readout, settle
 from htlib.atlas import Atlas, unpack
 from htlib.probes import METRICS
 
-ROOT = Path(__file__).parents[2]
 LIVE = "_static/live"
 SIZES = {"n": 600, "d": 300, "h": 450, "n_test": 2000}
 DEFAULT = {"optimizer": "adam", "lr": 1.0, "steps": 10, "teacher": "softplus", "labels": "real"}
@@ -57,13 +56,8 @@ def engine(visit: Visit, book: str) -> Callable[..., list[dict[str, Any]]]:
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> str:
-    target = tmp_path_factory.mktemp("harness") / "harness.js"
-    command = [ROOT / "live" / "node_modules" / ".bin" / "esbuild", Path(__file__).with_name("harness.ts")]
-    subprocess.run(
-        [*command, "--bundle", "--format=esm", f"--outfile={target}", "--log-level=error"], check=True
-    )
-    return target.read_text(encoding="utf-8")
+def harness() -> str:
+    return bundled_harness()
 
 
 @pytest.fixture
