@@ -1,8 +1,9 @@
 """Run every benchmark: ``make bench``."""
 
-from benchmarks import instrumented_run, sweeps, toolbox
+from benchmarks import instrumented_run, live, sweeps, toolbox
 
 if __name__ == "__main__":
     instrumented_run.main()
     sweeps.main()
     toolbox.main()
+    live.main()

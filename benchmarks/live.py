@@ -67,6 +67,9 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 def main() -> None:
     """Measure and print."""
+    if not (HTML / "index.html").exists():
+        print("the experiments in the pages: not measured, there is no book yet; run `make book` first")
+        return
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(HTML))) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_address[1]}/book/03-rates.html"
@@ -87,8 +90,8 @@ def main() -> None:
             for seed in range(40):
                 _train(page, seed)
                 memory.append(_memory())
-            half = f"{memory[9]:.0f} MB after 500 steps, {memory[19]:.0f} after 1000, {memory[39]:.0f} after 2000"
-            print(f"memory of the page and its worker: {half}")
+            used = ", ".join(f"{memory[i - 1]:.0f} MB after {50 * i} steps" for i in (1, 10, 20, 40))
+            print(f"memory of the page and its worker: {used}")
             print(f"longest task of the page in all this: {page.evaluate('window.longest'):.0f} ms")
             times = _times(page)
             _report("a step", times["step"][5:])
