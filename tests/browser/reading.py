@@ -15,7 +15,7 @@ def settle(page: Page) -> str:
 
 
 def readout(page: Page) -> dict[str, float]:
-    cells = page.locator("tbody tr").last.locator("td")
+    cells = page.locator("tbody tr:has([data-metric])").last.locator("td")
     return {cell.get_attribute("data-metric") or "": parse(cell.inner_text()) for cell in cells.all()}
 
 

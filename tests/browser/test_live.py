@@ -279,11 +279,7 @@ def test_stored_runs_answer_at_once(visit: Visit, book: str, atlas: Atlas) -> No
     settle(page)
     assert_stored(visit, atlas, lr=0.13, steps=4, labels="shuffled", seed=1)
     # the map of rates is of the same runs
-    lows = [
-        float(v)
-        for v in re.findall(r"\d+\.?\d*", page.locator("figure.rates > svg").get_attribute("aria-label"))
-    ]
-    assert 4 in lows
+    assert "after step 4." in (page.locator("figure.rates > svg").get_attribute("aria-label") or "")
     page.get_by_role("combobox", name="Teacher").select_option("relu")
     assert settle(page) == "absent"
     assert "No stored run has the teacher relu." in status(visit)
@@ -372,11 +368,11 @@ def test_the_address_holds_the_settings(visit: Visit, book: str) -> None:
 
 def test_links_of_the_exercises_set_the_controls(visit: Visit, book: str) -> None:
     open_page(visit, f"{book}book/03-rates.html")
-    visit.page.get_by_role("link", name="gradient descent at 1000").click()
+    visit.page.get_by_role("link", name="gradient descent at 1000", exact=True).click()
     visit.page.wait_for_url("**optimizer=gd**")
     settle(visit.page)
     assert visit.page.get_by_role("combobox", name="Optimizer").input_value() == "gd"
-    assert visit.page.get_by_label("learning rate, typed").input_value() == "1000"
+    assert visit.page.get_by_label("learning rate, typed").input_value() == "1e3"
 
 
 def test_bad_values_are_refused_and_the_page_goes_on(visit: Visit, book: str) -> None:
@@ -384,20 +380,20 @@ def test_bad_values_are_refused_and_the_page_goes_on(visit: Visit, book: str) ->
     open_page(visit, f"{book}book/03-rates.html?train=1&steps=1")
     typed, seed = page.get_by_label("learning rate, typed"), page.get_by_role("spinbutton", name="Seed")
     for field, value, words in (
+        (seed, "-3", "seed must be an integer, at least 0; got -3"),
+        (seed, "1.5", "the seed must be a whole number"),
         (typed, "-1", "lr must be finite and not negative; got -1"),
         (typed, "1e37", "lr must be at most 1e+36 in float32"),
         (typed, "", "the learning rate must be a number"),
-        (seed, "-3", "seed must be an integer, at least 0; got -3"),
-        (seed, "1.5", "the seed must be a whole number"),
     ):
         field.fill(value)
         field.press("Enter")
         assert settle(page) == "error"
         assert words in status(visit)
-    typed.fill("2")
-    typed.press("Enter")
     seed.fill("4")
     seed.press("Enter")
+    typed.fill("2")
+    typed.press("Enter")
     assert settle(page) == "done"
     assert_trained(visit, lr=2.0, steps=1, seed=4)
     typed.fill("1e36")
@@ -444,7 +440,7 @@ def test_offline_before_it_has_loaded_is_said_and_tried_again(visit: Visit, book
     assert settle(page) == "error"
     assert "the engine that trains cannot run" in status(visit)
     page.context.set_offline(False)
-    page.get_by_role("button", name="Run").click()
+    page.get_by_role("button", name="Run", exact=True).click()
     assert settle(page) == "done"
     assert_trained(visit, lr=0.1, steps=1)
 
