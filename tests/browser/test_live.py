@@ -208,6 +208,8 @@ def test_every_page_answers_and_trains_alone(visit: Visit, book_in_folder: str, 
     page.emulate_media(reduced_motion="reduce")
     open_page(visit, f"{book_in_folder}{name}.html")
     assert status(visit).startswith("A stored run")
+    page.get_by_role("slider", name="Steps").fill("1")
+    settle(page)
     page.get_by_role("button", name="Train here").click()
     assert settle(page) == "done"
     assert "(n = 600, d = 300, h = 450)" in status(visit)
@@ -405,7 +407,8 @@ def test_bad_values_are_refused_and_the_page_goes_on(visit: Visit, book: str) ->
 
 def test_a_newer_request_ends_an_older_one(visit: Visit, book: str) -> None:
     page = visit.page
-    open_page(visit, f"{book}book/03-rates.html?train=1&steps=50")
+    open_page(visit, f"{book}book/03-rates.html?train=1&steps=0")
+    page.get_by_role("slider", name="Steps").fill("50")
     page.get_by_role("spinbutton", name="Seed").fill("5")
     page.get_by_role("spinbutton", name="Seed").press("Enter")
     page.get_by_text("Training at n = 600").wait_for()
