@@ -24,7 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 from tests.browser.chromium import FLAGS, bundled_harness, find_chromium
 
 HTML = Path(__file__).parents[1] / "_build" / "html"
-REPEATS = 9
+REPEATS = 5
 
 # Time from an input event to the second frame after it, when its picture is on the screen.
 SLIDE = """(value) => new Promise((resolve) => {
@@ -87,10 +87,10 @@ def main() -> None:
             page.goto(f"{address}?train=1&steps=50")
             page.evaluate(LONG_TASKS)
             memory = []
-            for seed in range(40):
+            for seed in range(20):
                 _train(page, seed)
                 memory.append(_memory())
-            used = ", ".join(f"{memory[i - 1]:.0f} MB after {50 * i} steps" for i in (1, 10, 20, 40))
+            used = ", ".join(f"{memory[i - 1]:.0f} MB after {50 * i} steps" for i in (1, 10, 15, 20))
             print(f"memory of the page and its worker: {used}")
             print(f"longest task of the page in all this: {page.evaluate('window.longest'):.0f} ms")
             times = _times(page)

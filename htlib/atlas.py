@@ -41,6 +41,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from htlib.atlas_coding import TOLERANCE_STEPS, Scale, Words, knots_of, largest_error, spectra_of, summed
 from htlib.config import ExperimentConfig
 from htlib.experiments import load_experiment
 from htlib.probes import METRICS
@@ -48,11 +49,10 @@ from htlib.records import Trajectory, assemble
 from htlib.store import Store
 
 Array = NDArray[np.float64]
-Words = NDArray[np.uint16]
 Key = tuple[str, float, str, int]
 
 _MAGIC = b"HTA1"
-_NOT_FINITE, _NOT_REACHED, _LAST_WORD = 65535, 65534, 65533
+_NOT_REACHED = 65534
 
 _LINEAR = {"alignment": 2e-5, "kta": 2e-5, "n_outliers": 0.5}  # half a step: counts are exact
 _RELATIVE_ERROR = 2e-4  # of the other metrics
@@ -60,8 +60,6 @@ _RELATIVE_ERROR = 2e-4  # of the other metrics
 _TOP = 24  # eigenvalues stored one by one
 _TOP_ERROR = 1e-3
 _TOLERANCE = 0.0125  # relative, of the others
-_STEPS_IN_TOLERANCE = 1.5  # knots have whole values: coarser ones bend the line, finer ones cost bytes
-_LONGEST_GAP = 255
 _NOISE = 1e-30  # of the largest: what is below is zero for `htlib.esd` already, in any precision
 
 
@@ -141,9 +139,9 @@ def pack(runs: Sequence[Trajectory]) -> bytes:
     coded = np.full(values.shape, _NOT_REACHED, dtype=np.uint16)
     for name, given, words in zip(METRICS, values[:, reached], coded, strict=True):
         log = name not in _LINEAR
-        scale = _Scale.fit(given, _LINEAR.get(name, _RELATIVE_ERROR), log=log)
+        scale = Scale.fit(given, _LINEAR.get(name, _RELATIVE_ERROR), log=log)
         words[reached] = scale.words(given)
-        error = _largest_error(scale.values(words[reached]), given, relative=log)
+        error = largest_error(scale.values(words[reached]), given, relative=log)
         metrics.append({"name": name, **asdict(scale), "error": error})
 
     spectra = np.concatenate([run.eigenvalues for run in ordered])
@@ -151,19 +149,19 @@ def pack(runs: Sequence[Trajectory]) -> bytes:
     size = spectra.shape[1]
     count = min(_TOP, size - 1)
     rest, largest = spectra[:, : size - count], spectra[:, size - count :]
-    top = _Scale.fit(largest, _TOP_ERROR, log=True)
-    bulk = _Scale.fit(rest, math.expm1(math.log1p(_TOLERANCE) / _STEPS_IN_TOLERANCE / 2), log=True)
+    top = Scale.fit(largest, _TOP_ERROR, log=True)
+    bulk = Scale.fit(rest, math.expm1(math.log1p(_TOLERANCE) / TOLERANCE_STEPS / 2), log=True)
     top_words = top.words(largest)
-    knots = [_knots(spectrum) for spectrum in bulk.positions(rest)]
-    decoded = _spectra(top.values(top_words), knots, bulk)
+    knots = [knots_of(spectrum) for spectrum in bulk.positions(rest)]
+    decoded = spectra_of(top.values(top_words), knots, bulk)
 
     header = {
         **axes,
         "metrics": metrics,
         "size": size,
-        "top": {**asdict(top), "count": count, "error": _largest_error(decoded[:, -count:], largest)},
-        "bulk": {**asdict(bulk), "error": _largest_error(decoded[:, : size - count], rest)},
-        "eigenvalue_error": _largest_error(decoded, spectra),
+        "top": {**asdict(top), "count": count, "error": largest_error(decoded[:, -count:], largest)},
+        "bulk": {**asdict(bulk), "error": largest_error(decoded[:, : size - count], rest)},
+        "eigenvalue_error": largest_error(decoded, spectra),
         "knots": sum(len(gaps) for gaps, _ in knots),
     }
     words = np.concatenate(
@@ -230,16 +228,16 @@ def unpack(data: bytes) -> Atlas:
     coded, top_words, counts, gaps, heights = (
         part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)
     )
-    coded, top_words, heights = (_summed(part) for part in (coded, top_words, heights))
+    coded, top_words, heights = (summed(part) for part in (coded, top_words, heights))
 
-    top, bulk = (_Scale.of(header[name]) for name in ("top", "bulk"))
+    top, bulk = (Scale.of(header[name]) for name in ("top", "bulk"))
     ends = np.cumsum(counts, dtype=np.int64)[:-1]
     knots: list[tuple[Words, Words]] = list(zip(np.split(gaps, ends), np.split(heights, ends), strict=True))
     spectra = np.split(
-        _spectra(top.values(top_words), knots, bulk).reshape(-1, size), np.cumsum(lengths)[:-1]
+        spectra_of(top.values(top_words), knots, bulk).reshape(-1, size), np.cumsum(lengths)[:-1]
     )
     values = np.stack(
-        [_Scale.of(entry).values(part) for entry, part in zip(header["metrics"], coded, strict=True)], axis=-1
+        [Scale.of(entry).values(part) for entry, part in zip(header["metrics"], coded, strict=True)], axis=-1
     )
     columns = [entry["name"] for entry in header["metrics"]]
     runs = [
@@ -258,74 +256,6 @@ def unpack(data: bytes) -> Atlas:
         for i, ((optimizer, lr, labels, seed), length) in enumerate(zip(keys, lengths, strict=True))
     ]
     return Atlas(header, runs)
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Words and what they mean: low + step * word, the logarithm of the value if `log`."""
-
-    log: bool
-    low: float
-    step: float
-
-    @classmethod
-    def fit(cls, values: Array, error: float, *, log: bool) -> _Scale:
-        """As coarse as a largest error allows, relative if `log`; coarser where 16 bits are too few."""
-        unit = cls(log, 0.0, 1.0).positions(values)
-        finite = unit[np.isfinite(unit)]
-        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-        return cls(log, low, max(2 * (math.log1p(error) if log else error), (high - low) / _LAST_WORD))
-
-    @classmethod
-    def of(cls, entry: dict[str, Any]) -> _Scale:
-        return cls(entry["log"], entry["low"], entry["step"])
-
-    def positions(self, values: Array) -> Array:
-        """The words before rounding."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return ((np.log(values) if self.log else values) - self.low) / self.step
-
-    def words(self, values: Array) -> Words:
-        positions = self.positions(values)
-        finite = np.isfinite(positions)
-        return np.where(finite, np.rint(np.where(finite, positions, 0)), _NOT_FINITE).astype(np.uint16)
-
-    def values(self, words: NDArray[Any]) -> Array:
-        """NaN for words that mean no number."""
-        values = self.low + self.step * np.asarray(words, dtype=np.float64)
-        return np.where(np.asarray(words) > _LAST_WORD, np.nan, np.exp(values) if self.log else values)
-
-
-def _knots(spectrum: Array) -> tuple[Words, Words]:
-    """A broken line within the tolerance of every point: the gaps between its knots and their heights.
-
-    From a knot the line goes as far as one through a whole height still passes all points on the way.
-    """
-    tolerance, last = _STEPS_IN_TOLERANCE, len(spectrum) - 1
-    rank, height = 0, round(float(spectrum[0]))
-    gaps, heights = [0], [height]
-    while rank < last:
-        ahead = spectrum[rank + 1 : rank + 1 + _LONGEST_GAP] - height
-        gap = np.arange(1, len(ahead) + 1)
-        # not below 0: the line rises as eigenvalues do
-        lowest = np.ceil(np.maximum.accumulate(np.maximum(ahead - tolerance, 0) / gap) * gap - 1e-9)
-        highest = np.floor(np.minimum.accumulate((ahead + tolerance) / gap) * gap + 1e-9)
-        at = int(np.flatnonzero(lowest <= highest)[-1])
-        height += int(np.clip(np.rint(ahead[at]), lowest[at], highest[at]))
-        rank += at + 1
-        gaps.append(at + 1)
-        heights.append(height)
-    return np.array(gaps, dtype=np.uint16), np.array(heights, dtype=np.uint16)
-
-
-def _spectra(largest: Array, knots: Sequence[tuple[Words, Words]], bulk: _Scale) -> Array:
-    """All eigenvalues, ascending, from the largest ones and the knots of the others."""
-    rows: list[Array] = []
-    for top, (gaps, heights) in zip(largest, knots, strict=True):
-        ranks = np.cumsum(gaps, dtype=np.int64)
-        line = np.interp(np.arange(ranks[-1] + 1), ranks, heights.astype(np.float64))
-        rows.append(np.concatenate([np.minimum(bulk.values(line), top[:1].min(initial=np.inf)), top]))
-    return np.array(rows)
 
 
 def _arranged(runs: Sequence[Trajectory]) -> tuple[dict[str, Any], list[Trajectory]]:
@@ -379,15 +309,3 @@ def _key(run: Trajectory) -> Key:
 def _keys(axes: dict[str, Any]) -> Iterator[Key]:
     for optimizer, rates in zip(axes["optimizers"], axes["rates"], strict=True):
         yield from itertools.product([optimizer], rates, axes["labels"], axes["seeds"])
-
-
-def _largest_error(decoded: Array, values: Array, *, relative: bool = True) -> float:
-    """Over what is a number in both."""
-    error = np.abs(decoded - values) / (np.abs(values) if relative else 1)
-    finite = error[np.isfinite(error)]
-    return float(finite.max()) if finite.size else 0.0
-
-
-def _summed(differences: Words) -> Words:
-    """What `numpy.diff` took apart, modulo 2^16 as it did."""
-    return np.cumsum(differences, axis=-1, dtype=np.uint16)

@@ -1,59 +1,30 @@
 """What the explorer asks: an engine that trains while settings change.
 
 `KernelEngine` is the engine that runs in Python.  It knows nothing of widgets: settings go in, messages
-come out.  Another engine, such as one in the browser, can take its place if it keeps the protocol.
-
-A request is a mapping of `ExperimentConfig` fields to JSON values, on top of the engine's own
-configuration, and an id.  Every message that answers it is a JSON object with that ``id`` and a ``type``:
-
-``progress``
-    ``phase`` ("start": data, first gradient, first measures; "train"), ``step``, ``steps``: what is
-    being worked on, where no snapshot tells.
-``start``
-    ``config``: all fields, ``steps`` as asked for.  ``noise``: ``x`` and ``density``, the
-    Marchenko-Pastur density of the initial eigenvalues, and ``edge``, above which they are outliers.
-    ``prediction``: one step in closed form, or null where there is none: ``critical_lr``,
-    ``spectral_norm``, ``alignment`` and ``has_outlier`` at the rate asked for, and a ``curve`` of ``lr``,
-    ``spectral_norm`` and ``alignment`` along rates.  ``source``: "train".
-``snapshots``
-    ``snapshots``: consecutive steps, each with ``step``, ``metrics`` (as `htlib.Trajectory.metrics`, null
-    where not finite), ``saturation`` (see `saturation`; null if the activation has no ceiling),
-    ``eigenvalues`` (ascending; null but in the last of the message, to spare the wire) and ``overlaps``:
-    squared inner products of the leading right singular vectors of W, in rows, and of the update that led
-    here; null but at the last step that was asked for.
-``done``, ``cancelled``, ``diverged``, ``error``
-    The last message of a request; each request gets exactly one.  ``step``: the last one answered, or
-    the one at which a number stopped being finite; null if none.  ``message``: what was wrong.
+come out (`htlib.messages`).  Another engine, such as the one in the browser, can take its place if it keeps
+the protocol.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
-import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
-from htlib import network
 from htlib.config import ExperimentConfig
-from htlib.functions import get_activation
+from htlib.messages import SATURATION_SAMPLES, Message, Point, final, noise_of, one_step, packed, saturation
 from htlib.overlaps import singular_vector_overlaps
-from htlib.random_matrix import MarchenkoPastur, largest_eigenvalue_quantile
 from htlib.start import Start, prepare
-from htlib.theory import OneStepLaw, one_step_law
 from htlib.training import Diverged, Snapshot, iterate
 
-Message = dict[str, Any]
 Emit = Callable[[Message], object]
 
 _log = logging.getLogger(__name__)
@@ -64,14 +35,8 @@ _RUNS_KEPT = 200
 _RUNS_OPEN = 4
 _STARTS_KEPT = 4
 
-_CURVE = (1 / 30, 300.0, 61)  # times the critical rate: from, to, how many
-_LAW_FIELDS = ("n", "d", "h", "noise_std", "optimizer", "teacher", "activation", "labels")
 LEADING_VECTORS = 20
 _WEIGHTS_KEPT = 2**24  # entries of the newest weights of a run, for its overlaps
-
-_SATURATING = ("tanh", "erf")
-SATURATED = 0.99
-SATURATION_SAMPLES = 256  # times h units: the share is good to a few thousandths
 
 
 class KernelEngine:
@@ -168,7 +133,7 @@ class KernelEngine:
             except Exception as error:  # nobody above this frame could tell the reader
                 _log.exception("the request %r failed", job.settings)
                 with suppress(Exception):  # emit itself may be what failed: a closed page
-                    job.emit({"id": job.id, **_final("error", message=f"{type(error).__name__}: {error}")})
+                    job.emit({"id": job.id, **final("error", message=f"{type(error).__name__}: {error}")})
 
     def _serve(self, job: _Job) -> Message:
         """Answer a request; returns its last message."""
@@ -177,34 +142,34 @@ class KernelEngine:
             job.emit({"id": job.id, "type": kind, **content})
 
         if job.cancelled.is_set():
-            return _final("cancelled")
+            return final("cancelled")
         try:
             config = self.config.replace(**{**job.settings, "probe_every": 1})
             steps = config.steps
             if steps > self.max_steps:
                 raise ValueError(f"steps must be at most {self.max_steps} here; got {steps}")
         except (TypeError, ValueError) as error:
-            return _final("error", message=str(error))
+            return final("error", message=str(error))
         noise, prediction = noise_of(config.h, config.d), one_step(config)
         emit("start", config=config.to_dict(), noise=noise, prediction=prediction, source="train")
         run = self._run(config.replace(steps=self.max_steps))
         known = run.points[: steps + 1]
         if known:
-            emit("snapshots", snapshots=_packed(known, run.overlaps(steps)))
+            emit("snapshots", snapshots=packed(known, run.overlaps(steps)))
         while len(run.points) <= steps and run.diverged_at is None:
             if job.cancelled.is_set():
-                return _final("cancelled", len(run.points) - 1 if run.points else None)
+                return final("cancelled", len(run.points) - 1 if run.points else None)
             if run.rest is None or run.position < len(run.points):
                 phase = "start" if run.rest is None else "train"
                 emit("progress", phase=phase, step=run.position, steps=steps)
             if (point := self._advance(run)) is not None:
                 overlaps = run.overlaps(steps) if point.step == steps else None
-                emit("snapshots", snapshots=_packed([point], overlaps))
+                emit("snapshots", snapshots=packed([point], overlaps))
         if run.diverged_at is not None and run.diverged_at <= steps:
-            return _final("diverged", run.diverged_at)
-        return _final("done", steps)
+            return final("diverged", run.diverged_at)
+        return final("done", steps)
 
-    def _advance(self, run: _Run) -> _Point | None:
+    def _advance(self, run: _Run) -> Point | None:
         """One step further; the new point, if it is one.
 
         A run that was put aside starts over: the same configuration gives the same numbers.
@@ -248,32 +213,6 @@ class KernelEngine:
         return start
 
 
-def saturation(W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], activation: str) -> float | None:
-    """Share of hidden activations within 1 % of their ceiling, at the scale of training.
-
-    Parameters
-    ----------
-    W : (h, d) tensor
-    X : (n, d) tensor
-    activation : str
-
-    Returns
-    -------
-    float or None
-        Share of the n h values sigma(W x / sqrt d) that exceed 0.99 in size; None for an activation
-        that has no ceiling.
-
-    Examples
-    --------
-    >>> import torch
-    >>> saturation(torch.tensor([[9.0], [0.1]]), torch.ones(5, 1), "tanh")
-    0.5
-    """
-    if activation not in _SATURATING:
-        return None
-    return (network.features(W, X, get_activation(activation)).abs() > SATURATED).double().mean().item()
-
-
 @dataclass(frozen=True)
 class _Job:
     id: int | str
@@ -282,22 +221,12 @@ class _Job:
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
-@dataclass(frozen=True)
-class _Point:
-    """A snapshot without its weights."""
-
-    step: int
-    metrics: dict[str, float]
-    eigenvalues: NDArray[np.float64]
-    saturation: float | None
-
-
 class _Run:
     """What a run has shown so far and, while it is open, the generator that continues it."""
 
     def __init__(self, config: ExperimentConfig) -> None:
         self.config = config
-        self.points: list[_Point] = []  # of steps 0, 1, ...
+        self.points: list[Point] = []  # of steps 0, 1, ...
         self.diverged_at: int | None = None
         self.rest: Iterator[Snapshot] | None = None
         self.position = 0  # snapshots drawn from `rest`
@@ -305,12 +234,12 @@ class _Run:
         self._weights: dict[int, Tensor] = {}  # of the newest steps
         self._overlaps: dict[int, list[list[float]]] = {}
 
-    def point(self, snapshot: Snapshot) -> _Point:
+    def point(self, snapshot: Snapshot) -> Point:
         assert self.inputs is not None
         self._weights[snapshot.step] = snapshot.weights.clone()
         self._weights.pop(snapshot.step - max(2, _WEIGHTS_KEPT // snapshot.weights.numel()), None)
         share = saturation(snapshot.weights, self.inputs, self.config.activation)
-        return _Point(snapshot.step, snapshot.metrics, snapshot.eigenvalues, share)
+        return Point(snapshot.step, snapshot.metrics, snapshot.eigenvalues, share)
 
     def overlaps(self, step: int) -> list[list[float]] | None:
         """Of W and the update that led to it, or None where the weights are not at hand."""
@@ -323,54 +252,3 @@ class _Run:
     def put_aside(self) -> None:
         self.rest, self.inputs, self.position = None, None, 0
         self._weights.clear()
-
-
-def _final(kind: str, step: int | None = None, message: str | None = None) -> Message:
-    return {"type": kind, "step": step, "message": message}
-
-
-def one_step(config: ExperimentConfig) -> Message | None:
-    """``prediction`` of the messages for a configuration."""
-    try:
-        law = _law(*(getattr(config, name) for name in _LAW_FIELDS))
-    except ValueError:  # labels or an activation without theory
-        return None
-    low, high, points = _CURVE
-    rates = law.critical_lr * np.geomspace(low, high, points)
-    curve = [law(float(rate)) for rate in rates]
-    return asdict(law(config.lr)) | {
-        "curve": {
-            "lr": rates.tolist(),
-            "spectral_norm": [point.spectral_norm for point in curve],
-            "alignment": [point.alignment for point in curve],
-        }
-    }
-
-
-@lru_cache
-def _law(*fields: Any) -> OneStepLaw:
-    return one_step_law(**dict(zip(_LAW_FIELDS, fields, strict=True)))
-
-
-def _packed(points: list[_Point], overlaps: list[list[float]] | None) -> list[Message]:
-    """Spectrum and overlaps with the last point alone."""
-    return [
-        {
-            "step": point.step,
-            "metrics": {name: v if math.isfinite(v) else None for name, v in point.metrics.items()},
-            "saturation": point.saturation,
-            "eigenvalues": point.eigenvalues.tolist() if point is points[-1] else None,
-            "overlaps": overlaps if point is points[-1] else None,
-        }
-        for point in points
-    ]
-
-
-def noise_of(h: int, d: int) -> Message:
-    """``noise`` of the messages for a shape."""
-    law = MarchenkoPastur.of_gaussian_esd(h, d)
-    low, high = law.support
-    # The law rises like a square root at both ends; the low end fills decades of a log axis.
-    angle = np.pi * np.linspace(0.05, 1, 100) ** 2
-    x = (low + high) / 2 - (high - low) / 2 * np.cos(angle)
-    return {"x": x.tolist(), "density": law.pdf(x).tolist(), "edge": largest_eigenvalue_quantile(h, d)}

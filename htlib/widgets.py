@@ -3,7 +3,7 @@
 The widget is thin.  Its front end (``static/explorer.js``) asks an engine for results and draws them; in
 Jupyter the engine is `htlib.engine.KernelEngine`, reached by the widget's custom messages.  To the kernel
 go ``{"type": "request", "id", "settings"}`` and ``{"type": "cancel", "id"}``; the messages that come back
-are described in `htlib.engine`.  The engine begins with the first request of a front end: where there is
+are described in `htlib.messages`.  The engine begins with the first request of a front end: where there is
 none, as under papermill, only the still picture is computed, once, when the cell is displayed.
 """
 

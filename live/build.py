@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from htlib import ExperimentConfig, engine, graphs, widgets
+from htlib import ExperimentConfig, engine, graphs, messages, widgets
 from htlib.atlas import make_atlas, unpack
 from htlib.functions import gaussian_mean, get_teacher
 from htlib.theory import one_step_law
@@ -99,7 +99,7 @@ def shape(config: ExperimentConfig, choices: dict[str, list[Any]]) -> dict[str, 
         key = " ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
         laws[key] = {name: getattr(law, name) for name in ("h", "d", "gain", "drag", "cross", "signal")}
     sizes = {name: getattr(config, name) for name in SIZES}
-    return {"sizes": sizes, "noise": engine.noise_of(config.h, config.d), "laws": laws}
+    return {"sizes": sizes, "noise": messages.noise_of(config.h, config.d), "laws": laws}
 
 
 def main() -> int:

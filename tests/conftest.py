@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
@@ -9,3 +10,13 @@ os.environ["MPLBACKEND"] = "Agg"
 torch.set_num_threads(2)
 # Only htlib.network: elsewhere the tests want to see htlib's own errors for bad input.
 install_import_hook("htlib.network", "beartype.beartype")
+
+
+@pytest.fixture
+def no_starts_kept():
+    """Before and after the test no worker of this process remembers a start."""
+    from htlib import tasks
+
+    tasks.forget_starts()
+    yield
+    tasks.forget_starts()

@@ -15,11 +15,7 @@ from htlib.tasks import GivenUp, Task
 CONFIG = ht.ExperimentConfig(**TINY)
 
 
-@pytest.fixture(autouse=True)
-def nothing_kept():
-    tasks.forget_starts()
-    yield
-    tasks.forget_starts()
+pytestmark = pytest.mark.usefixtures("no_starts_kept")
 
 
 def numbers_of_threads():

@@ -180,8 +180,9 @@ def test_a_mutated_engine_is_found(mutation: str, monkeypatch: pytest.MonkeyPatc
     assert not difference <= 1e-5
 
 
-def test_elimination_solves() -> None:
+@pytest.mark.parametrize("size", [1, 2, 39, 40])
+def test_elimination_solves(size: int) -> None:
     """Oracle: torch.linalg.solve."""
-    F = torch.randn(60, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    A, b = F.T @ F + 1e-3 * torch.eye(40, dtype=torch.float64), F.T @ torch.ones(60, dtype=torch.float64)
+    F = torch.randn(60, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    A, b = F.T @ F + 1e-3 * torch.eye(size, dtype=torch.float64), F.T @ torch.ones(60, dtype=torch.float64)
     torch.testing.assert_close(graphs.solve_positive(A, b), torch.linalg.solve(A, b), rtol=1e-9, atol=1e-9)

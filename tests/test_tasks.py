@@ -10,11 +10,7 @@ from htlib.tasks import GivenUp
 CONFIG = ht.ExperimentConfig(**TINY)
 
 
-@pytest.fixture(autouse=True)
-def nothing_kept():
-    tasks.forget_starts()
-    yield
-    tasks.forget_starts()
+pytestmark = pytest.mark.usefixtures("no_starts_kept")
 
 
 def test_a_task_gives_what_train_gives():

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from bs4 import BeautifulSoup, Tag
 
 import htlib as ht
 from htlib import engine as engine_module
 from htlib import widgets
-from htlib.engine import KernelEngine, Message, saturation
+from htlib.engine import KernelEngine
+from htlib.messages import Message
 from htlib.random_matrix import largest_eigenvalue_quantile
 
 CONFIG = ht.ExperimentConfig(n=60, d=20, h=30, n_test=50, steps=4)
@@ -311,13 +311,6 @@ def test_a_saturated_run_says_so(engine: KernelEngine) -> None:
     same_training = ask(engine, lr=1000.0, feature_scale="released-code")
     assert [p["saturation"] for p in snapshots(same_training)] == shares
     assert {p["saturation"] for p in snapshots(ask(engine, activation="relu", lr=1000.0))} == {None}
-
-
-def test_saturation_by_hand() -> None:
-    W = torch.tensor([[4.0, 4.0], [-4.0, -4.0], [1.0, 0.0], [0.0, 0.0]])
-    X = torch.tensor([[1.0, 1.0], [0.0, 0.0]])  # pre-activations 8 / sqrt 2, -8 / sqrt 2, .7, 0; all 0
-    assert saturation(W, X, "tanh") == saturation(W, X, "erf") == 2 / 8
-    assert saturation(W, X, "relu") is None
 
 
 @pytest.mark.parametrize(

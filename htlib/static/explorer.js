@@ -1,7 +1,7 @@
 // The explorer's front end: controls, linked charts, and an engine that it asks for results.
 //
 // An engine has request(settings, train) -> id, cancel(id) and onMessage(callback) -> function that ends it.
-// htlib/engine.py describes the messages.  The engine of a page without a kernel (live/src/engine.ts) answers
+// htlib/messages.py describes the messages.  The engine of a page without a kernel (live/src/engine.ts) answers
 // from stored runs unless `train` is set; a kernel always trains.  No dependencies, no network.
 
 import { format, make, sample } from "./marks.js";

@@ -3,6 +3,8 @@
 import { axes, band, BLUE, format, GREEN, GREY, INK, lines, linearScale, logScale, make, MARKERS, ORANGE, path } from "./marks.js";
 
 const ALIGNMENT = [{ key: "alignment", name: "|⟨v₁, β⟩|", colour: BLUE, dash: "", marker: "circle" }];
+const SHADES = 24;
+
 const KTA = [{ key: "kta", name: "kernel-target alignment", colour: ORANGE, dash: "6 3", marker: "square" }];
 const HILL = [{ key: "alpha_hill", name: "Hill", colour: BLUE, dash: "", marker: "circle" }];
 const KS = [{ key: "alpha_ks", name: "KS", colour: ORANGE, dash: "6 3", marker: "square" }];
@@ -51,8 +53,8 @@ function spectrum(svg, box, { snapshots, start }, kind) {
       x1: x.at(spike), x2: x.at(spike), y1: box.top, y2: box.bottom, stroke: GREEN, "stroke-width": 2, "stroke-dasharray": "7 3", class: "predicted",
     }, make("title", {}, `predicted spike: ${format(spike)}`)));
   const outliers = eigenvalues.filter((v) => v > edge);
-  for (const v of outliers)
-    svg.append(make("line", { x1: x.at(v), x2: x.at(v), y1: box.top, y2: box.top + 9, stroke: ORANGE, class: "outlier" }));
+  const ticks = outliers.map((v) => `M${x.at(v).toFixed(1)},${box.top}v9`).join("");
+  svg.append(make("path", { d: ticks, stroke: ORANGE, class: "outliers" }));
   if (outliers.length)
     svg.append(make("path", { d: MARKERS.triangle, transform: `translate(${x.at(outliers.at(-1))},${box.top + 9}) rotate(180) scale(1.4)`, fill: ORANGE },
       make("title", {}, `largest eigenvalue: ${format(outliers.at(-1))}`)));
@@ -111,11 +113,16 @@ function overlapMap(svg, box, { snapshots, start }) {
   const left = box.left + (box.right - box.left - side) / 2, square = { left, right: left + side, top: box.top, bottom: box.top + side };
   const x = linearScale([0.5, k + 0.5], [square.left, square.right]), y = linearScale([0.5, k + 0.5], [square.top, square.bottom]);
   for (const scale of [x, y]) scale.ticks = [1, ...[5, 10, 15, 20].filter((v) => v <= k)];
-  const cell = side / k;
-  overlaps.forEach((row, i) => row.forEach((v, j) => svg.append(make("rect", {
-    x: (square.left + j * cell).toFixed(2), y: (square.top + i * cell).toFixed(2), width: (cell + 0.3).toFixed(2), height: (cell + 0.3).toFixed(2),
-    fill: `hsl(204 100% ${(97 - 75 * Math.sqrt(v)).toFixed(1)}%)`,
-  }, make("title", {}, `vector ${i + 1} of W, vector ${j + 1} of the update: ${format(v, 2)}`)))));
+  // a path for each shade: four hundred elements would hold the page up
+  const cell = side / k, shades = Array.from({ length: SHADES + 1 }, () => "");
+  overlaps.forEach((row, i) => row.forEach((v, j) => {
+    const [left, top] = [square.left + j * cell, square.top + i * cell].map((at) => at.toFixed(2));
+    shades[Math.round(SHADES * Math.sqrt(Math.min(1, v)))] += `M${left},${top}h${cell.toFixed(2)}v${cell.toFixed(2)}h${(-cell).toFixed(2)}z`;
+  }));
+  shades.forEach((d, shade) => {
+    const colour = `hsl(204 100% ${(97 - (75 * shade) / SHADES).toFixed(1)}%)`;
+    if (d) svg.append(make("path", { d, fill: colour, stroke: colour, "stroke-width": 0.5 }));
+  });
   axes(svg, square, x, y, "vector of the update", "vector of W");
   return `Squared overlaps of the ${k} leading right singular vectors of W and of the update after step ${step}; the first two overlap by ${format(overlaps[0][0], 2)}.`;
 }

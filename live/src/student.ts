@@ -2,7 +2,7 @@
 // Source: htlib/training.py and htlib/start.py, whose order of updates and measures this follows.
 
 import type { Meta } from "./meta";
-import type { Problem } from "./problem";
+import { makeProblem, type Problem } from "./problem";
 import type { Metrics, Settings, Snapshot } from "./protocol";
 import { factorise, overlaps, type SingularSystem, spectralMeasures } from "./spectrum";
 
@@ -11,6 +11,14 @@ export type Value = Float32Array | Float64Array | number;
 /** Runs a graph by name, with its inputs and outputs by name; numbers are scalars. */
 export interface Graphs {
   run(name: string, feed: Record<string, Value>): Promise<Record<string, Float32Array | Float64Array>>;
+}
+
+/** The problem of these settings, its teacher evaluated by an exported graph. */
+export function problemFor(settings: Settings, meta: Meta, graphs: Graphs): Promise<Problem> {
+  const { teacher } = settings;
+  const value = async (z: Float64Array): Promise<Float64Array> =>
+    (await graphs.run(`link-${teacher}`, { z }))["f"] as Float64Array;
+  return makeProblem(settings, meta.trained.sizes, { value, ...meta.teachers[teacher] });
 }
 
 interface State {

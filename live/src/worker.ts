@@ -1,11 +1,11 @@
-// The worker that trains.  It is asked as htlib/engine.py says, and sends the messages described there.
+// The worker that trains.  It is asked as htlib/messages.py says, and sends the messages described there.
 
 import { predict } from "./law";
 import { fetchMeta, lawKey, type Meta } from "./meta";
-import { makeProblem, type Problem } from "./problem";
+import type { Problem } from "./problem";
 import type { Message, Settings } from "./protocol";
 import { OrtGraphs } from "./runtime";
-import { Student } from "./student";
+import { problemFor, Student } from "./student";
 
 export type Order = { type: "request"; id: number; settings: Settings } | { type: "cancel"; id: number };
 
@@ -100,11 +100,8 @@ class Trainer {
 
   private async begin(settings: Settings, meta: Meta): Promise<Student> {
     const { teacher, labels, noise_std, seed } = settings;
-    const value = async (z: Float64Array): Promise<Float64Array> =>
-      (await this.graphs.run(`link-${teacher}`, { z }))["f"] as Float64Array;
-    const problem = await this.problems.get(JSON.stringify({ teacher, labels, noise_std, seed }), () =>
-      makeProblem(settings, meta.trained.sizes, { value, ...meta.teachers[teacher] }),
-    );
+    const key = JSON.stringify({ teacher, labels, noise_std, seed });
+    const problem = await this.problems.get(key, () => problemFor(settings, meta, this.graphs));
     return new Student(settings, problem, meta, this.graphs);
   }
 }

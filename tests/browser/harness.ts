@@ -1,17 +1,14 @@
 // For tests and benchmarks: a run in the page itself, with a problem of their making, or timed.
 
 import { fetchMeta, type Meta } from "../../live/src/meta";
-import { makeProblem, type Problem } from "../../live/src/problem";
+import type { Problem } from "../../live/src/problem";
 import type { Settings, Snapshot } from "../../live/src/protocol";
 import { OrtGraphs } from "../../live/src/runtime";
-import { Student } from "../../live/src/student";
+import { problemFor, Student } from "../../live/src/student";
 
 async function prepare(settings: Settings): Promise<[Meta, OrtGraphs, Problem]> {
   const [meta, graphs] = [await fetchMeta(new URL(".", import.meta.url)), new OrtGraphs()];
-  const { teacher } = settings;
-  const value = async (z: Float64Array): Promise<Float64Array> =>
-    (await graphs.run(`link-${teacher}`, { z }))["f"] as Float64Array;
-  return [meta, graphs, await makeProblem(settings, meta.trained.sizes, { value, ...meta.teachers[teacher] })];
+  return [meta, graphs, await problemFor(settings, meta, graphs)];
 }
 
 export async function run(
