@@ -26,6 +26,8 @@ from htlib.config import ExperimentConfig
 from htlib.functions import ScalarFunction, get_activation, get_teacher
 from htlib.messages import SATURATED, SATURATION_SAMPLES
 
+_BLOCK = 10
+
 GRAPH_TEACHERS = ("softplus", "relu", "identity", "hermite2", "hermite3")
 
 
@@ -111,8 +113,8 @@ class Link(nn.Module):
 def solve_positive(A: Tensor, b: Tensor) -> Tensor:
     """Solution of A x = b for a positive definite A, by Gauss-Jordan elimination in a loop that exports.
 
-    ONNX has no factorisation.  Two columns are eliminated at a time, which halves the passes over the matrix.
-    No pivots are exchanged: a positive definite matrix needs none.
+    ONNX has no factorisation.  Ten columns are eliminated at a time, to pass over the matrix less often.  No
+    pivots are exchanged: a positive definite matrix needs none.
 
     Parameters
     ----------
@@ -130,27 +132,34 @@ def solve_positive(A: Tensor, b: Tensor) -> Tensor:
     [1.0, -1.0]
     """
     m = len(A)
-    if m % 2:  # one more unknown, which is zero
-        A, b = nn.functional.pad(A, (0, 1, 0, 1)), nn.functional.pad(b, (0, 1))
-        A = A + torch.diag(nn.functional.pad(torch.zeros(m, dtype=A.dtype), (0, 1), value=1.0))
-    size = len(A)
-    unit = torch.eye(size, dtype=A.dtype)
-    pair = torch.arange(2)
+    missing = -m % _BLOCK  # more unknowns, which are zero
+    ones = nn.functional.pad(torch.zeros(m, dtype=A.dtype), (0, missing), value=1.0)
+    A = nn.functional.pad(A, (0, missing, 0, missing)) + torch.diag(ones)
+    table = torch.cat([A, nn.functional.pad(b, (0, missing))[:, None]], dim=1)
+    size, unit = m + missing, torch.eye(m + missing, dtype=A.dtype)
+    block = torch.arange(_BLOCK)
 
     def more(i: Tensor, _: Tensor) -> Tensor:
         return i < size
 
     def eliminate(i: Tensor, T: Tensor) -> tuple[Tensor, Tensor]:
-        at = i + pair
+        at = i + block
         rows, columns = T.index_select(0, at), T.index_select(1, at)
-        (p, q), (r, s) = (row.unbind() for row in rows.index_select(1, at).unbind())
-        inverse = torch.stack([s, -q, -r, p]).reshape(2, 2) / (p * s - q * r)
-        # the two rows become those of the identity, and all others lose their two entries
-        return i + 2, T - (columns - unit.index_select(1, at)) @ (inverse @ rows)
+        # these rows become those of the identity, and all others lose their entries of the block
+        change = (columns - unit.index_select(1, at)) @ (_inverse(rows.index_select(1, at)) @ rows)
+        return i + _BLOCK, T - change
 
-    table = torch.cat([A, b[:, None]], dim=1)
     _, table = while_loop(more, eliminate, (torch.tensor(0), table))
     return table[:m, size]
+
+
+def _inverse(P: Tensor) -> Tensor:
+    """Of one small positive definite block, unrolled."""
+    unit = torch.eye(_BLOCK, dtype=P.dtype)
+    T = torch.cat([P, unit], dim=1)
+    for j in range(_BLOCK):
+        T = T - (T[:, j : j + 1] - unit[:, j : j + 1]) * (T[j : j + 1] / T[j, j])
+    return T[:, _BLOCK:]
 
 
 def export_graphs(folder: Path, config: ExperimentConfig) -> None:

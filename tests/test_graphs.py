@@ -30,13 +30,14 @@ class Runtime:
     """The graphs of a folder, as a browser would run them."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def run(self, name: str, feed: dict[str, object]) -> list[np.ndarray]:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        session = onnxruntime.InferenceSession(self.folder / f"{name}.onnx", options)
+        files = folder.glob("*.onnx")
+        self.sessions = {file.stem: onnxruntime.InferenceSession(file, options) for file in files}
+
+    def run(self, name: str, feed: dict[str, object]) -> list[np.ndarray]:
+        session = self.sessions[name]
         kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64}
         return session.run(
             None, {i.name: np.asarray(feed[i.name], kinds[i.type]) for i in session.get_inputs()}
@@ -180,7 +181,7 @@ def test_a_mutated_engine_is_found(mutation: str, monkeypatch: pytest.MonkeyPatc
     assert not difference <= 1e-5
 
 
-@pytest.mark.parametrize("size", [1, 2, 39, 40])
+@pytest.mark.parametrize("size", [1, 9, 10, 45])
 def test_elimination_solves(size: int) -> None:
     """Oracle: torch.linalg.solve."""
     F = torch.randn(60, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
