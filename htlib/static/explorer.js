@@ -58,7 +58,7 @@ export function kernelEngine(model) {
 // The view ------------------------------------------------------------------------------------------
 
 // Of the options, `settings` are the first ones and `home` those of Reset; with `stored` the engine has stored
-// runs, and with `train` it begins by training.  `hooks.changed(settings, train)` is told of every change.
+// runs, and with `train` it begins by training.  `hooks.changed(settings, train)` is told of the reader's changes.
 // Returns a function that ends it all.
 export function createExplorer(el, options, engine, hooks = {}) {
   const settings = { ...options.settings };
@@ -180,7 +180,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
     if (!playing) pause();
     Object.assign(settings, update);
     place();
-    hooks.changed?.({ ...settings }, training);
+    if (!playing) hooks.changed?.({ ...settings }, training);
     delete el.dataset.settled;
     // A run that is about to finish is let finish: while a slider moves, every picture is whole.
     if (run.state === "running" && performance.now() - run.sent < PATIENCE) dirty = true;

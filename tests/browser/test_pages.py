@@ -25,10 +25,11 @@ def look(visit: Visit, address: str) -> None:
     assert visit.errors == []
 
 
-@pytest.mark.parametrize("visit", [1280, 360], indirect=True)
+@pytest.mark.parametrize(("visit", "place"), [(1280, "book"), (360, "book_in_folder")], indirect=["visit"])
 @pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
-def test_page(visit: Visit, book: str, name: str) -> None:
-    look(visit, f"{book}{name}.html")
+def test_page(visit: Visit, place: str, name: str, request: pytest.FixtureRequest) -> None:
+    """At the top of a server and, on a phone, in a folder of one."""
+    look(visit, f"{request.getfixturevalue(place)}{name}.html")
     page = visit.page
     unset = "[...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container')).length"
     assert page.evaluate(unset) == 0, "formulas that MathJax did not set"
@@ -48,11 +49,6 @@ def test_page(visit: Visit, book: str, name: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (
         "the page scrolls sideways"
     )
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_page_in_a_folder(visit: Visit, book_in_folder: str, name: str) -> None:
-    look(visit, f"{book_in_folder}{name}.html")
 
 
 def test_the_address_of_the_book_leads_to_its_first_page(visit: Visit, book_in_folder: str) -> None:
