@@ -110,7 +110,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   const here = press("Train here", () => {
     training = !training;
     change({});
-  }, { class: "source", "aria-pressed": "false" });
+  }, { class: "source" });
   const play = press("Play", () => (player ? pause() : begin()), { class: "play" });
   const step = press("Step", () => change({ steps: Math.min(settings.steps + 1, options.max_steps) }));
   const reset = press("Reset", () => {
@@ -139,7 +139,6 @@ export function createExplorer(el, options, engine, hooks = {}) {
     steps.value = settings.steps;
     count.textContent = settings.steps;
     seed.value = settings.seed;
-    here.setAttribute("aria-pressed", training);
     here.textContent = training ? "Stored runs" : "Train here";
     presets.forEach((button, i) => button.setAttribute("aria-pressed",
       Object.entries({ ...EVERY_PRESET, ...PRESETS[i][1] }).every(([name, value]) => settings[name] === value)));
