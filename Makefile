@@ -43,12 +43,13 @@ help: ## Show this list
 
 env: $(ENV) ## Make .venv with everything in it
 
+# Not compiled ahead: that takes half a minute, and most of the files are never imported.
 $(VENV)/requirements: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "error: Python 3.11 or later is needed, and '$(PYTHON)' is not. Name another: make env PYTHON=python3.12" >&2; \
 	  exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --requirement requirements.txt
 	@touch $@
 
 $(ENV): $(VENV)/requirements pyproject.toml
