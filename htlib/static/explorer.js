@@ -104,14 +104,16 @@ export function createExplorer(el, options, engine, hooks = {}) {
     return button;
   };
   const button = press("Stop", () => {
+    hold();
     if (run.state === "running") return engine.cancel(run.id);
+    place(); // a refused value is not what runs
     send();
   });
   const here = press("Train here", () => {
     training = !training;
     change({});
   }, { class: "source" });
-  const play = press("Play", () => (player ? pause() : begin()), { class: "play" });
+  const play = press("Play", () => (player ? hold() : begin()), { class: "play" });
   const step = press("Step", () => change({ steps: Math.min(settings.steps + 1, options.max_steps) }));
   const reset = press("Reset", () => {
     training = !options.stored;
@@ -176,6 +178,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
 
   // A change by the reader ends the play, one by the player does not.
   function change(update, playing = false) {
+    if (player && !playing && !("steps" in update)) settings.steps = target; // another run, and all of it
     if (!playing) pause();
     Object.assign(settings, update);
     place();
@@ -204,6 +207,13 @@ export function createExplorer(el, options, engine, hooks = {}) {
     clearTimeout(player);
     player = 0;
     play.textContent = "Play";
+  }
+
+  // The reader ends the play: this step is the setting now.
+  function hold() {
+    if (!player) return;
+    pause();
+    hooks.changed?.({ ...settings }, training);
   }
 
   function refuse(message) {
@@ -272,7 +282,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
     button.disabled = !(running || stopped);
     step.disabled = settings.steps >= options.max_steps;
     el.setAttribute("aria-busy", running);
-    charts.classList.toggle("stale", state === "error" || state === "absent");
+    for (const part of [charts, table]) part.classList.toggle("stale", state === "error" || state === "absent");
     const sizes = run.start && `n = ${run.start.config.n}, d = ${run.start.config.d}, h = ${run.start.config.h}`;
     if (running && !run.heard) status.textContent || say("waiting", options.stored ? "Reading the stored runs." : "Waiting for the kernel.");
     else if (running && progress?.phase === "load") say(state, "Loading the engine: once, 4 MB.");

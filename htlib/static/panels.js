@@ -15,7 +15,7 @@ const REFIT = [
 ];
 
 function spectrum(svg, box, { snapshots, start }, kind) {
-  const { eigenvalues, step } = snapshots.at(-1);
+  const { eigenvalues, metrics, step } = snapshots.at(-1);
   const { x: grid, density, edge } = start.noise;
   const positive = eigenvalues.filter((v) => v > 0);
   const spike = step === 1 && start.prediction?.has_outlier ? start.prediction.spectral_norm ** 2 : null;
@@ -52,7 +52,8 @@ function spectrum(svg, box, { snapshots, start }, kind) {
     svg.append(make("line", {
       x1: x.at(spike), x2: x.at(spike), y1: box.top, y2: box.bottom, stroke: GREEN, "stroke-width": 2, "stroke-dasharray": "7 3", class: "predicted",
     }, make("title", {}, `predicted spike: ${format(spike)}`)));
-  const outliers = eigenvalues.filter((v) => v > edge);
+  // Stored eigenvalues are rounded, their number beyond the edge is not.
+  const outliers = eigenvalues.slice(eigenvalues.length - metrics.n_outliers);
   const ticks = outliers.map((v) => `M${x.at(v).toFixed(1)},${box.top}v9`).join("");
   svg.append(make("path", { d: ticks, stroke: ORANGE, class: "outliers" }));
   if (outliers.length)

@@ -1,6 +1,7 @@
 // The explorer's engine in a page without a kernel: stored runs at once, and a worker that trains on request.
 
 import { Atlas } from "./atlas";
+import { Refusal, refuse } from "./bounds";
 import { predict } from "./law";
 import { lawKey, type Meta } from "./meta";
 import type { Engine, Message, Settings } from "./protocol";
@@ -75,14 +76,21 @@ export class BrowserEngine implements Engine {
 
   /** Answer from the stored runs. */
   private async look(id: number, settings: Settings): Promise<void> {
-    let atlas: Atlas;
     try {
-      atlas = await (this.atlas ??= readAtlas(new URL("atlas.bin", this.base)));
+      const atlas = await (this.atlas ??= readAtlas(new URL("atlas.bin", this.base)));
+      refuse(settings, this.meta); // not before: nobody listens for an id that has not been given yet
+      this.answer(id, settings, atlas);
     } catch (error) {
-      this.atlas = null;
-      const reason = error instanceof Error ? error.message : String(error);
-      return this.tell({ id, type: "error", step: null, message: `the stored runs cannot be read: ${reason}` });
+      let message = error instanceof Error ? error.message : String(error);
+      if (!(error instanceof Refusal)) {
+        this.atlas = null;
+        message = `the stored runs cannot be read: ${message}`;
+      }
+      this.tell({ id, type: "error", step: null, message });
     }
+  }
+
+  private answer(id: number, settings: Settings, atlas: Atlas): void {
     const { noise, laws, sizes } = this.meta.stored;
     const place = atlas.find(settings);
     if (typeof place === "string") return this.tell({ id, type: "absent", step: null, message: place });

@@ -29,6 +29,8 @@ async function enliven(still: HTMLElement): Promise<void> {
   still.replaceWith(place);
   const options = { ...meta.options, settings, home, stored: true, train, play };
   createExplorer(place, options, new BrowserEngine(base, meta), { changed });
+  // The browser went to the still picture, and keeps to what stood below it.
+  if (location.hash === `#${place.id}`) place.scrollIntoView();
 }
 
 const still = document.querySelector<HTMLElement>(".explorer-still[data-explorer]");

@@ -1,5 +1,6 @@
 // The worker that trains.  It is asked as htlib/messages.py says, and sends the messages described there.
 
+import { Refusal, refuse } from "./bounds";
 import { predict } from "./law";
 import { fetchMeta, lawKey, type Meta } from "./meta";
 import type { Problem } from "./problem";
@@ -103,23 +104,6 @@ class Trainer {
     const key = JSON.stringify({ teacher, labels, noise_std, seed });
     const problem = await this.problems.get(key, () => problemFor(settings, meta, this.graphs));
     return new Student(settings, problem, meta, this.graphs);
-  }
-}
-
-class Refusal extends Error {}
-
-/** Bounds as htlib.ExperimentConfig has them, and the engine. */
-function refuse(settings: Settings, meta: Meta): void {
-  const { lr, steps, seed } = settings;
-  if (!(Number.isFinite(lr) && lr >= 0)) throw new Refusal(`lr must be finite and not negative; got ${lr}`);
-  if (lr > 1e36) throw new Refusal(`lr must be at most 1e+36 in float32; got ${lr}`);
-  if (!(Number.isSafeInteger(seed) && seed >= 0)) throw new Refusal(`seed must be an integer, at least 0; got ${seed}`);
-  const most = meta.options.max_steps;
-  if (!(Number.isInteger(steps) && steps >= 0 && steps <= most))
-    throw new Refusal(`steps must be at most ${most} here; got ${steps}`);
-  for (const [name, allowed] of Object.entries(meta.options.choices)) {
-    const value = settings[name as keyof Settings];
-    if (!allowed.includes(value)) throw new Refusal(`${name} must be one of ${allowed.join(", ")}; got ${value}`);
   }
 }
 

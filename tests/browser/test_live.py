@@ -199,6 +199,8 @@ def assert_stored(visit: Visit, atlas: Atlas, **settings: Any) -> None:
     for name, value in readout(visit.page).items():
         assert value == pytest.approx(row[name], rel=1e-3), name
     assert f"rate {run.config.lr:g}," in status(visit)
+    chart = visit.page.locator("figure.esd > svg").get_attribute("aria-label") or ""
+    assert f"; {row.n_outliers:.0f} lie beyond" in chart
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -345,8 +347,29 @@ def test_presets_step_reset_and_play(visit: Visit, book: str, atlas: Atlas) -> N
     page.get_by_role("button", name="Play").click()
     page.wait_for_function("() => window.seen.at(-1) === '3'")
     page.get_by_role("button", name="Pause").click()
+    page.wait_for_url("**steps=3*")  # where the reader has ended it
     page.wait_for_timeout(1000)
     assert page.evaluate("window.seen").count("4") == 1
+
+
+def test_stop_ends_the_play_too(visit: Visit, book: str) -> None:
+    page = visit.page
+    page.goto(f"{book}book/04-many-steps.html?train=1&steps=50&lr=3")
+    page.get_by_text("Training at n = 600").wait_for()
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function(
+        """() => {
+            const buttons = [...document.querySelectorAll(".htlib-explorer button")];
+            const stop = buttons.find((button) => button.textContent === "Stop" && !button.disabled);
+            const training = stop && document.querySelector(".htlib-explorer output").value > 2;
+            if (training) stop.click();
+            return training;
+        }"""
+    )
+    page.get_by_role("button", name="Play").wait_for()
+    reached = page.locator(".htlib-explorer output").inner_text()
+    page.wait_for_timeout(1500)
+    assert page.locator(".htlib-explorer output").inner_text() == reached
 
 
 def test_the_address_holds_the_settings(visit: Visit, book: str) -> None:
@@ -378,6 +401,16 @@ def test_links_of_the_exercises_set_the_controls(visit: Visit, book: str) -> Non
     assert visit.page.get_by_label("learning rate, typed").input_value() == "1e3"
 
 
+def test_the_link_of_the_first_page_leads_to_its_explorer(visit: Visit, book: str) -> None:
+    page = visit.page
+    page.goto(f"{book}book/index.html")
+    page.get_by_role("link", name="rate 100", exact=True).click()
+    page.wait_for_url("**lr=100**")
+    settle(page)
+    page.wait_for_timeout(300)
+    assert 0 <= page.locator(".htlib-explorer").evaluate("e => e.getBoundingClientRect().top") < 200
+
+
 def test_bad_values_are_refused_and_the_page_goes_on(visit: Visit, book: str) -> None:
     page = visit.page
     open_page(visit, f"{book}book/03-rates.html?train=1&steps=1")
@@ -403,6 +436,10 @@ def test_bad_values_are_refused_and_the_page_goes_on(visit: Visit, book: str) ->
     typed.press("Enter")
     page.get_by_role("slider", name="Steps").fill("3")
     assert settle(page) in ("done", "diverged")
+    for value, words in (("-3", "an integer"), ("2.5", "an integer"), ("1000", "at most 50 here")):
+        open_page(visit, f"{book}book/03-rates.html?steps={value}")
+        assert f"steps must be {words}" in status(visit)
+        assert f"got {value}" in status(visit)
     assert visit.errors == []
 
 
@@ -458,6 +495,12 @@ def test_the_first_page_plays_unless_motion_is_unwanted(
     page.goto(f"{book}book/index.html")
     page.locator(".htlib-explorer .play").wait_for()
     assert (page.locator(".htlib-explorer .play").inner_text() == "Pause") == plays
+    if plays:  # a change of anything but the steps is of the whole run
+        page.wait_for_function("() => document.querySelector('.htlib-explorer output').textContent === '2'")
+        page.get_by_role("spinbutton", name="Seed").fill("1")
+        page.get_by_role("spinbutton", name="Seed").press("Enter")
+        settle(page)
+        assert page.locator(".htlib-explorer output").inner_text() == "10"
 
 
 def test_without_javascript_the_still_picture_says_so(browser: Browser, book: str) -> None:
