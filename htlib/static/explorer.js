@@ -178,8 +178,10 @@ export function createExplorer(el, options, engine, hooks = {}) {
 
   // A change by the reader ends the play, one by the player does not.
   function change(update, playing = false) {
-    if (player && !playing && !("steps" in update)) settings.steps = target; // another run, and all of it
-    if (!playing) pause();
+    if (!playing) {
+      if (player && !("steps" in update)) settings.steps = target; // another run, and all of it
+      pause();
+    }
     Object.assign(settings, update);
     place();
     if (!playing) hooks.changed?.({ ...settings }, training);
@@ -217,7 +219,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   }
 
   function refuse(message) {
-    pause();
+    hold();
     if (run.state === "running") engine.cancel(run.id);
     forget();
     run = { state: "error", message, settings, snapshots: [] };
