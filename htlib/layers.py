@@ -228,7 +228,7 @@ def _converts(dtype: torch.dtype) -> bool:
     """Whether torch makes numbers of the type; of packed ones, such as float4, it does not."""
     try:
         torch.empty(1, dtype=dtype).float()
-    except NotImplementedError:  # torch's own answer; it has no list of its conversions
+    except NotImplementedError:  # its only answer: torch.can_cast says yes to float4 as well
         return False
     return True
 
