@@ -213,6 +213,8 @@ seeds = 5
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_ends_a_sweep_within_two_seconds(workers, tmp_path, processes):
     """1 worker is a thread, 2 are processes; the limit is two seconds, and one more for a busy machine."""
+    # A suite in the background of a script ignores Ctrl-C, and what it starts would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     (tmp_path / "slow.toml").write_text(PRESET)
     store = tmp_path / "store"
     command = [sys.executable, "-m", "htlib.cli", "sweep", "slow.toml", "--store", str(store)]
