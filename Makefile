@@ -15,12 +15,12 @@ NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 EXECUTED  := $(NOTEBOOKS:book/%=_build/$(PROFILE)/%)
 PAGE      := _build/html/index.html
 # What a chapter's numbers depend on, and what a page shows beside the chapters.
-CODE      := $(sort $(shell find htlib experiments -type f ! -path 'htlib/static/*' ! -name '*.pyc' ! -name '.*' 2>/dev/null))
+CODE      := $(sort $(shell find htlib experiments -type f ! -path 'htlib/explorer/static/*' ! -name '*.pyc' ! -name '.*' 2>/dev/null))
 MATTER    := $(sort $(shell find book -type f ! -name '*.ipynb' ! -name '*.pyc' ! -name '.*'))
 # The experiments that run in the pages, and what they are made of.
 ATLAS     := _build/$(PROFILE)/atlas.bin
 LIVE      := _build/$(PROFILE)/live/meta.json
-LIVE_CODE := $(sort $(shell find live htlib/static -name node_modules -prune -o -type f ! -name '*.pyc' ! -name '.*' -print))
+LIVE_CODE := $(sort $(shell find live htlib/explorer/static -name node_modules -prune -o -type f ! -name '*.pyc' ! -name '.*' -print))
 MODULES   := live/node_modules/.package-lock.json
 # Stamps that change when a file comes or goes, or when the pages must be made from other sources.
 CODE_LIST := _build/code.txt
@@ -106,6 +106,7 @@ lint: $(ENV) $(MODULES) ## Run the linters alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo --no-cache
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx tsc
 	$(if $(NOTEBOOKS),$(STRIP) --verify $(NOTEBOOKS))
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import htlib as ht
-from htlib.functions import ScalarFunction, get_activation
-from htlib.probes import METRICS
-from htlib.problem import Dataset
-from htlib.random_matrix import largest_eigenvalue_quantile
+from htlib.spectra.noise import largest_eigenvalue_quantile
+from htlib.student.functions import ScalarFunction, get_activation
+from htlib.student.probes import METRICS
+from htlib.student.problem import Dataset
 
 _UNSUPPORTED = {"update": "full", "normalize_weights": False, "train_readout": False}
 

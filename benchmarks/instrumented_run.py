@@ -19,7 +19,7 @@ import torch
 
 import htlib as ht
 from benchmarks.memory import peak
-from htlib.start import prepare
+from htlib.student.start import prepare
 
 CONFIG = ht.ExperimentConfig()
 PROBLEM = ht.make_problem(CONFIG)

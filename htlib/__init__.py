@@ -1,28 +1,39 @@
 """Heavy tails without noise: weight spectra of two-layer networks, and tools for any network.
 
-Companion of arXiv 2406.04657.  ``import htlib as ht``.
+Companion of arXiv 2406.04657.  ``import htlib as ht`` is the one door to
+
+- the spectrum of any matrix: `esd`, exponents, spikes, nulls, overlaps of singular vectors;
+- the layers of any model: `analyze`, `compare_models`;
+- the two-layer student of the paper: `ExperimentConfig`, `make_problem`, `train`;
+- one step in closed form: `one_step_law`, `predict_one_step`;
+- many runs, kept in a store: `sweep`, `load_experiment`, `Store`.
+
+`ht.figures` draws all of these and `ht.explorer` moves them; both are imported when first used.
 """
 
-from htlib.alignment import kernel_target_alignment, teacher_alignment
-from htlib.checkpoints import CheckpointError
-from htlib.comparisons import compare_distributions
-from htlib.config import ExperimentConfig
-from htlib.experiments import Experiment, load_experiment
-from htlib.heavy_tail import HillPlot, PowerLawFit, fit_power_law, hill_alpha, hill_plot
-from htlib.measures import SpectrumMeasures, spectrum_measures
-from htlib.models import analyze, compare_models
-from htlib.nulls import NullDistribution, null_distribution
-from htlib.overlaps import Overlaps, principal_angles, singular_vector_overlaps
-from htlib.problem import Dataset, Problem, make_problem
-from htlib.random_matrix import MarchenkoPastur
-from htlib.records import RecordError, Trajectory
-from htlib.resampling import Bootstrap, GoodnessOfFit, bootstrap_power_law, goodness_of_fit
-from htlib.spectrum import effective_rank, esd, spectral_entropy, stable_rank
-from htlib.spiked import BulkFit, fit_marchenko_pastur
-from htlib.store import Store, StoreError
-from htlib.sweep import SweepError, sweep, sweep_runs
-from htlib.theory import OneStepLaw, OneStepPrediction, one_step_law, predict_one_step
-from htlib.training import train, train_rates
+import importlib
+from types import ModuleType
+
+from htlib.models.checkpoints import CheckpointError
+from htlib.models.table import analyze, compare_models
+from htlib.spectra.alternatives import compare_distributions
+from htlib.spectra.eigenvalues import effective_rank, esd, spectral_entropy, stable_rank
+from htlib.spectra.measures import SpectrumMeasures, spectrum_measures
+from htlib.spectra.noise import MarchenkoPastur
+from htlib.spectra.nulls import NullDistribution, null_distribution
+from htlib.spectra.power_law import HillPlot, PowerLawFit, fit_power_law, hill_alpha, hill_plot
+from htlib.spectra.resampling import Bootstrap, GoodnessOfFit, bootstrap_power_law, goodness_of_fit
+from htlib.spectra.spikes import BulkFit, fit_marchenko_pastur
+from htlib.spectra.vectors import Overlaps, principal_angles, singular_vector_overlaps
+from htlib.student.alignment import kernel_target_alignment, teacher_alignment
+from htlib.student.config import ExperimentConfig
+from htlib.student.problem import Dataset, Problem, make_problem
+from htlib.student.run import RecordError, Trajectory
+from htlib.student.training import train, train_rates
+from htlib.sweeps.compute import SweepError, sweep, sweep_runs
+from htlib.sweeps.presets import Experiment, load_experiment
+from htlib.sweeps.store import Store, StoreError
+from htlib.theory.one_step import OneStepLaw, OneStepPrediction, one_step_law, predict_one_step
 
 __all__ = [
     "Bootstrap",
@@ -74,3 +85,15 @@ __all__ = [
     "train",
     "train_rates",
 ]
+
+_LAZY = ("explorer", "figures")  # slow to import: pyplot, widgets
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LAZY:
+        return importlib.import_module(f"htlib.{name}")
+    raise AttributeError(f"module 'htlib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -19,10 +19,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from htlib import ExperimentConfig, engine, graphs, messages, widgets
-from htlib.atlas import make_atlas, unpack
-from htlib.functions import gaussian_mean, get_teacher
-from htlib.theory import one_step_law
+from htlib import ExperimentConfig
+from htlib.explorer import graphs, messages
+from htlib.explorer import trainer as engine
+from htlib.explorer import widget as widgets
+from htlib.explorer.stored_runs import make_atlas, unpack
+from htlib.student.functions import gaussian_mean, get_teacher
+from htlib.theory.one_step import one_step_law
 
 ROOT = Path(__file__).parent
 MODULES = ROOT / "node_modules"

@@ -8,14 +8,14 @@ from jaxtyping import install_import_hook
 
 os.environ["MPLBACKEND"] = "Agg"
 torch.set_num_threads(2)
-# Only htlib.network: elsewhere the tests want to see htlib's own errors for bad input.
-install_import_hook("htlib.network", "beartype.beartype")
+# Only htlib.student.network: elsewhere the tests want to see htlib's own errors for bad input.
+install_import_hook("htlib.student.network", "beartype.beartype")
 
 
 @pytest.fixture
 def no_starts_kept():
     """Before and after the test no worker of this process remembers a start."""
-    from htlib import tasks
+    from htlib.sweeps import tasks
 
     tasks.forget_starts()
     yield

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from htlib import ExperimentConfig, Trajectory
-from htlib.probes import METRICS
-from htlib.records import assemble
+from htlib.student.probes import METRICS
+from htlib.student.run import assemble
 
 PRESET = """
 title = "tiny"

@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import htlib as ht
-from htlib.tasks import Task
+from htlib.sweeps.tasks import Task
 
 TINY = {"n": 40, "d": 10, "h": 15, "n_test": 20, "steps": 1}
 SLOW = {"n": 300, "d": 100, "h": 150, "n_test": 100, "steps": 40}  # tenths of a second
@@ -30,7 +30,7 @@ if options.pop("wait"):
     print("ready", flush=True)
     sys.stdin.readline()
 if saves := options.pop("die_in_save"):
-    from htlib import records
+    from htlib.student import run as records
     fsync = os.fsync
     def dying(number):
         global saves

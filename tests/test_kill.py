@@ -12,9 +12,9 @@ from contextlib import ExitStack
 import pandas as pd
 import psutil
 import pytest
-from sweeping import SLOW, TINY, assert_intact, files_of, start, start_sweep, wait_for
 
 import htlib as ht
+from tests.sweeping import SLOW, TINY, assert_intact, files_of, start, start_sweep, wait_for
 
 GRID = SLOW | {"lr": [0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0]}
 SEEDS = 2
@@ -217,7 +217,7 @@ def test_ctrl_c_ends_a_sweep_within_two_seconds(workers, tmp_path, processes):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     (tmp_path / "slow.toml").write_text(PRESET)
     store = tmp_path / "store"
-    command = [sys.executable, "-m", "htlib.cli", "sweep", "slow.toml", "--store", str(store)]
+    command = [sys.executable, "-m", "htlib.commands.main", "sweep", "slow.toml", "--store", str(store)]
     process = processes(start([*command, "--workers", str(workers), "--threads", "1"], cwd=tmp_path))
     wait_for(lambda: len(files_of(store)) >= 2, process)
     family = family_of(process)

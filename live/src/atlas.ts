@@ -1,4 +1,4 @@
-// Stored runs, answered at once.  htlib/atlas.py packs them and describes the format.
+// Stored runs, answered at once.  htlib/explorer/stored_runs.py packs them and describes the format.
 
 import type { Config, Metrics, RateMap, Settings, Snapshot } from "./protocol";
 

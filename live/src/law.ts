@@ -1,5 +1,5 @@
 // One step from Gaussian weights in closed form, at every learning rate.
-// Source: htlib/theory.py (OneStepLaw) and htlib/spiked.py; the derivations are in the book's appendix.
+// Source: htlib/theory/one_step.py (OneStepLaw) and htlib/spectra/spikes.py; the derivations are in the book's appendix.
 
 import type { Prediction } from "./protocol";
 

@@ -1,6 +1,6 @@
 // On every page of the book: a still picture of the explorer becomes the explorer.
 
-import { createExplorer } from "../../htlib/static/explorer.js";
+import { createExplorer } from "../../htlib/explorer/static/explorer.js";
 import { fromAddress, toAddress } from "./address";
 import { BrowserEngine } from "./engine";
 import { fetchMeta } from "./meta";

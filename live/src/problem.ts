@@ -1,5 +1,5 @@
 // The learning problem that a seed draws: teacher direction, three datasets and the initial weights.
-// Source: htlib/problem.py, stream for stream and in float64; the results are cast to float32 as htlib casts them.
+// Source: htlib/student/problem.py, stream for stream and in float64; the results are cast to float32 as htlib casts them.
 
 import type { Settings, Sizes } from "./protocol";
 import { Generator } from "./random";

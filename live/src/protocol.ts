@@ -1,4 +1,4 @@
-// What the explorer asks an engine, and what comes back.  htlib/messages.py describes the same messages.
+// What the explorer asks an engine, and what comes back.  htlib/explorer/messages.py describes the same messages.
 
 export interface Settings {
   optimizer: "adam" | "gd";

@@ -29,7 +29,7 @@ export class OrtGraphs implements Graphs {
     if (!session) {
       session = ort.InferenceSession.create(new URL(`${name}.onnx`, import.meta.url).href, {
         executionProviders: ["wasm"],
-        graphOptimizationLevel: "basic", // the extended ones give wrong numbers, see htlib/graphs.py
+        graphOptimizationLevel: "basic", // the extended ones give wrong numbers, see htlib/explorer/graphs.py
         logSeverityLevel: 3,
       });
       this.sessions.set(name, session);

@@ -1,5 +1,5 @@
 // Singular values and vectors of a weight matrix, and the numbers read off them.
-// Source: htlib/spectrum.py, overlaps.py, heavy_tail.py, ks_scan.py and probes.py (spectral_measures).
+// Source: htlib/spectra/eigenvalues.py, overlaps.py, heavy_tail.py, ks_scan.py and probes.py (spectral_measures).
 
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 

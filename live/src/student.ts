@@ -1,5 +1,5 @@
 // One run in the browser: the exported graphs, step by step, with all measures of htlib.
-// Source: htlib/training.py and htlib/start.py, whose order of updates and measures this follows.
+// Source: htlib/student/training.py and htlib/student/start.py, whose order of updates and measures this follows.
 
 import type { Meta } from "./meta";
 import { makeProblem, type Problem } from "./problem";

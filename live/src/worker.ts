@@ -1,4 +1,4 @@
-// The worker that trains.  It is asked as htlib/messages.py says, and sends the messages described there.
+// The worker that trains.  It is asked as htlib/explorer/messages.py says, and sends the messages described there.
 
 import { Refusal, refuse } from "./bounds";
 import { predict } from "./law";

@@ -1,4 +1,4 @@
-// Oracle: an atlas written out by hand, as htlib/atlas.py describes it.
+// Oracle: an atlas written out by hand, as htlib/explorer/stored_runs.py describes it.
 
 import { gzipSync } from "node:zlib";
 import { beforeAll, describe, expect, it } from "vitest";

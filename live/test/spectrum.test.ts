@@ -161,7 +161,7 @@ describe("fitPowerLaw", () => {
 
 describe("spectralMeasures", () => {
   it("agrees with htlib on noise", () => {
-    // htlib.probes.spectral_measures(SingularSystem(W), first unit vector, 1425.0), but for n_outliers, by hand
+    // htlib.student.probes.spectral_measures(SingularSystem(W), first unit vector, 1425.0), but for n_outliers, by hand
     const measures = spectralMeasures(factorise(GAUSSIAN, 450, 300), axis(300), 1425);
     const expected = {
       alignment: 0.036703842500760066,

@@ -38,7 +38,13 @@ class Project:
         self.root = root
         shutil.copy(ROOT / "Makefile", root)
         names = ["htlib/core.py", "book/01-one.ipynb", "book/02-two.ipynb", "book/index.md", "book/build.py"]
-        names += ["requirements.txt", "pyproject.toml", "_config.yml", "_toc.yml", "htlib/static/explorer.js"]
+        names += [
+            "requirements.txt",
+            "pyproject.toml",
+            "_config.yml",
+            "_toc.yml",
+            "htlib/explorer/static/explorer.js",
+        ]
         names += ["live/build.py", "live/src/page.ts", "live/package.json", "live/package-lock.json"]
         for name in [*names, ".venv/bin/python", ".venv/bin/npm", ".venv/requirements", ".venv/installed"]:
             self.change(name)
@@ -100,7 +106,7 @@ def test_the_numbers_follow_code_and_versions(project: Project, name: str) -> No
         assert project.make("book") == again
 
 
-@pytest.mark.parametrize("name", ["live/src/page.ts", "live/src/new.ts", "htlib/static/explorer.js"])
+@pytest.mark.parametrize("name", ["live/src/page.ts", "live/src/new.ts", "htlib/explorer/static/explorer.js"])
 def test_the_engine_follows_its_sources_and_the_chapters_do_not(project: Project, name: str) -> None:
     project.make("book")
     project.change(name)

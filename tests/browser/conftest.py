@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
-from browser.chromium import FLAGS, find_chromium
+from tests.browser.chromium import FLAGS, find_chromium
 
 HTML = Path(__file__).parents[2] / "_build" / "html"
 

@@ -24,9 +24,9 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 import htlib as ht
-from browser.reading import readout, settle
-from htlib import widgets
-from htlib.engine import KernelEngine
+from htlib.explorer import widget as widgets
+from htlib.explorer.trainer import KernelEngine
+from tests.browser.reading import readout, settle
 
 FINAL = {"done", "cancelled", "diverged", "error"}
 SETTINGS = ("optimizer", "lr", "steps", "teacher", "labels", "noise_std", "feature_scale", "seed")

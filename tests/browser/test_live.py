@@ -17,11 +17,11 @@ import pytest
 from playwright.sync_api import Browser, Route
 
 import htlib as ht
-from browser.chromium import bundled_harness
-from browser.conftest import HTML, Visit
-from browser.reading import parse, readout, settle
-from htlib.atlas import Atlas, unpack
-from htlib.probes import METRICS
+from htlib.explorer.stored_runs import Atlas, unpack
+from htlib.student.probes import METRICS
+from tests.browser.chromium import bundled_harness
+from tests.browser.conftest import HTML, Visit
+from tests.browser.reading import parse, readout, settle
 
 LIVE = "_static/live"
 SIZES = {"n": 600, "d": 300, "h": 450, "n_test": 2000}

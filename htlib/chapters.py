@@ -1,0 +1,136 @@
+"""What the chapters of the book share: profile, figure style, and numbers for the prose.
+
+Every number that a chapter quotes passes through `quote`, so it carries its spread over seeds and
+cannot go stale: it is computed by the build that shows it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib import pyplot as plt
+from numpy.typing import ArrayLike
+
+from htlib.figures.style import rc_params
+from htlib.ledger import page as ledger_page
+from htlib.ledger.claims import load_ledger
+from htlib.ledger.verdict_record import load_verdicts
+from htlib.student.config import for_profile
+from htlib.sweeps.presets import load_experiment
+
+__all__ = ["begin", "for_profile", "load_experiment", "mean_and_spread", "quote", "show_verdicts"]
+
+
+def begin(profile: str) -> None:
+    """Check the profile of a chapter and set the figure style of the book.
+
+    Parameters
+    ----------
+    profile : {"fast", "paper"}
+
+    Raises
+    ------
+    ValueError
+        For any other profile.
+    """
+    for_profile(profile, fast=None, paper=None)
+    plt.rcParams.update(rc_params())
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:  # a chapter run as a plain script
+        return
+    set_matplotlib_formats("retina")
+
+
+def quote(name: str, values: ArrayLike, *, unit: str = "") -> str:
+    """Make a measured number available to the prose of a chapter as ``{glue:text}`name` ``.
+
+    Parameters
+    ----------
+    name : str
+        Key of the glue.
+    values : array
+        One value per seed, or a single value for a quantity that has no spread.
+    unit : str
+        Appended to the number.
+
+    Returns
+    -------
+    str
+        The text as the prose shows it.
+
+    Raises
+    ------
+    ValueError
+        If a value is not finite: a chapter must not quote it.
+
+    Examples
+    --------
+    >>> quote("s1", [10.0, 11.0, 12.0])
+    '11.0 ± 1.0'
+    """
+    text = mean_and_spread(values) + unit
+    _glue({name: _Prose(text)})
+    return text
+
+
+def mean_and_spread(values: ArrayLike) -> str:
+    """Mean and standard deviation over seeds, to two digits of the latter.
+
+    Examples
+    --------
+    >>> mean_and_spread([0.4271, 0.4302, 0.4130]), mean_and_spread(2.44912)
+    ('0.4234 ± 0.0092', '2.449')
+    """
+    sample = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    if sample.ndim != 1 or not len(sample):
+        raise ValueError(f"values must be a number or a list of one per seed; got shape {sample.shape}")
+    if not np.isfinite(sample).all():
+        raise ValueError(f"values must be finite to be quoted; got {sample.tolist()}")
+    spread = float(sample.std(ddof=1)) if len(sample) > 1 else 0.0
+    if spread <= 1e-12 * abs(float(sample.mean())):  # rounding, not a spread
+        return f"{sample.mean():.4g}"
+    decimals = max(0, 1 - math.floor(math.log10(spread)))
+    return f"{sample.mean():.{decimals}f} ± {spread:.{decimals}f}"
+
+
+def show_verdicts(*names: str) -> None:
+    """Make the recorded verdicts of claims available to the prose as ``{glue:}`verdict-<id>` ``.
+
+    Parameters
+    ----------
+    *names : str
+        Ids in ``book/claims.yml``.
+
+    Raises
+    ------
+    ValueError
+        If there is no verdict of such a claim.
+    """
+    recorded = load_verdicts(load_ledger().verdicts)
+    _glue({f"verdict-{name}": _Html(ledger_page.badge(name, recorded)) for name in names})
+
+
+def _glue(items: Mapping[str, object]) -> None:
+    try:
+        from myst_nb import glue
+    except ImportError:  # the library without the extras of the book
+        return
+    for name, item in items.items():
+        glue(name, item, display=False)
+
+
+class _Html(str):
+    """HTML that a page shows as such."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+class _Prose(str):
+    """A string whose plain-text representation has no quotes around it."""
+
+    def __repr__(self) -> str:
+        return str(self)

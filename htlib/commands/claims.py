@@ -1,0 +1,62 @@
+"""``htlib claims``: recompute the verdicts of the ledger."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from htlib.ledger.claims import Claim, load_ledger
+from htlib.ledger.verdict_record import PROFILES, contradictions, load_verdicts, record
+from htlib.ledger.verdicts import Verdict, evaluate
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to a group of sub-commands."""
+    parser = commands.add_parser(
+        "claims",
+        help="recompute verdicts of the ledger of claims",
+        description="Run the experiments behind claims of book/claims.yml, or read them from the store, and "
+        "compare what is found with the recorded verdicts. Exit status 6 if they differ.",
+    )
+    parser.add_argument("id", nargs="*", metavar="ID", help="claims to test (default: all)")
+    parser.add_argument("--profile", choices=PROFILES, default="fast", help="sizes (default: fast)")
+    parser.add_argument("--ledger", type=Path, metavar="FILE", help="default: book/claims.yml here or above")
+    parser.add_argument(
+        "--store", type=Path, metavar="FOLDER", help="default: $HTLIB_STORE or the user's cache"
+    )
+    parser.add_argument("--record", action="store_true", help="write the verdicts beside the ledger")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, and contradictions alone")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; 0 if all verdicts are as recorded, 6 if not."""
+    ledger = load_ledger(options.ledger)
+    names = [claim.id for claim in ledger.claims]
+    if unknown := [name for name in options.id if name not in names]:
+        raise ValueError(f"no claim {unknown[0]!r} in {ledger.path}; it has {', '.join(names)}")
+    chosen = [claim for claim in ledger.claims if claim.id in options.id or not options.id]
+    found = evaluate(chosen, options.profile, options.store, progress=not options.quiet)
+    if not options.quiet:
+        for claim in chosen:
+            print(describe(claim, found[claim.id]))
+    if options.record:
+        record(found, options.profile, ledger.verdicts)
+        print(f"recorded {len(found)} verdicts at profile {options.profile} in {ledger.verdicts}")
+        return 0
+    wrong = contradictions(found, load_verdicts(ledger.verdicts)[options.profile], options.profile)
+    for line in wrong:
+        print(f"htlib claims: {line}", file=sys.stderr)
+    return 6 if wrong else 0
+
+
+def describe(claim: Claim, verdict: Verdict) -> str:
+    """A claim with its verdict and a line per check."""
+    lines = [f"{claim.id}: {verdict.summary()}", f"  {claim.claim}"]
+    lines += [
+        f"  {check.outcome:5}  {check.effect:9.4g}  [{check.low:.4g}, {check.high:.4g}]"
+        f"  expected {check.expect}, {check.n_seeds} seeds: {check.says}"
+        for check in verdict.checks
+    ]
+    return "\n".join(lines)

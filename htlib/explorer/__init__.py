@@ -1,0 +1,1 @@
+"""The experiment that a reader moves, in Jupyter and in the page."""

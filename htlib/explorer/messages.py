@@ -1,0 +1,139 @@
+"""The messages between the explorer and an engine, and what they hold.
+
+A request is a mapping of `ExperimentConfig` fields to JSON values, on top of the engine's own
+configuration, and an id.  Every message that answers it is a JSON object with that ``id`` and a ``type``:
+
+``progress``
+    ``phase`` ("start": data, first gradient, first measures; "train"), ``step``, ``steps``: what is
+    being worked on, where no snapshot tells.
+``start``
+    ``config``: all fields, ``steps`` as asked for.  ``noise``: ``x`` and ``density``, the
+    Marchenko-Pastur density of the initial eigenvalues, and ``edge``, above which they are outliers.
+    ``prediction``: one step in closed form, or null where there is none: ``critical_lr``,
+    ``spectral_norm``, ``alignment`` and ``has_outlier`` at the rate asked for, and a ``curve`` of ``lr``,
+    ``spectral_norm`` and ``alignment`` along rates.  ``source``: "train".
+``snapshots``
+    ``snapshots``: consecutive steps, each with ``step``, ``metrics`` (as `htlib.Trajectory.metrics`, null
+    where not finite), ``saturation`` (see `saturation`; null if the activation has no ceiling),
+    ``eigenvalues`` (ascending; null but in the last of the message, to spare the wire) and ``overlaps``:
+    squared inner products of the leading right singular vectors of W, in rows, and of the update that led
+    here; null but at the last step that was asked for.
+``done``, ``cancelled``, ``diverged``, ``error``
+    The last message of a request; each request gets exactly one.  ``step``: the last one answered, or
+    the one at which a number stopped being finite; null if none.  ``message``: what was wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from htlib.spectra.noise import MarchenkoPastur, largest_eigenvalue_quantile
+from htlib.student import network
+from htlib.student.config import ExperimentConfig
+from htlib.student.functions import get_activation
+from htlib.theory.one_step import OneStepLaw, one_step_law
+
+Message = dict[str, Any]
+
+_CURVE = (1 / 30, 300.0, 61)  # times the critical rate: from, to, how many
+_LAW_FIELDS = ("n", "d", "h", "noise_std", "optimizer", "teacher", "activation", "labels")
+
+_SATURATING = ("tanh", "erf")
+SATURATED = 0.99
+SATURATION_SAMPLES = 256  # times h units: the share is good to a few thousandths
+
+
+@dataclass(frozen=True)
+class Point:
+    """A snapshot without its weights."""
+
+    step: int
+    metrics: dict[str, float]
+    eigenvalues: NDArray[np.float64]
+    saturation: float | None
+
+
+def final(kind: str, step: int | None = None, message: str | None = None) -> Message:
+    """The last message of a request."""
+    return {"type": kind, "step": step, "message": message}
+
+
+def packed(points: list[Point], overlaps: list[list[float]] | None) -> list[Message]:
+    """``snapshots`` of a message: spectrum and overlaps with the last point alone."""
+    return [
+        {
+            "step": point.step,
+            "metrics": {name: v if math.isfinite(v) else None for name, v in point.metrics.items()},
+            "saturation": point.saturation,
+            "eigenvalues": point.eigenvalues.tolist() if point is points[-1] else None,
+            "overlaps": overlaps if point is points[-1] else None,
+        }
+        for point in points
+    ]
+
+
+def noise_of(h: int, d: int) -> Message:
+    """``noise`` of the messages for a shape."""
+    law = MarchenkoPastur.of_gaussian_esd(h, d)
+    low, high = law.support
+    # The law rises like a square root at both ends; the low end fills decades of a log axis.
+    angle = np.pi * np.linspace(0.05, 1, 100) ** 2
+    x = (low + high) / 2 - (high - low) / 2 * np.cos(angle)
+    return {"x": x.tolist(), "density": law.pdf(x).tolist(), "edge": largest_eigenvalue_quantile(h, d)}
+
+
+def one_step(config: ExperimentConfig) -> Message | None:
+    """``prediction`` of the messages for a configuration."""
+    try:
+        law = _law(*(getattr(config, name) for name in _LAW_FIELDS))
+    except ValueError:  # labels or an activation without theory
+        return None
+    low, high, points = _CURVE
+    rates = law.critical_lr * np.geomspace(low, high, points)
+    curve = [law(float(rate)) for rate in rates]
+    return asdict(law(config.lr)) | {
+        "curve": {
+            "lr": rates.tolist(),
+            "spectral_norm": [point.spectral_norm for point in curve],
+            "alignment": [point.alignment for point in curve],
+        }
+    }
+
+
+@lru_cache
+def _law(*fields: Any) -> OneStepLaw:
+    return one_step_law(**dict(zip(_LAW_FIELDS, fields, strict=True)))
+
+
+def saturation(W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], activation: str) -> float | None:
+    """Share of hidden activations within 1 % of their ceiling, at the scale of training.
+
+    Parameters
+    ----------
+    W : (h, d) tensor
+    X : (n, d) tensor
+    activation : str
+
+    Returns
+    -------
+    float or None
+        Share of the n h values sigma(W x / sqrt d) that exceed 0.99 in size; None for an activation
+        that has no ceiling.
+
+    Examples
+    --------
+    >>> import torch
+    >>> saturation(torch.tensor([[9.0], [0.1]]), torch.ones(5, 1), "tanh")
+    0.5
+    """
+    if activation not in _SATURATING:
+        return None
+    return (network.features(W, X, get_activation(activation)).abs() > SATURATED).double().mean().item()

@@ -1,0 +1,263 @@
+"""What the explorer asks: an engine that trains while settings change.
+
+`KernelEngine` is the engine that runs in Python.  It knows nothing of widgets: settings go in, messages
+come out (`htlib.explorer.messages`).  Another engine, such as the one in the browser, can take its place if
+it keeps the protocol.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from queue import SimpleQueue
+from typing import Any
+
+from torch import Tensor
+
+from htlib.explorer.messages import (
+    SATURATION_SAMPLES,
+    Message,
+    Point,
+    final,
+    noise_of,
+    one_step,
+    packed,
+    saturation,
+)
+from htlib.spectra.vectors import singular_vector_overlaps
+from htlib.student.config import ExperimentConfig
+from htlib.student.start import Start, prepare
+from htlib.student.training import Diverged, Snapshot, iterate
+
+Emit = Callable[[Message], object]
+
+_log = logging.getLogger(__name__)
+
+# Results are small (0.4 MB a run at the paper's sizes).  What continues a run, or starts one, is not
+# (some 60 MB): few are kept.
+_RUNS_KEPT = 200
+_RUNS_OPEN = 4
+_STARTS_KEPT = 4
+
+LEADING_VECTORS = 20
+_WEIGHTS_KEPT = 2**24  # entries of the newest weights of a run, for its overlaps
+
+
+class KernelEngine:
+    """Trains in one background thread; a new request takes the place of the one before.
+
+    Runs that differ in their number of steps alone are one run: fewer steps are answered from what is
+    known, more steps continue it.  Runs from the same weights on the same data share their start.
+
+    Parameters
+    ----------
+    config : ExperimentConfig, optional
+        What requests build on.  Every step is measured, whatever its ``probe_every``.
+    max_steps : int
+        The most steps that a request may ask for.
+    """
+
+    def __init__(self, config: ExperimentConfig | None = None, *, max_steps: int = 50) -> None:
+        self.config = ExperimentConfig() if config is None else config
+        self.max_steps = max_steps
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._latest: _Job | None = None
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        # Only the thread touches what follows.
+        self._run = lru_cache(_RUNS_KEPT)(_Run)
+        self._open: list[_Run] = []
+        self._starts: list[Start] = []
+
+    def request(self, settings: Mapping[str, Any], emit: Emit, *, id: int | str = 0) -> None:
+        """Train with these settings; returns at once.
+
+        Parameters
+        ----------
+        settings : mapping
+            Fields of `ExperimentConfig` with their values.
+        emit : callable
+            Called with each message, in the background thread.
+        id : int or str
+            Comes back in every message.
+
+        Raises
+        ------
+        RuntimeError
+            If the engine is closed.
+        """
+        job = _Job(id, dict(settings), emit)
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("this engine is closed; make a new one")
+            if self._latest is not None:
+                self._latest.cancelled.set()
+            self._latest = job
+            self._queue.put(job)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="htlib-engine", daemon=True)
+                self._thread.start()
+                atexit.register(self.close, 5.0)  # a daemon thread must not die inside torch
+
+    def cancel(self, id: int | str | None = None) -> None:
+        """Stop after the step under way.
+
+        Parameters
+        ----------
+        id : int or str, optional
+            Only if this is the newest request.
+        """
+        with self._lock:
+            if self._latest is not None and id in (None, self._latest.id):
+                self._latest.cancelled.set()
+
+    def close(self, timeout: float = 0.0) -> None:
+        """Stop after the step under way and take no more requests.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds to wait for the thread to end.
+        """
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                if self._latest is not None:
+                    self._latest.cancelled.set()
+                self._queue.put(None)
+                atexit.unregister(self.close)
+        if self._thread is not None and timeout:
+            self._thread.join(timeout)
+
+    def _work(self) -> None:
+        while (job := self._queue.get()) is not None:
+            try:
+                job.emit({"id": job.id, **self._serve(job)})
+            except Exception as error:  # nobody above this frame could tell the reader
+                _log.exception("the request %r failed", job.settings)
+                with suppress(Exception):  # emit itself may be what failed: a closed page
+                    job.emit({"id": job.id, **final("error", message=f"{type(error).__name__}: {error}")})
+
+    def _serve(self, job: _Job) -> Message:
+        """Answer a request; returns its last message."""
+
+        def emit(kind: str, **content: Any) -> None:
+            job.emit({"id": job.id, "type": kind, **content})
+
+        if job.cancelled.is_set():
+            return final("cancelled")
+        try:
+            config = self.config.replace(**{**job.settings, "probe_every": 1})
+            steps = config.steps
+            if steps > self.max_steps:
+                raise ValueError(f"steps must be at most {self.max_steps} here; got {steps}")
+        except (TypeError, ValueError) as error:
+            return final("error", message=str(error))
+        noise, prediction = noise_of(config.h, config.d), one_step(config)
+        emit("start", config=config.to_dict(), noise=noise, prediction=prediction, source="train")
+        run = self._run(config.replace(steps=self.max_steps))
+        known = run.points[: steps + 1]
+        if known:
+            emit("snapshots", snapshots=packed(known, run.overlaps(steps)))
+        while len(run.points) <= steps and run.diverged_at is None:
+            if job.cancelled.is_set():
+                return final("cancelled", len(run.points) - 1 if run.points else None)
+            if run.rest is None or run.position < len(run.points):
+                phase = "start" if run.rest is None else "train"
+                emit("progress", phase=phase, step=run.position, steps=steps)
+            if (point := self._advance(run)) is not None:
+                overlaps = run.overlaps(steps) if point.step == steps else None
+                emit("snapshots", snapshots=packed([point], overlaps))
+        if run.diverged_at is not None and run.diverged_at <= steps:
+            return final("diverged", run.diverged_at)
+        return final("done", steps)
+
+    def _advance(self, run: _Run) -> Point | None:
+        """One step further; the new point, if it is one.
+
+        A run that was put aside starts over: the same configuration gives the same numbers.
+        """
+        if run.rest is None:
+            start = self._start(run.config)
+            run.rest, run.position = iterate(run.config, start=start), 0
+            run.inputs = start.probe.inputs[:SATURATION_SAMPLES]
+        self._open = [other for other in self._open if other is not run] + [run]
+        for idle in self._open[:-_RUNS_OPEN]:
+            idle.put_aside()
+        self._open = self._open[-_RUNS_OPEN:]
+        # a generator that raised is spent: only one that did not goes on at the next request
+        rest, run.rest = run.rest, None
+        try:
+            snapshot = next(rest)
+        except Diverged as stop:
+            run.diverged_at = stop.step
+            run.put_aside()
+            return None
+        run.rest = rest
+        run.position += 1
+        if run.position <= len(run.points):
+            return None
+        run.points.append(run.point(snapshot))
+        if len(run.points) > run.config.steps:
+            run.put_aside()
+        return run.points[-1]
+
+    def _start(self, config: ExperimentConfig) -> Start:
+        for start in reversed(self._starts):
+            try:
+                start.check_fits(config)
+            except ValueError:
+                continue
+            self._starts.remove(start)
+            break
+        else:
+            start = prepare(config)
+        self._starts = [*self._starts, start][-_STARTS_KEPT:]
+        return start
+
+
+@dataclass(frozen=True)
+class _Job:
+    id: int | str
+    settings: dict[str, Any]
+    emit: Emit
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+
+class _Run:
+    """What a run has shown so far and, while it is open, the generator that continues it."""
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        self.config = config
+        self.points: list[Point] = []  # of steps 0, 1, ...
+        self.diverged_at: int | None = None
+        self.rest: Iterator[Snapshot] | None = None
+        self.position = 0  # snapshots drawn from `rest`
+        self.inputs: Tensor | None = None
+        self._weights: dict[int, Tensor] = {}  # of the newest steps
+        self._overlaps: dict[int, list[list[float]]] = {}
+
+    def point(self, snapshot: Snapshot) -> Point:
+        assert self.inputs is not None
+        self._weights[snapshot.step] = snapshot.weights.clone()
+        self._weights.pop(snapshot.step - max(2, _WEIGHTS_KEPT // snapshot.weights.numel()), None)
+        share = saturation(snapshot.weights, self.inputs, self.config.activation)
+        return Point(snapshot.step, snapshot.metrics, snapshot.eigenvalues, share)
+
+    def overlaps(self, step: int) -> list[list[float]] | None:
+        """Of W and the update that led to it, or None where the weights are not at hand."""
+        if step not in self._overlaps and {step, step - 1} <= self._weights.keys():
+            W, M = self._weights[step], self._weights[step] - self._weights[step - 1]
+            right = singular_vector_overlaps(W, M, min(LEADING_VECTORS, *W.shape)).right
+            self._overlaps[step] = right.tolist()
+        return self._overlaps.get(step)
+
+    def put_aside(self) -> None:
+        self.rest, self.inputs, self.position = None, None, 0
+        self._weights.clear()

@@ -1,0 +1,177 @@
+"""The explorer: move the settings of an experiment and watch its spectrum, alignment, tails and losses.
+
+The widget is thin.  Its front end (``static/explorer.js``) asks an engine for results and draws them; in
+Jupyter the engine is `htlib.explorer.trainer.KernelEngine`, reached by the widget's custom messages.  The
+kernel receives ``{"type": "request", "id", "settings"}`` and ``{"type": "cancel", "id"}``;
+`htlib.explorer.messages` describes what it sends back.  The engine begins with the first request of a front
+end: where there is none, as under papermill, only the still picture is computed, once, when the cell is
+displayed.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from htlib.explorer.trainer import KernelEngine
+from htlib.student.config import CHOICES, ExperimentConfig
+from htlib.student.training import train
+
+_STATIC = Path(__file__).parent / "static"
+_TEACHERS = ("softplus", "relu", "identity", "hermite2", "hermite3")
+_HOW = (
+    "The live one needs JavaScript and WebAssembly, and a page that comes from a server (`make serve`) and "
+    "not from a file; or open this chapter in Jupyter (`make env`, then `.venv/bin/jupyter lab book/`) and "
+    "run this cell."
+)
+_SMALL = ExperimentConfig(n=600, d=300, h=450, n_test=2000)  # follows the controls at once
+_NOISES = (0.0, 0.1, 0.3, 1.0, 3.0)
+_CONTROLS = ("optimizer", "lr", "steps", "teacher", "labels", "noise_std", "feature_scale", "seed")
+
+
+def explorer(config: ExperimentConfig | None = None, *, max_steps: int = 50, **fields: Any) -> Explorer:
+    """Controls for an experiment, and pictures that follow them.
+
+    Parameters
+    ----------
+    config : ExperimentConfig, optional
+        Where the controls stand at first, and all that they do not change.  Default: Adam at rate 1, 10
+        steps, n = 600, d = 300, h = 450, small enough to follow the controls at once.  At the paper's
+        sizes, ``explorer(ht.ExperimentConfig())``, a step takes some tenths of a second.
+    max_steps : int
+        End of the step control; at least the steps of the configuration.
+    **fields
+        Fields of `ExperimentConfig` to change.
+
+    Returns
+    -------
+    Explorer
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the field, its value and what is allowed.
+
+    Examples
+    --------
+    >>> widget = explorer(n=60, d=20, h=30, optimizer="gd", lr=100)
+    >>> widget.config.n_test, widget.config.lr
+    (2000, 100.0)
+    >>> widget.close()
+    """
+    if config is None:
+        config = _SMALL
+    return Explorer(config.replace(**fields), max_steps=max_steps)
+
+
+def _one_module(*names: str) -> str:
+    """The front end's modules as one, in which they follow each other: Jupyter takes no second file."""
+    parts = [(_STATIC / f"{name}.js").read_text(encoding="utf-8") for name in names]
+    return re.sub(r'^import [^;]* from "\./[^;]*;$', "", "\n".join(parts), flags=re.MULTILINE)
+
+
+class Explorer(anywidget.AnyWidget):
+    """The widget that `explorer` returns.
+
+    Attributes
+    ----------
+    config : ExperimentConfig
+        Where the controls stand at first.
+    """
+
+    _esm = _one_module("marks", "panels", "explorer")
+    _css = _STATIC / "explorer.css"
+    options = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, config: ExperimentConfig, *, max_steps: int = 50) -> None:
+        self.config = config
+        self._engine = KernelEngine(config, max_steps=max(max_steps, config.steps))
+        choices: dict[str, list[Any]] = {
+            name: list(CHOICES[name]) for name in ("optimizer", "labels", "feature_scale")
+        }
+        choices["teacher"] = list(dict.fromkeys((*_TEACHERS, config.teacher)))
+        choices["noise_std"] = sorted({*_NOISES, config.noise_std})
+        super().__init__(
+            options={
+                "settings": {name: getattr(config, name) for name in _CONTROLS},
+                "choices": choices,
+                "max_steps": self._engine.max_steps,
+            }
+        )
+        self.on_msg(self._receive)
+
+    def close(self) -> None:
+        """Stop training and remove the widget."""
+        self._engine.close()
+        super().close()
+
+    def _receive(self, _widget: object, content: dict[str, Any], _buffers: object) -> None:
+        if content["type"] == "request":
+            self._engine.request(content["settings"], self.send, id=content["id"])
+        elif content["type"] == "cancel":
+            self._engine.cancel(content["id"])
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The live widget and, for pages without a kernel, a picture of the first settings."""
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        plain = f"Interactive explorer: {_described(self.config)}. {_HOW}"
+        return {**data, "text/html": self._still, "text/plain": plain}, metadata
+
+    @property
+    def _place(self) -> str:
+        """What lets the page put a live explorer here: it trains at one size, and all else is as it is."""
+        settings = {name: getattr(self.config, name) for name in _CONTROLS}
+        if self.config != _SMALL.replace(**settings):
+            return ""
+        return f' id="explorer" data-explorer="{html.escape(json.dumps(settings))}"'
+
+    @cached_property
+    def _still(self) -> str:
+        from htlib.figures import overview  # slow to import, and may not be needed
+
+        run = train(self.config, progress=False)
+        caption = f"Still picture of the interactive explorer: {_described(self.config)}."
+        if run.diverged_at is not None:
+            caption += f" The run diverges at step {run.diverged_at}."
+        image = ""
+        if len(run.metrics):
+            figure = overview(run)
+            file = io.BytesIO()
+            figure.savefig(file, format="png", dpi=2 * figure.dpi, facecolor="white")
+            last = run.metrics.iloc[-1]
+            alt = (
+                "Spectrum, alignment, tail exponents and losses of one run. "
+                f"After step {run.metrics.index[-1]}: spectral norm {last['spectral_norm']:.4g}, "
+                f"{last['n_outliers']:.0f} eigenvalues beyond the noise edge, "
+                f"alignment {last['alignment']:.2f}, PL_Alpha_Hill {last['alpha_hill']:.2f}, "
+                f"test loss {last['test_loss']:.3g}."
+            )
+            image = (
+                f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}" '
+                f'width="{figure.get_figwidth() * figure.dpi:.0f}" style="max-width: 100%; height: auto" '
+                f'alt="{html.escape(alt)}">'
+            )
+        how = re.sub("`(.+?)`", r"<code>\1</code>", _HOW)
+        return (
+            f'<figure class="explorer-still"{self._place}>{image}'
+            f"<figcaption>{html.escape(caption)} {how}</figcaption></figure>"
+        )
+
+
+def _described(config: ExperimentConfig) -> str:
+    optimizer = {"adam": "Adam", "gd": "gradient descent"}[config.optimizer]
+    steps = "1 step" if config.steps == 1 else f"{config.steps} steps"
+    return (
+        f"{optimizer} at rate {config.lr:g}, {steps}, {config.teacher} teacher, "
+        f"{config.labels} labels, feature scale {config.feature_scale}, n = {config.n}, d = {config.d}, "
+        f"h = {config.h}, seed {config.seed}"
+    )

@@ -1,0 +1,66 @@
+"""Pictures of spectra, runs and sweeps.  Nothing here computes an experiment, saves a file or shows a window.
+
+Small pieces take results and an optional Axes and return the Axes: `spectrum`, `power_law`, `hill`,
+`seeds`, `against_rate`, `trajectory`, `prediction`, `layer_spectrum`.  Whole figures take results and return
+a Figure: `overview`, `model_overview`, `measured_and_predicted`, and the members of `FIGURES`, which `draw`
+finds by name.  `rc_params` has the settings of the book for Matplotlib.
+"""
+
+from htlib.figures.controls import tail_controls
+from htlib.figures.curves import against_rate, seeds, trajectory
+from htlib.figures.models import layer_spectrum, model_overview
+from htlib.figures.one_step import measured_and_predicted, prediction
+from htlib.figures.runs import FIGURES, along_steps, draw, overview, rate_map
+from htlib.figures.spectra import hill, power_law, spectrum
+from htlib.figures.style import (
+    BLACK,
+    BLUE,
+    GOLD,
+    GREEN,
+    GREY,
+    LABELS,
+    OPTIMIZER_COLORS,
+    OPTIMIZER_MARKERS,
+    OPTIMIZER_NAMES,
+    ORANGE,
+    PINK,
+    SKY,
+    looks_in_turn,
+    rc_params,
+)
+from htlib.figures.vectors import overlap_maps, subspace_overlaps
+
+__all__ = [
+    "BLACK",
+    "BLUE",
+    "FIGURES",
+    "GOLD",
+    "GREEN",
+    "GREY",
+    "LABELS",
+    "OPTIMIZER_COLORS",
+    "OPTIMIZER_MARKERS",
+    "OPTIMIZER_NAMES",
+    "ORANGE",
+    "PINK",
+    "SKY",
+    "against_rate",
+    "along_steps",
+    "draw",
+    "hill",
+    "layer_spectrum",
+    "looks_in_turn",
+    "measured_and_predicted",
+    "model_overview",
+    "overlap_maps",
+    "overview",
+    "power_law",
+    "prediction",
+    "rate_map",
+    "rc_params",
+    "seeds",
+    "spectrum",
+    "subspace_overlaps",
+    "tail_controls",
+    "trajectory",
+]

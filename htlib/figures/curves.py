@@ -1,0 +1,117 @@
+"""Curves of a measure, over seeds: against any variable, the learning rate, the step.
+
+Every function takes results and an optional Axes and returns the Axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from htlib.figures.style import (
+    BLACK,
+    BLUE,
+    GOLD,
+    GREEN,
+    LABELS,
+    OPTIMIZER_COLORS,
+    OPTIMIZER_NAMES,
+    PINK,
+    SKY,
+)
+from htlib.student.run import Trajectory
+
+
+def seeds(
+    x: ArrayLike,
+    values: ArrayLike,
+    *,
+    color: str = BLUE,
+    marker: str = "o",
+    linestyle: str = "-",
+    label: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A curve measured with several seeds: the mean as a line, each seed as a faint dot.
+
+    Parameters
+    ----------
+    x : (k,) array
+    values : (n_seeds, k) array
+    color, marker, linestyle, label : str
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = plt.gca() if ax is None else ax
+    x, values = np.asarray(x, dtype=np.float64), np.atleast_2d(np.asarray(values, dtype=np.float64))
+    ax.plot(np.broadcast_to(x, values.shape).T, values.T, ls="", marker=marker, ms=3, color=color, alpha=0.35)
+    mean = values.mean(axis=0)
+    ax.plot(x, mean, marker=marker, ms=5, ls=linestyle, color=color, label=label)
+    return ax
+
+
+def against_rate(
+    table: pd.DataFrame, metric: str, *, by: str = "optimizer", ax: Axes | None = None, **line: Any
+) -> Axes:
+    """A metric against the learning rate, a curve per optimizer, a dot per seed.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``lr``, ``seed``, the one named by `by`, and `metric`; a row per run.
+    metric : str
+    by : str
+        Column that tells the curves apart.
+    ax : Axes, optional
+    **line
+        Passed to `seeds`; ``label`` is appended to the optimizer's name.
+
+    Returns
+    -------
+    Axes
+    """
+    ax = plt.gca() if ax is None else ax
+    suffix = line.pop("label", "")
+    colors, markers = cycle((GREEN, PINK, SKY, GOLD, BLACK)), cycle("os^Dv")
+    for name, group in table.groupby(by, sort=False):
+        pivot = group.pivot_table(index="seed", columns="lr", values=metric)
+        color = OPTIMIZER_COLORS.get(str(name)) or next(colors)
+        options = {"color": color, "marker": next(markers), **line}
+        label = f"{OPTIMIZER_NAMES.get(str(name), name)}{suffix}"
+        seeds(pivot.columns.to_numpy(), pivot.to_numpy(), label=label, ax=ax, **options)
+    ax.set(xscale="log", xlabel=LABELS["lr"], ylabel=LABELS.get(metric, metric))
+    return ax
+
+
+def trajectory(runs: Sequence[Trajectory], metric: str, *, ax: Axes | None = None, **line: Any) -> Axes:
+    """A metric against the step for runs that differ in their seed alone.
+
+    Parameters
+    ----------
+    runs : sequence of Trajectory
+    metric : str
+    ax : Axes, optional
+    **line
+        Passed to `seeds`.
+
+    Returns
+    -------
+    Axes
+    """
+    ax = plt.gca() if ax is None else ax
+    table = pd.concat([run.metrics[metric] for run in runs], axis=1).dropna()
+    seeds(table.index.to_numpy(), table.to_numpy().T, ax=ax, **line)
+    ax.set(xlabel=LABELS["step"], ylabel=LABELS.get(metric, metric))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax

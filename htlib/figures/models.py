@@ -1,0 +1,126 @@
+"""Figures of `htlib.analyze`: one spectrum, and a whole model.  They take its table, and compute nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from htlib.figures.spectra import spectrum
+from htlib.figures.style import BLACK, BLUE, GOLD, GREEN, GREY, ORANGE, PINK, SKY, rc_params
+from htlib.spectra.noise import MarchenkoPastur
+
+_LOOKS = {
+    "linear": ("o", BLUE),
+    "query": ("<", PINK),
+    "key": (">", GREEN),
+    "value": ("^", SKY),
+    "conv": ("s", GOLD),
+    "experts": ("D", ORANGE),
+    "embedding": ("v", BLACK),
+}
+
+
+def layer_spectrum(row: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
+    """ESD of one layer with the fitted bulk of noise, its edge, and where the KS fit begins.
+
+    Parameters
+    ----------
+    row : mapping
+        A row of `htlib.analyze(..., keep_eigenvalues=True)`.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = plt.gca() if ax is None else ax
+    h, d = row["shape"]
+    lost = row["n_spikes"] // row["n_matrices"]  # the bulk is that of a smaller matrix
+    law = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost, row["mp_variance"])
+    spectrum(_eigenvalues(row), law=law, edge=row["mp_edge"], label=f"{row['rank']} eigenvalues", ax=ax)
+    if np.isfinite(row["ks_xmin"]):
+        ax.axvline(row["ks_xmin"], color=ORANGE, ls="--", lw=1.4, label=r"KS threshold $x_{\min}$")
+    ax.set_title(f"{_plain(row['name'])}, {h} x {d}", fontsize=10.5)
+    alpha = f"Hill {row['alpha_hill']:.2f}"
+    if "alpha_hill_null" in row:
+        alpha += f" (noise {row['alpha_hill_null']:.2f})"
+    alpha += f", KS {row['alpha_ks']:.2f} ± {row['alpha_error']:.2f}, {row['n_spikes']} beyond the edge"
+    ax.text(0.02, 0.97, alpha, transform=ax.transAxes, va="top", fontsize=9.5)
+    ax.legend(loc="center left", fontsize=9)
+    return ax
+
+
+def model_overview(table: pd.DataFrame) -> Figure:
+    """A model at a glance: all spectra, and each exponent beside that of noise of its shape.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `htlib.analyze(..., keep_eigenvalues=True)`.
+
+    Returns
+    -------
+    Figure
+        On the left a row per layer, the share of eigenvalues by their distance from the noise edge; on
+        the right PL_Alpha_Hill, and its value for Gaussian matrices of the same shape in grey.
+    """
+    n = len(table)
+    with plt.rc_context(rc_params()):
+        height = min(14.0, 2.6 + 0.17 * max(n, 8))
+        figure, (spectra, alphas) = plt.subplots(
+            1, 2, figsize=(11, height), sharey=True, width_ratios=(1.5, 1)
+        )
+        ratios = [np.log10(_eigenvalues(row) / row["mp_edge"]) for row in table.to_dict("records")]
+        low = max(-4.0, min(float(np.quantile(r, 0.02)) for r in ratios))
+        high = max(0.3, max(float(r[-1]) for r in ratios))
+        edges = np.linspace(low, high, 61)
+        image = np.array([np.histogram(r, edges)[0] / len(r) for r in ratios])
+        image = 100 * np.where(image > 0, image, np.nan)
+        mesh = spectra.pcolormesh(
+            10.0**edges, np.arange(n + 1) - 0.5, image, norm=PowerNorm(0.5), cmap="cividis", rasterized=True
+        )
+        spectra.axvline(1, color=ORANGE, lw=1.4)
+        spectra.set(xscale="log", xlabel="eigenvalue / noise edge", title="Where the eigenvalues lie")
+        place = spectra.get_xaxis_transform()
+        spectra.text(1, 1.005, " noise edge", color=ORANGE, fontsize=9.5, transform=place)
+        bar = figure.colorbar(mesh, ax=spectra, location="bottom", shrink=0.7)
+        bar.set_label("percent of the layer's eigenvalues")
+        rows = np.arange(n)
+        if "alpha_hill_null" in table:
+            alphas.plot(
+                table["alpha_hill_null"], rows, "|", color=GREY, ms=9, mew=2, label="noise of that shape"
+            )
+        for kind, (marker, color) in _LOOKS.items():
+            chosen = (table["kind"] == kind).to_numpy()
+            if chosen.any():
+                alphas.plot(table["alpha_hill"][chosen], rows[chosen], marker, color=color, ms=5, label=kind)
+        alphas.set(xlabel="PL_Alpha_Hill", title="Exponent against noise")
+        alphas.legend(loc="best", fontsize=9)
+        names = [_plain(name).removesuffix(".weight") for name in table["name"]]
+        every = max(1, int(np.ceil(n / 60)))
+        spectra.set_yticks(rows[::every], names[::every], fontsize=7.5)
+        spectra.set_ylim(n - 0.5, -0.5)
+        plt.close(figure)
+    return figure
+
+
+def _plain(name: str) -> str:
+    """A name as Matplotlib shows it, with no formula in it, and no longer than a line."""
+    return (name if len(name) <= 70 else f"...{name[-67:]}").replace("$", r"\$")
+
+
+def _eigenvalues(row: Mapping[str, Any]) -> NDArray[np.float64]:
+    if "eigenvalues" not in row:
+        raise ValueError(
+            "the table has no eigenvalues: make it with htlib.analyze(..., keep_eigenvalues=True)"
+        )
+    values = np.asarray(row["eigenvalues"], dtype=np.float64)
+    return values[values > 0]

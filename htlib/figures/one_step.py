@@ -1,0 +1,116 @@
+"""Figures of one step: what was measured, the closed form on top of it, and the difference below.
+
+The prediction is a dashed black line, above the marks, which would hide a curve that runs through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike
+
+from htlib.figures.curves import against_rate, seeds
+from htlib.figures.style import BLACK, LABELS, OPTIMIZER_COLORS, OPTIMIZER_MARKERS, OPTIMIZER_NAMES, rc_params
+from htlib.theory.one_step import OneStepLaw
+
+_DASHES = (0, (4, 2))
+_PREDICTED = ("spectral_norm", "alignment")
+
+
+def prediction(
+    law: OneStepLaw, metric: str, rates: ArrayLike, *, ax: Axes | None = None, **line: Any
+) -> Axes:
+    """The closed form of one step as a curve over a range of rates.
+
+    Parameters
+    ----------
+    law : OneStepLaw
+    metric : {"spectral_norm", "alignment"}
+    rates : array
+        Drawn from the smallest to the largest.
+    ax : Axes, optional
+    **line
+        For ``ax.plot``.
+
+    Returns
+    -------
+    Axes
+    """
+    ax = plt.gca() if ax is None else ax
+    lr = np.geomspace(np.min(rates), np.max(rates), 400)
+    look: dict[str, Any] = {"color": BLACK, "ls": _DASHES, "lw": 1.3, "zorder": 3, **line}
+    ax.plot(lr, [getattr(law(float(x)), metric) for x in lr], **look)
+    return ax
+
+
+def measured_and_predicted(
+    table: pd.DataFrame, laws: Mapping[str, OneStepLaw], hill: pd.DataFrame | None = None
+) -> Figure:
+    """Spectral norm and alignment after one step, with the closed form and the residuals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``optimizer``, ``lr``, ``seed`` and the measures; a row per run of one step.
+    laws : mapping
+        Optimizer -> OneStepLaw at the shape of the runs.
+    hill : DataFrame, optional
+        Columns ``optimizer``, ``lr`` and ``alpha_hill``: exponents of `OneStepLaw.sample`, a row per draw.
+        Adds a panel for PL_Alpha_Hill.
+
+    Returns
+    -------
+    Figure
+    """
+    metrics = _PREDICTED if hill is None else (*_PREDICTED, "alpha_hill")
+    with plt.rc_context(rc_params()):
+        figure, axes = plt.subplots(
+            2, len(metrics), figsize=(10.5, 6.0), sharex=True, height_ratios=(2, 1), squeeze=False
+        )
+        for (top, bottom), metric in zip(axes.T, metrics, strict=True):
+            for optimizer, law in laws.items():
+                rows = table.loc[table["optimizer"] == optimizer]
+                look = {"color": OPTIMIZER_COLORS[optimizer], "marker": OPTIMIZER_MARKERS[optimizer]}
+                against_rate(rows, metric, ax=top, linestyle="", color=look["color"], marker=look["marker"])
+                rates = np.sort(rows["lr"].unique())
+                if hill is None or metric != "alpha_hill":
+                    prediction(law, metric, rates, ax=top)
+                    expected = np.array([getattr(law(float(lr)), metric) for lr in rates])
+                else:
+                    drawn = hill.loc[hill["optimizer"] == optimizer].groupby("lr")["alpha_hill"].mean()
+                    expected = drawn.loc[rates].to_numpy()
+                    top.plot(rates, expected, color=BLACK, ls=_DASHES, lw=1.3, zorder=3)
+                found = rows.pivot_table(index="seed", columns="lr", values=metric)[rates].to_numpy()
+                errors = found - expected
+                errors = 100 * errors / expected if metric == "spectral_norm" else errors
+                seeds(rates, errors, ax=bottom, linestyle="-", **look)
+            bottom.axhline(0, color=BLACK, lw=1.0, ls=_DASHES)
+            top.set(xlabel="", ylabel=LABELS[metric])
+            reach = max(map(abs, bottom.get_ylim()))
+            bottom.set(xscale="log", xlabel=LABELS["lr"], ylim=(-reach, reach))
+            bottom.set_ylabel("difference, %" if metric == "spectral_norm" else "difference")
+        axes[0, 0].set_yscale("log")
+        axes[0, 1].set_ylim(bottom=0)
+        handles = [
+            Line2D(
+                [],
+                [],
+                color=OPTIMIZER_COLORS[name],
+                marker=OPTIMIZER_MARKERS[name],
+                label=f"{OPTIMIZER_NAMES[name]}, measured",
+            )
+            for name in laws
+        ]
+        handles.append(
+            Line2D([], [], color=BLACK, ls=_DASHES, lw=1.3, label="predicted, with nothing fitted")
+        )
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        plt.close(figure)
+    return figure

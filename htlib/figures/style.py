@@ -1,0 +1,79 @@
+"""Colours, markers and words of the book's figures.
+
+Colours are those of Okabe and Ito, told apart by the common kinds of colour blindness; lines that
+share an Axes also differ in their dashes or markers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import cycle
+from typing import Any
+
+import seaborn as sns
+from cycler import cycler
+
+BLUE, ORANGE, GREEN, PINK, SKY, GOLD, GREY, BLACK = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#8C8C8C",
+    "#000000",
+)
+OPTIMIZER_COLORS = {"adam": ORANGE, "gd": BLUE}
+OPTIMIZER_MARKERS = {"adam": "o", "gd": "s"}
+OPTIMIZER_NAMES = {"adam": "Adam", "gd": "GD"}
+
+LABELS: Mapping[str, str] = {
+    "train_loss": "training loss (stage 1)",
+    "ridge_train_loss": "refit loss, probe set",
+    "test_loss": "test loss after refit",
+    "kta": "kernel-target alignment",
+    "alignment": r"alignment $|\langle v_1, \beta\rangle|$",
+    "alpha_hill": r"PL_Alpha_Hill",
+    "alpha_ks": r"PL_Alpha_KS",
+    "ks_distance": "KS distance of the fit",
+    "ks_xmin": r"KS threshold $x_{\min}$",
+    "stable_rank": "stable rank",
+    "spectral_norm": r"spectral norm $s_1$",
+    "n_outliers": "eigenvalues beyond the noise edge",
+    "lr": r"learning rate $\eta$",
+    "step": "step",
+}
+
+
+def rc_params() -> dict[Any, Any]:
+    """Matplotlib settings of the book, for ``plt.rcParams.update`` or ``plt.rc_context``."""
+    return {
+        **sns.axes_style("ticks"),
+        **sns.plotting_context("notebook"),
+        "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, GOLD]),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 12,
+        "axes.labelsize": 11.5,
+        "xtick.labelsize": 10.5,
+        "ytick.labelsize": 10.5,
+        "legend.fontsize": 10.5,
+        "legend.frameon": False,
+        "figure.facecolor": "white",
+        "savefig.facecolor": "white",
+        "figure.dpi": 100,
+        "figure.constrained_layout.use": True,
+        "lines.linewidth": 1.8,
+    }
+
+
+def looks_in_turn() -> Iterator[dict[str, Any]]:
+    """Colours, markers and dashes, for one curve after the other."""
+    looks = zip(
+        cycle((ORANGE, BLUE, GREEN, PINK, SKY, GOLD, BLACK)),
+        cycle("os^Dv"),
+        cycle(("-", "--", "-.")),
+        strict=False,
+    )
+    return ({"color": color, "marker": marker, "linestyle": dashes} for color, marker, dashes in looks)

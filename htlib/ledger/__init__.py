@@ -1,0 +1,1 @@
+"""Claims, the effects that test them, and their verdicts."""

@@ -1,0 +1,209 @@
+"""The ledger as HTML: badges, an overview, a card for each claim, the table of the paper's experiments.
+
+The pages of the book and a notebook in Jupyter show the same text; colours and columns come from the book's
+style sheet, and without it everything can still be read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from htlib.ledger.claims import Check, Claim, Expectation, Ledger, PaperExperiment
+from htlib.ledger.verdict_record import PROFILES
+from htlib.ledger.verdicts import CheckResult, Verdict
+from htlib.student.config import ExperimentConfig
+from htlib.sweeps.grid import fields_of
+from htlib.sweeps.presets import load_experiment
+
+Verdicts = Mapping[str, Mapping[str, Verdict]]  # profile -> claim id -> verdict
+
+_PAGE = "09-ledger.html"
+_WIDTH, _HEIGHT = 200, 44
+_MARKS = {"holds": "✓ holds", "open": "? open", "fails": "✗ fails"}
+
+
+def badge(name: str, recorded: Verdicts) -> str:
+    """The verdict of a claim at the largest scale it was tested at, as a link to its card.
+
+    Raises
+    ------
+    ValueError
+        If the ledger has no verdict of that claim.
+    """
+    for profile in reversed(PROFILES):
+        if name in recorded[profile]:
+            return _chip(recorded[profile][name], f"{_PAGE}#{name}", f" · {profile} scale")
+    raise ValueError(f"no verdict is recorded of a claim {name!r}")
+
+
+def overview(claims: Sequence[Claim], verdicts: Verdicts) -> str:
+    """A row per claim: in short, and its verdict at each scale."""
+    rows = "".join(
+        f'<tr><td><a href="#{claim.id}">{escape(claim.claim)}</a></td>'
+        + "".join(f"<td>{_chip_of(verdicts[profile].get(claim.id))}</td>" for profile in PROFILES)
+        + "</tr>"
+        for claim in claims
+    )
+    head = "".join(f"<th>{profile} scale</th>" for profile in PROFILES)
+    return (
+        f'<table class="ledger-overview"><thead><tr><th>claim</th>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
+    )
+
+
+def page_titles(ledger: Ledger) -> dict[str, str]:
+    """The first heading of each page that a ledger names, read from the notebook beside it."""
+    titles: dict[str, str] = {}
+    for page in {one.shown for one in ledger.claims} | {one.page for one in ledger.experiments}:
+        notebook = json.loads(ledger.path.with_name(f"{page}.ipynb").read_text(encoding="utf-8"))
+        titles[page] = "".join(notebook["cells"][0]["source"]).splitlines()[0].removeprefix("# ")
+    return titles
+
+
+def card(claim: Claim, verdicts: Verdicts, titles: Mapping[str, str]) -> str:
+    """A claim with its source, its checks at each scale, its verdicts, and the command that recomputes them.
+
+    Parameters
+    ----------
+    claim : Claim
+    verdicts : mapping
+        Profile -> claim id -> Verdict, of these very checks.
+    titles : mapping
+        Page -> its title, for the link to where the claim is shown.
+    """
+    chips = " ".join(
+        f"{_chip_of(verdicts[profile].get(claim.id))}<small> {profile} scale</small>" for profile in PROFILES
+    )
+    known = {profile: verdicts[profile][claim.id] for profile in PROFILES if claim.id in verdicts[profile]}
+    checks = "".join(
+        _check(check, {profile: verdict.checks[i] for profile, verdict in known.items()})
+        for i, check in enumerate(claim.checks)
+    )
+    comment = f'<p class="claim-comment">{escape(claim.comment)}</p>' if claim.comment else ""
+    shown = f'<a href="{claim.shown}.html">{escape(titles[claim.shown])}</a>'
+    return (
+        f'<section class="claim-card" id="{claim.id}"><p class="claim-text">{escape(claim.claim)}</p>'
+        f"<p>{chips}</p>"
+        f'<p class="claim-source">Source: {escape(claim.source)}. Shown in {shown}.</p>{comment}'
+        f"{checks}{_command(claim) if checks else ''}</section>"
+    )
+
+
+def experiments_table(
+    experiments: Sequence[PaperExperiment], titles: Mapping[str, str], seconds: Mapping[str, float]
+) -> str:
+    """The paper's experiments, our figures, their parameters at the paper's scale, run times, deviations.
+
+    Parameters
+    ----------
+    experiments : sequence of PaperExperiment
+    titles : mapping
+        Page -> its title.
+    seconds : mapping
+        Preset -> how long its first run took.
+    """
+    rows = ""
+    for one in experiments:
+        figures = " ".join(f'<a href="{one.page}.html#{name}">{name}</a>' for name in one.figures)
+        preset = load_experiment(one.preset, "paper")
+        rows += (
+            f'<tr><td>{escape(one.what)}</td><td><a href="{one.page}.html">{escape(titles[one.page])}</a>: '
+            f"{figures}</td><td>{escape(_parameters(preset.grid))}; {_number_of(preset.seeds)} seeds"
+            f"</td><td>{seconds[one.preset]:.1f} s</td><td>{escape(one.deviation)}</td></tr>"
+        )
+    heads = ("experiment of the paper", "our figures", "parameters (paper scale)", "one run", "deviation")
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    return f'<table class="ledger-experiments"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _number_of(seeds: int | Sequence[int]) -> int:
+    return seeds if isinstance(seeds, int) else len(seeds)
+
+
+def _parameters(grid: Sequence[Mapping[str, Any]]) -> str:
+    """The sizes, and every value of each field that the grids name."""
+    default = ExperimentConfig()
+    values: dict[str, list[Any]] = {name: [] for name in dict.fromkeys(("n", "d", "h", *fields_of(grid)))}
+    for one in grid:
+        for name, seen in values.items():
+            given = one.get(name, getattr(default, name))
+            seen += [v for v in (given if isinstance(given, list) else [given]) if v not in seen]
+    return ", ".join(f"{name} {' / '.join(map(_short, seen))}" for name, seen in values.items())
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _chip_of(verdict: Verdict | None) -> str:
+    return _chip(verdict) if verdict else "<em>not recorded</em>"
+
+
+def _chip(verdict: Verdict, link: str = "", scale: str = "") -> str:
+    tag, address = ("a", f' href="{link}"') if link else ("span", "")
+    word, tally = verdict.verdict, verdict.summary().removeprefix(verdict.verdict)
+    small = f"<small>{tally}{scale}</small>" if tally or scale else ""
+    return f'<{tag} class="verdict verdict-{word.replace(" ", "-")}"{address}>{word}{small}</{tag}>'
+
+
+def _command(claim: Claim) -> str:
+    commands = " or ".join(
+        f"<code>htlib claims {claim.id} --profile {profile}</code>" for profile in PROFILES
+    )
+    return f'<p class="claim-command">Recompute: {commands}</p>'
+
+
+def _check(check: Check, results: Mapping[str, CheckResult]) -> str:
+    """One check: words, picture, and a line of numbers per scale."""
+    lines = "".join(
+        f"<div>{profile}: {_text(result)}, {result.n_seeds} seeds: <b>{_MARKS[result.outcome]}</b></div>"
+        for profile, result in results.items()
+    )
+    return (
+        f'<div class="claim-check"><div>{escape(check.says)}. '
+        f"<small>Expected {escape(str(check.expect))}; experiment {check.experiment}.</small></div>"
+        f"{_picture(check.expect, results)}<div>{lines}</div></div>"
+    )
+
+
+def _text(result: CheckResult) -> str:
+    return f"{_number(result.effect)} [{_number(result.low)}, {_number(result.high)}]"
+
+
+def _number(x: float) -> str:
+    return f"{x:.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+
+
+def _picture(expect: Expectation, results: Mapping[str, CheckResult]) -> str:
+    """Interval and mean of each scale above one axis, with the range that the claim expects shaded."""
+    bounds = [bound for bound in (expect.low, expect.high) if math.isfinite(bound)]
+    numbers = [x for r in results.values() for x in (r.low, r.high)] + bounds
+    low, high = min(numbers), max(numbers)
+    room = 0.15 * (high - low) or 0.15 * abs(high) or 1.0
+    low, high = low - room, high + room
+
+    def at(x: float) -> float:
+        return _WIDTH * (min(max(x, low), high) - low) / (high - low)
+
+    left, right = at(expect.low), at(expect.high)
+    marks = [f'<rect class="expected" x="{left:.1f}" width="{right - left:.1f}" height="30"/>']
+    for y, (profile, result) in zip((9, 21), results.items(), strict=False):
+        style = f'class="scale-{profile}"'
+        marks += [
+            f'<line {style} x1="{at(result.low):.1f}" x2="{at(result.high):.1f}" y1="{y}" y2="{y}"/>',
+            f'<circle {style} cx="{at(result.effect):.1f}" cy="{y}" r="4"/>',
+        ]
+    labels = "".join(
+        f'<line class="bound" x1="{at(b):.1f}" x2="{at(b):.1f}" y1="0" y2="30"/>'
+        f'<text x="{min(max(at(b), 14), _WIDTH - 14):.1f}" y="42">{b:g}</text>'
+        for b in bounds
+    )
+    words = "; ".join(f"{profile}: {_text(result)}" for profile, result in results.items())
+    return (
+        f'<svg class="check-plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="expected {escape(str(expect))}; {words}">{"".join(marks)}{labels}</svg>'
+    )

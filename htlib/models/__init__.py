@@ -1,0 +1,1 @@
+"""Checkpoints of any network, layer by layer."""

@@ -1,0 +1,300 @@
+"""Power-law fits of a spectrum: PL_Alpha_Hill, PL_Alpha_KS and their relatives.
+
+Convention: alpha is the exponent of the *density*, p(x) ~ x^(-alpha) for x >= xmin, as in
+Clauset, Shalizi & Newman (2009), powerlaw and WeightWatcher.  The Hill estimator of extreme-value
+theory is xi = 1 / (alpha - 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from htlib.spectra.eigenvalues import as_spectrum
+from htlib.spectra.ks_scan import best_threshold, fitted_cdf, fitted_pdf, slopes
+
+Array = NDArray[np.float64]
+
+_XMIN = "'ks', 'median', 'peak' or a positive number"
+
+
+@dataclass(frozen=True)
+class PowerLawFit:
+    """Maximum-likelihood power law between a threshold and an optional upper bound.
+
+    Attributes
+    ----------
+    alpha : float
+        Density exponent.
+    xmin : float
+        Threshold of the tail.
+    ks_distance : float
+        Largest distance between the fitted distribution function at the j-th value of the tail and
+        j / n_tail, j from 0: the convention of WeightWatcher and powerlaw.
+    n_tail : int
+        Values counted in the tail, the threshold among them.
+    alpha_error : float
+        Standard error if the values were independent, from the Fisher information: without an upper
+        bound (alpha - 1) / sqrt(n_tail).  Eigenvalues repel each other; their true sampling spread
+        can be ten times smaller (`htlib.null_distribution`).
+    xmax : float
+        Upper bound of the fitted law; infinite without one.
+    """
+
+    alpha: float
+    xmin: float
+    ks_distance: float
+    n_tail: int
+    alpha_error: float
+    xmax: float = np.inf
+
+    @property
+    def tail_index(self) -> float:
+        """The xi = 1 / (alpha - 1) of extreme-value theory; infinite for a bounded law with alpha <= 1."""
+        return 1 / (self.alpha - 1) if self.alpha > 1 else np.inf
+
+    def pdf(self, x: ArrayLike) -> Array:
+        """Density of the tail; zero outside xmin..xmax."""
+        x = np.asarray(x, dtype=np.float64)
+        inside = (x >= self.xmin) & (x <= self.xmax)
+        safe = np.where(inside, x, self.xmin)
+        return np.where(inside, fitted_pdf(np.log(safe / self.xmin), self.alpha - 1, self._room) / safe, 0.0)
+
+    def cdf(self, x: ArrayLike) -> Array:
+        """Distribution function of the tail: 0 at xmin."""
+        x = np.asarray(x, dtype=np.float64)
+        u = np.log(np.clip(x, self.xmin, self.xmax) / self.xmin)
+        return np.asarray(fitted_cdf(u, self.alpha - 1, self._room))
+
+    def ccdf(self, x: ArrayLike) -> Array:
+        """Share of the tail above x: 1 at xmin."""
+        if np.isfinite(self.xmax):
+            return 1 - self.cdf(x)
+        return (np.maximum(np.asarray(x, dtype=np.float64), self.xmin) / self.xmin) ** (1 - self.alpha)
+
+    @property
+    def _room(self) -> float:
+        return float(np.log(self.xmax / self.xmin))
+
+
+@dataclass(frozen=True, eq=False)
+class HillPlot:
+    """Exponents at every possible threshold: a power law shows as a plateau.
+
+    Attributes
+    ----------
+    n_tail : (N - 1,) int array
+        Values in the tail, the threshold among them: 2 to N.
+    xmin : (N - 1,) float64 array
+        The threshold.
+    alpha : (N - 1,) float64 array
+        1 + n_tail / sum of ln(lambda / xmin); infinite where the tail has no spread.
+    alpha_error : (N - 1,) float64 array
+        (alpha - 1) / sqrt(n_tail), right for independent values.
+    """
+
+    n_tail: NDArray[np.intp]
+    xmin: Array
+    alpha: Array
+    alpha_error: Array
+
+
+def hill_alpha(eigenvalues: Tensor | ArrayLike) -> float:
+    """PL_Alpha_Hill: the power-law exponent of the upper half of a spectrum.
+
+    With lambda ascending and i = N // 2,
+    alpha = 1 + (N - i) / sum_{j >= i} ln(lambda_j / lambda_i).
+    This is the definition of TempBalance, AlphaPruning and the code of arXiv 2406.04657.
+    Pure noise has a finite value too: 2.449 for a Gaussian matrix with d/h = 2/3.
+
+    Parameters
+    ----------
+    eigenvalues : (N,) array
+        In any order.
+
+    Returns
+    -------
+    float
+        Infinite if the upper half is constant.
+
+    Raises
+    ------
+    ValueError
+        With fewer than three values, or any that is not positive and finite.
+
+    Examples
+    --------
+    >>> round(hill_alpha([1.0, 2.0, 4.0, 8.0]), 6)
+    3.885390
+    """
+    L = np.log(_positive_spectrum(eigenvalues))
+    return float(_alpha_at(L, len(L) // 2))
+
+
+def hill_plot(eigenvalues: Tensor | ArrayLike) -> HillPlot:
+    """The data of a Hill plot: the exponent as a function of how many values count as tail.
+
+    Parameters
+    ----------
+    eigenvalues : (N,) array
+        In any order.
+
+    Returns
+    -------
+    HillPlot
+        `hill_alpha` is its value at n_tail = N - N // 2.
+
+    Raises
+    ------
+    ValueError
+        With fewer than three values, or any that is not positive and finite.
+
+    References
+    ----------
+    Hill (1975); Drees, de Haan & Resnick (2000), "How to make a Hill plot".
+
+    Examples
+    --------
+    >>> plot = hill_plot([1.0, 2.0, 4.0, 8.0])
+    >>> plot.n_tail.tolist(), plot.xmin.tolist()
+    ([2, 3, 4], [4.0, 2.0, 1.0])
+    """
+    values = _positive_spectrum(eigenvalues)
+    gaps = np.diff(np.log(values))[::-1]
+    n_tail = np.arange(2, len(values) + 1)
+    total = np.cumsum((n_tail - 1) * gaps)
+    alpha = 1 + np.divide(n_tail, total, out=np.full(len(total), np.inf), where=total > 0)
+    return HillPlot(n_tail, values[-2::-1], alpha, (alpha - 1) / np.sqrt(n_tail))
+
+
+def fit_power_law(
+    eigenvalues: Tensor | ArrayLike, xmin: str | float = "ks", xmax: float | None = None
+) -> PowerLawFit:
+    """Fit a power law to the tail of a spectrum.
+
+    Parameters
+    ----------
+    eigenvalues : (N,) array
+        In any order.
+    xmin : {"ks", "median", "peak"} or float
+        "ks" takes the value, out of all distinct ones but the largest, whose fit has the smallest
+        Kolmogorov-Smirnov distance (Clauset, Shalizi & Newman 2009, sec. 3.3; PL_Alpha_KS),
+        the smallest such value if several tie.  "median" cuts where `hill_alpha` cuts.
+        "peak" is "ks" among the values from 0.95 to 1.5 times the peak of the spectrum, the lower
+        edge of the fullest of 100 bins of the logarithm: the "xmin_peak" of WeightWatcher and
+        TempBalance, whose code compares values with the *logarithm* of the lower bound and so
+        has none.  A number is used as it is.
+    xmax : float, optional
+        Upper bound: values above are left out, and the law fitted ends there, so that alpha is not
+        biased by the cut.
+
+    Returns
+    -------
+    PowerLawFit
+
+    Raises
+    ------
+    ValueError
+        With fewer than three values up to xmax, any that is not positive and finite, all values equal,
+        or an ``xmin`` with fewer than two distinct values between it and xmax.
+
+    Examples
+    --------
+    >>> fit = fit_power_law([1.0, 2.0, 4.0, 8.0], xmin=2.0)
+    >>> round(fit.alpha, 6), fit.n_tail
+    (2.44..., 3)
+    >>> round(float(fit.ccdf(4.0)), 4)
+    0.3679
+    """
+    values = _positive_spectrum(eigenvalues)
+    if xmax is not None:
+        xmax = _positive_number(xmax, "xmax must be a positive number")
+        values = values[values <= xmax]
+        if len(values) < 3:
+            raise ValueError(f"xmax = {xmax:.6g} leaves {len(values)} values; at least 3 are needed")
+    L = np.log(values)
+    if L[0] == L[-1]:
+        raise ValueError(f"eigenvalues are all equal to {values[0]:.6g}: no tail to fit")
+    ceiling = np.inf if xmax is None else float(np.log(xmax))
+    if isinstance(xmin, str):
+        start = _start(values, L, xmin, ceiling)
+        threshold, tail = values[start], L[start:]
+    else:
+        threshold = _positive_number(xmin, f"xmin must be {_XMIN}")
+        tail = L[values >= threshold]
+    floor = float(np.log(threshold))
+    if len(tail) < 2 or tail[-1] <= floor:
+        raise ValueError(
+            f"xmin = {threshold:.6g} leaves {len(tail)} values without spread in the tail; choose a lower one"
+        )
+    ratios = tail - floor
+    room = ceiling - floor
+    slope = slopes(np.array([ratios.mean()]), room if np.isinf(room) else np.array([room]))[0]
+    ks_distance = np.abs(fitted_cdf(ratios, slope, room) - np.arange(len(tail)) / len(tail)).max()
+    return PowerLawFit(
+        alpha=float(1 + slope),
+        xmin=float(threshold),
+        ks_distance=float(ks_distance),
+        n_tail=len(tail),
+        alpha_error=float(_spread(slope, room) / np.sqrt(len(tail))),
+        xmax=float(np.exp(ceiling)) if xmax is None else xmax,
+    )
+
+
+def _start(values: Array, L: Array, rule: str, ceiling: float) -> int:
+    """Index of the threshold that a rule chooses."""
+    if rule == "median":
+        return len(L) // 2
+    if rule not in ("ks", "peak"):
+        raise ValueError(f"xmin must be {_XMIN}; got {rule!r}")
+    # a threshold is a value: of equals the first, so that the tail is all that is not below it
+    distinct = np.flatnonzero(np.diff(L, prepend=-np.inf) > 0)[:-1]
+    if rule == "ks":
+        return best_threshold(L, distinct, ceiling)
+    counts, edges = np.histogram(np.log10(values), bins=100)
+    peak = 10 ** edges[counts.argmax()]
+    candidates = distinct[(values[distinct] >= 0.95 * peak) & (values[distinct] <= 1.5 * peak)]
+    if not len(candidates):
+        raise ValueError(f"the peak of the spectrum, {peak:.6g}, has no tail above it; use xmin='ks'")
+    return best_threshold(L, candidates, ceiling)
+
+
+def _spread(slope: float, room: float) -> float:
+    """Standard deviation of the estimate of alpha from one value, by the Fisher information."""
+    if np.isinf(room):
+        return slope
+    k = slope * room
+    if abs(k) < 1e-3:
+        return float(np.sqrt(12) / room)
+    half = min(abs(k) / 2, 300.0)
+    return float(1 / np.sqrt(1 / slope**2 - (room / (2 * np.sinh(half))) ** 2))
+
+
+def _positive_number(value: float, rule: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{rule}; got {value!r}") from None
+    if not (np.isfinite(number) and number > 0):
+        raise ValueError(f"{rule}; got {value!r}")
+    return number
+
+
+def _positive_spectrum(eigenvalues: Tensor | ArrayLike) -> Array:
+    values = as_spectrum(eigenvalues)
+    if len(values) < 3:
+        raise ValueError(f"eigenvalues must hold at least 3 values to fit a tail; got {len(values)}")
+    if values[0] <= 0:
+        raise ValueError(
+            f"eigenvalues must be positive; {int((values <= 0).sum())} of {len(values)} are zero. "
+            "Drop them first: eigenvalues[eigenvalues > 0]"
+        )
+    return values
+
+
+def _alpha_at(L: Array, i: int) -> float:
+    total = (L[i:] - L[i]).sum()
+    return 1 + (len(L) - i) / total if total > 0 else np.inf

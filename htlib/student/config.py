@@ -1,0 +1,221 @@
+"""The one description of an experiment, checked when it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import operator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from htlib.student.functions import get_activation, get_teacher
+
+T = TypeVar("T")
+
+_LARGEST_LR = 1e36  # torch's optimizers multiply the rate by up to ten and must not overflow
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": ("adam", "gd"),
+    "dtype": ("float32", "float64"),
+    "feature_scale": ("paper", "released-code"),
+    "labels": ("real", "shuffled", "noise", "centred"),
+    "update": ("full", "no-top", "shuffled"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """Everything that decides the numbers of one run.
+
+    The defaults are the sizes of arXiv 2406.04657, but for ``n_test`` (200 in its code):
+    200 test points leave a spread of .08 in the test loss, larger than most effects.
+
+    Parameters
+    ----------
+    n, d, h : int
+        Training samples, input dimension, hidden width.  The probe set has n samples too.
+    n_test : int
+        Fresh samples for the test loss.
+    noise_std : float
+        Standard deviation of the label noise.
+    teacher, activation : str
+        Link function of the teacher and activation of the student; see `htlib.student.functions`.
+    optimizer : {"adam", "gd"}
+        Full-batch Adam, or gradient descent, on the first layer.
+    lr : float
+        Learning rate (eta).
+    steps : int
+        Number of full-batch updates.
+    momentum, weight_decay : float
+        As torch.optim.SGD and torch.optim.Adam define them; Adam has no ``momentum``.
+    adam_eps : float
+        Added to the denominator of Adam's update.
+    dtype : {"float32", "float64"}
+        Precision of training.  Measures are taken in float64 where they need it.
+    lr_decay : float or None
+        StepLR gamma: the rate is multiplied by it after every step.  None keeps it constant.
+    normalize_weights : bool
+        Reset the Frobenius norm of W to sqrt(h d) before every step.
+    train_readout : bool
+        Train both layers.  All losses are then the network's own; there is no ridge refit.
+    ridge_lambda : float
+        Ridge parameter of the refit readout: the penalty is ``ridge_lambda * n / h``.
+    feature_scale : {"paper", "released-code"}
+        Pre-activations seen by the probes: ``W x / sqrt(d)``, or ``W x / d``, which is what
+        the released code of the paper computes.  Training always uses ``1 / sqrt(d)``.
+    labels : {"real", "shuffled", "noise", "centred"}
+        Negative controls.  "shuffled" permutes the training targets; "noise" replaces them
+        by Gaussians of the same mean and variance; both leave the probe and test sets real.
+        "centred" subtracts the teacher's population mean from all three sets.
+    update : {"full", "no-top", "shuffled"}
+        Controls on every update of W: its leading rank-one part removed, or its entries permuted.
+    probe_every : int
+        Measure every so many steps; the start and the last step are always measured.
+    seed : int
+        Seed of every random number of the run.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, its value and what is allowed.
+
+    Examples
+    --------
+    >>> ExperimentConfig(lr=0.1).replace(steps=1).lr
+    0.1
+    """
+
+    n: int = 2000
+    d: int = 1000
+    h: int = 1500
+    n_test: int = 2000
+    noise_std: float = 0.3
+    teacher: str = "softplus"
+    activation: str = "tanh"
+    optimizer: str = "adam"
+    lr: float = 1.0
+    steps: int = 10
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    adam_eps: float = 1e-8
+    dtype: str = "float32"
+    lr_decay: float | None = None
+    normalize_weights: bool = False
+    train_readout: bool = False
+    ridge_lambda: float = 0.01
+    feature_scale: str = "paper"
+    labels: str = "real"
+    update: str = "full"
+    probe_every: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n", "d", "h", "n_test", "probe_every"):
+            self._set(name, _integer(name, getattr(self, name), minimum=1))
+        for name in ("steps", "seed"):
+            self._set(name, _integer(name, getattr(self, name), minimum=0))
+        for name in ("noise_std", "lr", "momentum", "weight_decay", "adam_eps", "ridge_lambda"):
+            self._set(name, _number(name, getattr(self, name)))
+        for name in ("normalize_weights", "train_readout"):
+            value = getattr(self, name)
+            if not isinstance(value, (bool, np.bool_)):
+                raise TypeError(f"{name} must be True or False; got {value!r}")
+            self._set(name, bool(value))
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if not isinstance(value, str) or value not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+        get_teacher(self.teacher)
+        get_activation(self.activation)
+        if self.lr_decay is not None:
+            self._set("lr_decay", _number("lr_decay", self.lr_decay))
+            if not 0 < self.lr_decay <= 1:
+                raise ValueError(f"lr_decay must be None or in (0, 1]; got {self.lr_decay}")
+        if not self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1); got {self.momentum}")
+        if self.momentum and self.optimizer == "adam":
+            raise ValueError(
+                f"momentum = {self.momentum} has no meaning for optimizer='adam'; "
+                "use optimizer='gd' or momentum=0"
+            )
+        if self.dtype == "float32" and self.lr > _LARGEST_LR:
+            raise ValueError(f"lr must be at most {_LARGEST_LR:g} in float32; got {self.lr}")
+        if not self.ridge_lambda > 0:
+            raise ValueError(f"ridge_lambda must be positive; got {self.ridge_lambda}")
+
+    def replace(self, **changes: Any) -> ExperimentConfig:
+        """A copy with some fields changed, checked again; an unknown field is a TypeError."""
+        unknown = sorted(set(changes) - {f.name for f in dataclasses.fields(self)})
+        if unknown:
+            raise TypeError(
+                f"unknown field {unknown[0]!r}; ExperimentConfig has "
+                f"{', '.join(f.name for f in dataclasses.fields(self))}"
+            )
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain Python values, in the order of the signature."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that name this configuration, the same on every machine."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+
+def for_profile(profile: str, *, fast: T, paper: T) -> T:
+    """The value that belongs to a profile of the book.
+
+    Parameters
+    ----------
+    profile : {"fast", "paper"}
+        "fast" takes minutes; "paper" is what the published book shows.
+    fast, paper
+        The two values.
+
+    Raises
+    ------
+    ValueError
+        For any other profile.
+
+    Examples
+    --------
+    >>> for_profile("fast", fast=3, paper=10)
+    3
+    """
+    if profile == "fast":
+        return fast
+    if profile == "paper":
+        return paper
+    raise ValueError(f"profile must be 'fast' or 'paper'; got {profile!r}")
+
+
+def _integer(name: str, value: Any, minimum: int) -> int:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        integer = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, at least {minimum}; got {value!r}") from None
+    if integer < minimum:
+        raise ValueError(f"{name} must be an integer, at least {minimum}; got {integer}")
+    return integer
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, (bool, str)):
+            raise TypeError
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be a number, zero or more; got {value!r}") from None
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"{name} must be finite and not negative; got {number}")
+    return number + 0.0  # -0.0 and 0.0 are one configuration

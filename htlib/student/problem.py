@@ -1,0 +1,183 @@
+"""The learning problem: teacher direction, three datasets and the initial weights.
+
+Each part draws from its own stream of the seed, rows in order.  So two configurations with the
+same seed share everything that they can: the first 500 samples of n = 2000 are the n = 500 ones,
+and a control changes the training targets alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from htlib.student.config import ExperimentConfig
+from htlib.student.functions import ScalarFunction, gaussian_mean, get_teacher
+
+Array = NDArray[np.float64]
+
+# Streams of a seed.  Appending is safe; reordering changes every number of the book.
+_STREAMS = (
+    "teacher",
+    "hidden",
+    "readout",
+    "train_inputs",
+    "train_noise",
+    "probe_inputs",
+    "probe_noise",
+    "test_inputs",
+    "test_noise",
+    "label_control",
+    "update_control",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples of the teacher.  Tensors and lists are taken too, and kept as float64 arrays.
+
+    Attributes
+    ----------
+    inputs : (n, d) float64 array
+    targets : (n,) float64 array
+    """
+
+    inputs: Array
+    targets: Array
+
+    def __post_init__(self) -> None:
+        for name in ("inputs", "targets"):
+            object.__setattr__(self, name, _as_array(getattr(self, name)))
+        if self.inputs.ndim != 2 or 0 in self.inputs.shape:
+            raise ValueError(f"inputs must be a non-empty (n, d) array; got shape {self.inputs.shape}")
+        if self.targets.shape != self.inputs.shape[:1]:
+            raise ValueError(
+                f"targets must have shape ({len(self.inputs)},), one per row of inputs; "
+                f"got {self.targets.shape}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a run starts from.  Made to be used with `dataclasses.replace`.
+
+    Attributes
+    ----------
+    teacher_direction : (d,) float64 array
+        Unit vector beta.
+    train, probe, test : Dataset
+        Stage 1 trains on `train`, stage 2 fits the readout on `probe`; `test` is fresh.
+    hidden_weights : (h, d) float64 array
+        W at the start.
+    readout_weights : (h,) float64 array
+        a, fixed during stage 1 unless ``train_readout`` is set.
+    """
+
+    teacher_direction: Array
+    train: Dataset
+    probe: Dataset
+    test: Dataset
+    hidden_weights: Array
+    readout_weights: Array
+
+    def __post_init__(self) -> None:
+        for name in ("teacher_direction", "hidden_weights", "readout_weights"):
+            object.__setattr__(self, name, _as_array(getattr(self, name)))
+        if self.hidden_weights.ndim != 2 or 0 in self.hidden_weights.shape:
+            raise ValueError(
+                f"hidden_weights must be a non-empty (h, d) array; got shape {self.hidden_weights.shape}"
+            )
+        h, d = self.hidden_weights.shape
+        shapes = {
+            "teacher_direction": (self.teacher_direction.shape, (d,)),
+            "readout_weights": (self.readout_weights.shape, (h,)),
+            **{
+                f"{name}.inputs": (data.inputs.shape, (len(data.inputs), d))
+                for name, data in (("train", self.train), ("probe", self.probe), ("test", self.test))
+            },
+        }
+        for name, (shape, expected) in shapes.items():
+            if shape != expected:
+                raise ValueError(
+                    f"{name} must have shape {expected} to fit hidden_weights {(h, d)}; got {shape}"
+                )
+
+
+def make_problem(config: ExperimentConfig) -> Problem:
+    """Draw the problem that a configuration describes.
+
+    y = teacher(<beta, x>) + noise_std xi with x ~ N(0, I_d), |beta| = 1 and xi ~ N(0, 1);
+    W and a have standard normal entries (arXiv 2406.04657, released code).
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+
+    Returns
+    -------
+    Problem
+        The same for the same configuration, on any machine with the same NumPy.
+
+    Examples
+    --------
+    >>> problem = make_problem(ExperimentConfig(n=20, d=5, h=7, n_test=10))
+    >>> problem.train.inputs.shape, problem.hidden_weights.shape
+    ((20, 5), (7, 5))
+    """
+    teacher = get_teacher(config.teacher)
+    direction = stream(config.seed, "teacher").standard_normal(config.d)
+    direction /= np.linalg.norm(direction)
+    train, probe, test = (
+        _draw(config, name, size, direction, teacher)
+        for name, size in (("train", config.n), ("probe", config.n), ("test", config.n_test))
+    )
+    if config.labels == "centred":
+        mean = gaussian_mean(teacher.value)
+        train, probe, test = (Dataset(s.inputs, s.targets - mean) for s in (train, probe, test))
+    else:
+        train = Dataset(train.inputs, _control(config, train.targets, teacher))
+    return Problem(
+        teacher_direction=direction,
+        train=train,
+        probe=probe,
+        test=test,
+        hidden_weights=stream(config.seed, "hidden").standard_normal((config.h, config.d)),
+        readout_weights=draw_readout(config),
+    )
+
+
+def draw_readout(config: ExperimentConfig) -> Array:
+    """The readout weights of `make_problem` alone, (h,), without drawing the rest."""
+    return stream(config.seed, "readout").standard_normal(config.h)
+
+
+def stream(seed: int, name: str) -> np.random.Generator:
+    """The random generator of one named part of a run."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAMS.index(name),)))
+
+
+def _as_array(x: Tensor | ArrayLike) -> Array:
+    return np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float64)
+
+
+def _draw(
+    config: ExperimentConfig, name: str, size: int, direction: Array, teacher: ScalarFunction
+) -> Dataset:
+    inputs = stream(config.seed, f"{name}_inputs").standard_normal((size, config.d))
+    noise = config.noise_std * stream(config.seed, f"{name}_noise").standard_normal(size)
+    return Dataset(inputs, teacher.value(torch.from_numpy(inputs @ direction)).numpy() + noise)
+
+
+def _control(config: ExperimentConfig, targets: Array, teacher: ScalarFunction) -> Array:
+    generator = stream(config.seed, "label_control")
+    if config.labels == "shuffled":
+        return generator.permutation(targets)
+    if config.labels == "noise":
+        mean = gaussian_mean(teacher.value)
+        variance = gaussian_mean(lambda z: (teacher.value(z) - mean) ** 2) + config.noise_std**2
+        return mean + math.sqrt(variance) * generator.standard_normal(len(targets))
+    return targets

@@ -1,0 +1,161 @@
+"""Presets: a sweep with its sizes for each profile and its figure, described in a TOML file.
+
+title = "..."                    what it shows
+figure = "rate_map"              a function of `htlib.figures.runs` or `htlib.figures.vectors`: runs -> Figure
+keep_overlaps = false            optional, as for `htlib.train`
+[[grid]]                         one or more grids, see `htlib.sweep`
+[fast] and [paper]               seeds, and `grid`: a table of values that replace those of every grid,
+                                 or an array of tables that replaces the grids
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from htlib.student.config import ExperimentConfig, for_profile
+from htlib.student.run import Trajectory
+from htlib.sweeps.compute import sweep_runs
+from htlib.sweeps.grid import expand
+from htlib.sweeps.store import Store
+
+_FOLDER = "experiments"
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "title": ((str,), "a text"),
+    "figure": ((str,), "a text"),
+    "keep_overlaps": ((bool,), "true or false"),
+    "grid": ((dict, list), "a table or an array of tables"),
+    "fast": ((dict,), "a table"),
+    "paper": ((dict,), "a table"),
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A preset at one profile.
+
+    Attributes
+    ----------
+    name, title : str
+    figure : str
+        Name of the function that draws its runs.
+    grid : list of dict
+    seeds : int or list of int
+    keep_overlaps : bool
+    """
+
+    name: str
+    title: str
+    figure: str
+    grid: list[dict[str, Any]]
+    seeds: int | list[int]
+    keep_overlaps: bool = False
+
+    def configs(self) -> list[ExperimentConfig]:
+        """What it runs, in order."""
+        return expand(self.grid, self.seeds)
+
+    def runs(
+        self,
+        store: Store | str | os.PathLike[str] | None = None,
+        scheduler: str | None = None,
+        *,
+        seeds: int | Iterable[int] | None = None,
+        **options: Any,
+    ) -> list[Trajectory]:
+        """Its runs, from the store or computed.
+
+        Parameters
+        ----------
+        store, scheduler
+            As for `htlib.sweep`.
+        seeds : int or iterable of int, optional
+            In place of its own.
+        **options
+            ``device``, ``workers``, ``threads``, ``progress`` of `htlib.sweep`.
+
+        Returns
+        -------
+        list of Trajectory
+        """
+        chosen = self.seeds if seeds is None else seeds
+        return sweep_runs(self.grid, chosen, store, scheduler, keep_overlaps=self.keep_overlaps, **options)
+
+
+def load_experiment(name: str | os.PathLike[str], profile: str = "fast") -> Experiment:
+    """Read a preset.
+
+    Parameters
+    ----------
+    name : str or path
+        A file, with or without ``.toml``, or the name of one in the folder ``experiments`` here or above.
+    profile : {"fast", "paper"}
+
+    Returns
+    -------
+    Experiment
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such preset; the message lists those there are.
+    ValueError
+        If the file is no preset: what is wrong and where.
+    """
+    path = _find(name)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}") from error
+    if unknown := sorted(content.keys() - _KINDS.keys()):
+        raise ValueError(f"{path}: unknown key {unknown[0]!r}; a preset has {', '.join(sorted(_KINDS))}")
+    if missing := sorted(_KINDS.keys() - content.keys() - {"keep_overlaps"}):
+        raise ValueError(f"{path}: {missing[0]!r} is missing")
+    for name, value in content.items():
+        _check_kind(path, name, value)
+    sizes: Mapping[str, Any] = for_profile(profile, fast=content["fast"], paper=content["paper"])
+    if unknown := sorted(sizes.keys() - {"seeds", "grid"}):
+        raise ValueError(f"{path}: unknown key {unknown[0]!r} in [{profile}]; it has seeds and grid")
+    grids = content["grid"] if isinstance(content["grid"], list) else [content["grid"]]
+    change = sizes.get("grid", {})
+    _check_kind(path, "grid", change)
+    experiment = Experiment(
+        name=path.stem,
+        title=content["title"],
+        figure=content["figure"],
+        grid=change if isinstance(change, list) else [{**grid, **change} for grid in grids],
+        seeds=sizes.get("seeds", 5),
+        keep_overlaps=content.get("keep_overlaps", False),
+    )
+    try:
+        experiment.configs()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return experiment
+
+
+def _check_kind(path: Path, name: str, value: Any) -> None:
+    kinds, words = _KINDS[name]
+    entries: list[Any] = value if isinstance(value, list) else []
+    if not isinstance(value, kinds) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{path}: {name!r} must be {words}; got {value!r}")
+
+
+def _find(name: str | os.PathLike[str]) -> Path:
+    given = Path(name)
+    for candidate in (given, given.parent / f"{given.name}.toml"):
+        if candidate.is_file():
+            return candidate
+    folders = [folder / _FOLDER for folder in (Path.cwd(), *Path.cwd().parents)]
+    folder = next((f for f in folders if f.is_dir()), None)
+    if folder is None:
+        raise FileNotFoundError(f"no preset {str(given)!r}, and no folder {_FOLDER!r} here or above")
+    candidate = folder / f"{given.name.removesuffix('.toml')}.toml"
+    if str(given.parent) not in (".", _FOLDER) or not candidate.is_file():
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.toml")))
+        raise FileNotFoundError(f"no preset {str(given)!r}; {folder} has {known}")
+    return candidate

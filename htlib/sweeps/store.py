@@ -1,0 +1,327 @@
+"""A folder of finished runs, looked up by what they computed.
+
+    <folder>/htlib-store.json           marks the folder as a store
+    <folder>/runs/<code>/ab/ab12....safetensors     one file a run, written by `Trajectory.save`
+    <folder>/runs/<code>/index.parquet  every measured step of every run, for readers without htlib
+    <folder>/set-aside/                 files that failed their checks
+    <folder>/locks/                     held while a process computes; freed by the system when it dies
+
+The name of a file is a digest of its configuration and of what was kept.  <code> is the package version and
+a digest of the modules that decide the numbers, so a changed trainer never meets old results.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
+from htlib.student.config import ExperimentConfig
+from htlib.student.run import RecordError, Trajectory, tidy
+
+# The modules that decide the numbers of a run; their sources are part of every key.
+NUMERICS = (
+    *("spectra.eigenvalues", "spectra.ks_scan", "spectra.linalg", "spectra.noise", "spectra.power_law"),
+    *("spectra.vectors", "student.alignment", "student.config", "student.functions", "student.network"),
+    *("student.probes", "student.problem", "student.readout", "student.start", "student.training"),
+)
+_MARKER, _INDEX = "htlib-store.json", "index.parquet"
+_FORMAT = {"format": "htlib-store-1"}
+
+
+class StoreError(RuntimeError):
+    """A store that cannot be used as asked, with the reason and the remedy."""
+
+
+class Store:
+    """Finished runs on disk, shared by any number of processes.
+
+    Parameters
+    ----------
+    path : path, optional
+        A folder, made when the first run is stored.  Default: the environment variable
+        ``HTLIB_STORE``, or else a folder in the user's cache.
+
+    Attributes
+    ----------
+    path : Path
+    set_aside : list of str
+        What this object found damaged, a line per file.
+
+    Raises
+    ------
+    StoreError
+        If the path is a file, or a folder with other things in it.
+
+    Examples
+    --------
+    >>> import tempfile, htlib as ht
+    >>> store = Store(tempfile.mkdtemp())
+    >>> config = ht.ExperimentConfig(n=60, d=20, h=30, n_test=50, steps=1)
+    >>> store.load(config) is None
+    True
+    >>> path = store.save(ht.train(config))
+    >>> store.load(config).metrics.index.tolist()
+    [0, 1]
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        given = path if path is not None else os.environ.get("HTLIB_STORE")
+        self.path = Path(given).absolute() if given else user_cache_path("htlib") / "store"
+        self.set_aside: list[str] = []
+        if self.path.exists() and not self.path.is_dir():
+            raise StoreError(f"store must be a folder; {self.path} is a file")
+        # A store that is just being made has its marker before all else, under a passing name at first.
+        names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
+        others = [name for name in names if not name.startswith(f".{_MARKER}.")]
+        if others and not (self.path / _MARKER).exists():
+            raise StoreError(f"{self.path} holds other things and is no store; name a new or empty folder")
+
+    def file_of(
+        self, config: ExperimentConfig, *, keep_weights: bool = False, keep_overlaps: bool = False
+    ) -> Path:
+        """Where the run of a configuration is, or would be."""
+        what = [config.digest(), keep_weights, keep_overlaps]
+        key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+        return self._runs / key[:2] / f"{key}.safetensors"
+
+    def load(
+        self, config: ExperimentConfig, *, keep_weights: bool = False, keep_overlaps: bool = False
+    ) -> Trajectory | None:
+        """The stored run of a configuration, or None.
+
+        A file that fails its checks is moved to ``set-aside`` and counts as absent; `set_aside` tells.
+        """
+        path = self.file_of(config, keep_weights=keep_weights, keep_overlaps=keep_overlaps)
+        return self._read(path, config)
+
+    def save(self, run: Trajectory, *, keep_weights: bool = False, keep_overlaps: bool = False) -> Path:
+        """Store a run; the file appears complete or not at all.
+
+        Raises
+        ------
+        StoreError
+            If the folder cannot be written to.
+        """
+        path = self.file_of(run.config, keep_weights=keep_weights, keep_overlaps=keep_overlaps)
+        with self._writing():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return run.save(path)
+
+    def check_writable(self) -> None:
+        """Make the folder if need be and try to write to it.
+
+        Raises
+        ------
+        StoreError
+        """
+        with self._writing():
+            trial = self.path / f".{uuid.uuid4().hex}"
+            trial.touch()
+            trial.unlink()
+
+    @contextmanager
+    def writing(self) -> Generator[list[str]]:
+        """Announce that this process writes to the store; gives the names of others that do.
+
+        The only writer clears away what killed ones left half written.
+        """
+        self.check_writable()
+        folder = self.path / "locks" / "writers"
+        folder.mkdir(parents=True, exist_ok=True)
+        mine = folder / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}.lock"
+        lock = FileLock(mine)
+        with lock:
+            others = [path.stem.rpartition("-")[0] for path in folder.glob("*.lock") if _held(path, but=mine)]
+            if not others:
+                self._clear_leftovers(older_than=mine.stat().st_mtime)
+            try:
+                yield others
+            finally:
+                mine.unlink(missing_ok=True)
+
+    def claim(self, name: str) -> FileLock | None:
+        """A lock on a piece of work, or None while another process holds it.
+
+        It frees itself when its holder dies.  There are 4096 lock files; a chance collision costs a wait.
+        """
+        folder = self.path / "locks" / "work"
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / f"{hashlib.sha256(name.encode()).hexdigest()[:3]}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                return None
+        return lock
+
+    def index(self) -> pd.DataFrame:
+        """Every measured step of every stored run, a row each; made from the runs if need be."""
+        return self._index({})
+
+    def write_index(self, runs: Mapping[Path, Trajectory] | None = None) -> Path:
+        """Bring ``index.parquet`` up to date with the runs.
+
+        Parameters
+        ----------
+        runs : mapping, optional
+            Runs at hand by their file, which are then not read again.
+        """
+        target = self._runs / _INDEX
+        with self._writing():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            table = self._index(runs or {})
+            unfinished = target.with_name(f".{_INDEX}.{uuid.uuid4().hex}")
+            try:
+                table.to_parquet(unfinished, index=False, write_page_checksum=True)
+                unfinished.replace(target)
+            finally:
+                unfinished.unlink(missing_ok=True)
+        return target
+
+    def clear(self) -> tuple[int, int]:
+        """Delete every run.
+
+        Returns
+        -------
+        tuple of int
+            How many files were deleted, and their bytes.
+
+        Raises
+        ------
+        StoreError
+            While another process writes to it.
+        """
+        if not self.path.exists():
+            return 0, 0
+        with self.writing() as others:
+            if others:
+                raise StoreError(f"{self.path} is in use by {', '.join(others)}; stop that first")
+            folders = [self.path / name for name in ("runs", "set-aside")]
+            files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+            size = sum(path.stat().st_size for path in files)
+            runs = sum(path.suffix == ".safetensors" for path in files)
+            with self._writing():
+                for folder in folders:
+                    if folder.exists():
+                        shutil.rmtree(folder)
+        return runs, size
+
+    @property
+    def _runs(self) -> Path:
+        return self.path / "runs" / numerics_version()
+
+    def _index(self, at_hand: Mapping[Path, Trajectory]) -> pd.DataFrame:
+        fields = [field.name for field in dataclasses.fields(ExperimentConfig)]
+        try:
+            known = pd.read_parquet(self._runs / _INDEX, page_checksum_verification=True)
+        except (OSError, ValueError):  # absent, or damaged
+            known = pd.DataFrame()
+        if not {"run", "diverged_at", "step", *fields}.issubset(known.columns):
+            known = pd.DataFrame({"run": []}, dtype="str")
+        files = {path.stem: path for path in self._runs.glob("*/*.safetensors")}
+        keys, runs = [], []
+        for key in sorted(files.keys() - set(known["run"])):
+            run = at_hand.get(files[key]) or self._read(files[key])
+            if run is not None:
+                keys.append(key)
+                runs.append(run)
+        kept = known.loc[known["run"].isin(list(files))].reset_index(drop=True)
+        if not runs:
+            return kept
+        new = tidy(runs, fields)
+        lengths = [len(run.metrics) for run in runs]
+        new.insert(0, "run", np.repeat(keys, lengths))
+        diverged = pd.array([run.diverged_at for run in runs], dtype="Int64")
+        new.insert(1, "diverged_at", diverged.repeat(lengths))
+        table = pd.concat([kept, new], ignore_index=True) if len(kept) else new
+        return table.sort_values("run", kind="stable", ignore_index=True)
+
+    def _clear_leftovers(self, older_than: float) -> None:
+        """Delete half-written files; one written since then is of a process that came later."""
+        for pattern in ("runs/*/.*", "runs/*/*/.*"):
+            for path in self.path.glob(pattern):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < older_than:
+                        path.unlink()
+
+    def _read(self, path: Path, config: ExperimentConfig | None = None) -> Trajectory | None:
+        try:
+            run = Trajectory.load(path)
+            if config is not None and run.config != config:
+                raise RecordError(f"{path} holds another run than its name says")
+        except FileNotFoundError:
+            return None
+        except RecordError as error:
+            self._put_aside(path, str(error))
+            return None
+        return run
+
+    def _put_aside(self, path: Path, reason: str) -> None:
+        try:
+            target = self.path / "set-aside" / f"{path.name}.{uuid.uuid4().hex[:6]}"
+            target.parent.mkdir(exist_ok=True)
+            path.replace(target)
+            self.set_aside.append(f"{reason}; set aside as {target}")
+        except FileNotFoundError:  # another process was faster
+            return
+        except OSError as error:
+            raise StoreError(f"{reason}; and it cannot be set aside: {error}") from error
+
+    @contextmanager
+    def _writing(self) -> Generator[None]:
+        try:
+            marker = self.path / _MARKER
+            if not marker.exists():  # before all else: without it the folder is no store
+                self.path.mkdir(parents=True, exist_ok=True)
+                _write(marker, json.dumps(_FORMAT).encode())
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to the store {self.path}: {error.strerror or error}; "
+                "make it writable or name another with store="
+            ) from error
+
+
+@cache
+def numerics_version() -> str:
+    """Package version and a digest of the sources that decide the numbers of a run."""
+    folder = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for name in NUMERICS:
+        digest.update((folder / f"{name.replace('.', '/')}.py").read_bytes())
+    return f"{version('htlib')}+{digest.hexdigest()[:12]}"
+
+
+def _held(path: Path, but: Path) -> bool:
+    """Whether a living process holds a lock file; one of the dead is removed."""
+    if path == but:
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            path.unlink(missing_ok=True)
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+def _write(path: Path, content: bytes) -> None:
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)

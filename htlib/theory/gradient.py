@@ -1,0 +1,127 @@
+"""Gaussian means that decide the first gradient of the student.
+
+At Gaussian weights the gradient is, in the mean, one outer product a g^T up to a factor; how long g is, and
+what it is made of, follows from a few means over a standard normal (the book's appendix, sections A and B).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from htlib.student.config import ExperimentConfig
+from htlib.student.functions import gaussian_mean, get_activation, get_teacher
+
+_ODD = ("tanh", "erf")
+
+
+@dataclass(frozen=True)
+class GradientConstants:
+    """Gaussian means that decide the first gradient, for an odd activation s and a teacher t.
+
+    Attributes
+    ----------
+    mean_slope : float
+        mu_1 = E s'(z).
+    slope_variance : float
+        v_1 = Var s'(z).
+    teacher_slope : float
+        c_1 = E t'(z), the part of the teacher that one step can see; 0 without true labels.
+    residual : float
+        r^2 = E y^2 + E f^2, the mean squared residual at the start.
+    readout : float
+        |a| / sqrt(h).
+    noiseless : float
+        |g|^2 for infinitely many samples.
+    sampling : float
+        |g|^2 beyond it, r^2 d / n: the noise of n samples, gathered over d directions.
+    """
+
+    mean_slope: float
+    slope_variance: float
+    teacher_slope: float
+    residual: float
+    readout: float
+    noiseless: float
+    sampling: float
+
+    @property
+    def length(self) -> float:
+        """|g| of the mean gradient's right vector g, (teacher's part, sampling noise, the student's own)."""
+        return math.sqrt(self.noiseless + self.sampling)
+
+
+def gradient_constants(
+    config: ExperimentConfig, labels: str = "real", readout_norm: float | None = None
+) -> GradientConstants:
+    """The constants for an experiment's sizes, noise, teacher and activation.
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+    labels : {"real", "shuffled"}
+        Shuffled labels have no part that one step can see.
+    readout_norm : float, optional
+        |a|; default sqrt(h), its root mean square.
+
+    Returns
+    -------
+    GradientConstants
+
+    Raises
+    ------
+    ValueError
+        If the activation is not odd, labels are of another kind, or readout_norm is not positive.
+
+    Examples
+    --------
+    >>> known = gradient_constants(ExperimentConfig())
+    >>> round(known.mean_slope, 4), round(known.residual, 4), round(known.length, 3)
+    (0.6057, 1.4055, 1.149)
+    """
+    if config.activation not in _ODD:
+        raise ValueError(
+            f"activation must be odd ({' or '.join(_ODD)}) for a prediction; got {config.activation!r}, "
+            "whose gradient has a term of full rank that depends on the draw of the readout"
+        )
+    if labels not in ("real", "shuffled"):
+        raise ValueError(f"labels must be real or shuffled; got {labels!r}")
+    if readout_norm is not None and not (math.isfinite(readout_norm) and readout_norm > 0):
+        raise ValueError(f"readout_norm must be positive and finite; got {readout_norm}")
+    readout = 1.0 if readout_norm is None else readout_norm / math.sqrt(config.h)
+    means = _means(config.teacher, config.activation)
+    residual = means.teacher_square + config.noise_std**2 + readout**2 * means.student_square
+    slope = means.teacher_slope if labels == "real" else 0.0
+    return GradientConstants(
+        mean_slope=means.student_slope,
+        slope_variance=means.student_slope_square - means.student_slope**2,
+        teacher_slope=slope,
+        residual=residual,
+        readout=readout,
+        noiseless=slope**2 + (means.student_slope * readout) ** 2,
+        sampling=residual * config.d / config.n,
+    )
+
+
+class _Means(NamedTuple):
+    """Means over a standard normal of the functions, their squares and their slopes."""
+
+    student_square: float
+    student_slope: float
+    student_slope_square: float
+    teacher_square: float
+    teacher_slope: float
+
+
+@lru_cache  # ten milliseconds of quadrature for the same pair, whatever the sizes
+def _means(teacher: str, activation: str) -> _Means:
+    student, link = get_activation(activation), get_teacher(teacher)
+    return _Means(
+        student_square=gaussian_mean(lambda z: student.value(z) ** 2),
+        student_slope=gaussian_mean(student.derivative),
+        student_slope_square=gaussian_mean(lambda z: student.derivative(z) ** 2),
+        teacher_square=gaussian_mean(lambda z: link.value(z) ** 2),
+        teacher_slope=gaussian_mean(link.derivative),
+    )

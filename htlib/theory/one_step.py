@@ -1,0 +1,285 @@
+"""What one step does to the spectrum, in closed form and without a fitted parameter.
+
+One full-batch step from Gaussian weights adds to W0 a matrix that is nearly of rank one: lr a g^T up to a
+factor for gradient descent, lr sgn(a) p^T with p_k = erf(b z_k) for Adam, whose first step takes the sign of
+each entry.  So it changes the rows of W0 along one left direction, and nearly nothing else; W1 is a spiked
+matrix (`htlib.spectra.spikes`).  But the spike is not independent of the noise, because the residual contains
+the student's own output and g therefore the row a^T W0.  What counts is by how much the Gram matrix of the
+few rows concerned exceeds that of noise, d times the identity: for Adam, whose left direction sgn(a) is not
+a,
+
+    [ gain lr^2 - 2 drag lr    cross lr ]
+    [ cross lr                        0 ]
+
+Its larger eigenvalue is theta^2, the squared strength of the spike, which leaves the bulk at sqrt(h d).
+Derivations, step by step, are in the book's appendix.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+from htlib.spectra.spikes import critical_strength, outlier_eigenvalue, outlier_overlaps
+from htlib.student.config import ExperimentConfig
+from htlib.theory.gradient import GradientConstants, gradient_constants
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OneStepPrediction:
+    """The weights after one step from Gaussian ones.
+
+    Attributes
+    ----------
+    spectral_norm : float
+        Largest singular value of W; without an outlier the edge sqrt(h) + sqrt(d).
+    alignment : float
+        |<v_1, beta>| of the first right singular vector with the teacher's direction; without an outlier 0.
+    critical_lr : float
+        Rate above which the largest singular value leaves the bulk.
+    has_outlier : bool
+        Whether the rate is above it.
+    """
+
+    spectral_norm: float
+    alignment: float
+    critical_lr: float
+    has_outlier: bool
+
+
+class StepSample(NamedTuple):
+    """A draw of the weights after one step.
+
+    Attributes
+    ----------
+    weights : (h, d) array
+    teacher_direction : (d,) array
+        Unit vector beta.
+    """
+
+    weights: Array
+    teacher_direction: Array
+
+
+@dataclass(frozen=True)
+class OneStepLaw:
+    """One step at every learning rate.  Made by `one_step_law`.
+
+    Attributes
+    ----------
+    optimizer : str
+    h, d : int
+    gain, drag, cross : float
+        Of the excess Gram matrix: squared length of the update at rate 1, and minus its inner products with
+        the row of W0 that it changes and with another row of W0 (zero for gradient descent).
+    signal : float
+        signal lr^2 is the squared length of the update along the teacher's direction.
+    sharpness : float
+        b of Adam's sign step: an entry of the gradient has the sign of its mean with probability
+        (1 + erf(b |z|)) / 2, z the scaled entry of g.  Infinite for gradient descent, which takes no signs.
+    constants : GradientConstants
+    """
+
+    optimizer: str
+    h: int
+    d: int
+    gain: float
+    drag: float
+    cross: float
+    signal: float
+    sharpness: float
+    constants: GradientConstants
+
+    @property
+    def critical_lr(self) -> float:
+        """Rate at which theta^2 = sqrt(h d)."""
+        threshold = math.sqrt(self.h * self.d)
+        gain = self.gain + self.cross**2 / threshold
+        return (self.drag + math.sqrt(self.drag**2 + gain * threshold)) / gain
+
+    @property
+    def ceiling(self) -> float:
+        """Alignment for large rates: the update's own alignment with the teacher."""
+        return math.sqrt(self.signal / self.gain)
+
+    def strength(self, lr: float) -> float:
+        """theta of the spike."""
+        excess, cross = self.gain * lr**2 - 2 * self.drag * lr, self.cross * lr
+        return math.sqrt((excess + math.hypot(excess, 2 * cross)) / 2)
+
+    def __call__(self, lr: float) -> OneStepPrediction:
+        """Prediction at a learning rate.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `htlib.ExperimentConfig` does not take the rate.
+        """
+        ExperimentConfig(lr=lr)  # a rate that cannot be run is refused as there
+        theta = self.strength(lr)
+        has_outlier = theta > critical_strength(self.h, self.d)
+        alignment = 0.0
+        if has_outlier:
+            right = outlier_overlaps(theta, self.h, self.d)[1]
+            main = theta**2 / math.hypot(theta**2, self.cross * lr)  # the spike's share of the row it changes
+            alignment = main * math.sqrt(self.signal * right) * lr / theta
+        norm = math.sqrt(outlier_eigenvalue(theta, self.h, self.d))
+        return OneStepPrediction(norm, alignment, self.critical_lr, has_outlier)
+
+    def sample(self, lr: float, seed: int) -> StepSample:
+        """Draw the weights after one step, without data and without training.
+
+        W0, a, the teacher's direction and the noise of g are drawn, and the step is made of them: a g^T, or
+        for Adam signs that are those of a g^T with the probability that goes with each column.  The signs
+        are independent here and nearly so in training, where the edge of the bulk lies further out at
+        large rates (by a sixth at rate 5 and the paper's shape).
+
+        Parameters
+        ----------
+        lr : float
+        seed : int
+
+        Returns
+        -------
+        StepSample
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `htlib.ExperimentConfig` does not take the rate.
+
+        Examples
+        --------
+        >>> from htlib import esd, hill_alpha
+        >>> law = one_step_law(n=200, d=100, h=150)
+        >>> [bool(hill_alpha(esd(law.sample(lr, seed=0).weights)) < 2) for lr in (0.0, 10.0)]
+        [False, True]
+        """
+        ExperimentConfig(lr=lr)  # a rate that cannot be run is refused as there
+        rng, known, h, d = np.random.default_rng(seed), self.constants, self.h, self.d
+        W = rng.standard_normal((h, d))
+        a = known.readout * rng.standard_normal(h)
+        direction = rng.standard_normal(d)
+        direction /= np.linalg.norm(direction)
+        g = known.teacher_slope * direction + math.sqrt(known.sampling / d) * rng.standard_normal(d)
+        g -= known.mean_slope / math.sqrt(h * d) * (a @ W)
+        if self.optimizer == "gd":
+            step = 2 * known.mean_slope / math.sqrt(h * d) * np.outer(a, g)
+        else:
+            mean = erf(self.sharpness * math.sqrt(d) / known.length * g)
+            step = np.where(rng.uniform(-1, 1, (h, d)) < mean, 1.0, -1.0) * np.sign(a)[:, None]
+        return StepSample(W + lr * step, direction)
+
+
+def one_step_law(
+    *,
+    n: int = 2000,
+    d: int = 1000,
+    h: int = 1500,
+    noise_std: float = 0.3,
+    optimizer: str = "adam",
+    teacher: str = "softplus",
+    activation: str = "tanh",
+    labels: str = "real",
+    readout_norm: float | None = None,
+) -> OneStepLaw:
+    """One full-batch step of gradient descent or Adam, predicted at every learning rate.
+
+    Parameters
+    ----------
+    n, d, h, noise_std, optimizer, teacher, activation
+        As in `htlib.ExperimentConfig`, whose defaults they have.
+    labels : {"real", "shuffled"}
+        Shuffled labels keep their size and lose the teacher: the spike stays, the alignment is 0.
+    readout_norm : float, optional
+        |a| of the network at hand; default sqrt(h), its root mean square.  The spike of gradient descent
+        scatters with |a| from seed to seed, and as much again with |g|.
+
+    Returns
+    -------
+    OneStepLaw
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not allowed; for an activation that is not odd, see Notes.
+
+    Notes
+    -----
+    To leading order in n, d, h at fixed ratios, for spikes of any strength and a teacher's direction that
+    is spread over many coordinates, as a random one is.  An activation that is not odd
+    has E s''(z) != 0 and a mean E s(z) != 0.  Its output has a mean of order one that depends on the
+    draw of a, and the gradient a term of full rank along diag(a) W0, so that no number predicts it.
+
+    Examples
+    --------
+    >>> law = one_step_law()
+    >>> round(law.critical_lr, 4), round(law.ceiling, 3)
+    (0.047, 0.394)
+    >>> round(one_step_law(optimizer="gd").critical_lr)
+    1260
+    """
+    config = ExperimentConfig(
+        n=n, d=d, h=h, noise_std=noise_std, optimizer=optimizer, teacher=teacher, activation=activation
+    )
+    known = gradient_constants(config, labels, readout_norm)
+    mu, c, length, readout = known.mean_slope, known.teacher_slope, known.length, known.readout
+    if optimizer == "gd":
+        per_rate = 2 * mu * readout / math.sqrt(d)  # length of the update over that of g
+        gain, drag, cross = (per_rate * length) ** 2, 2 * (mu * readout) ** 2, 0.0
+        signal, sharpness = (per_rate * c) ** 2, math.inf
+    else:
+        sharpness = mu * length * math.sqrt(n / (2 * known.slope_variance * known.residual * d))
+        gain = h * d * (4 / math.pi * math.atan(math.sqrt(1 + 4 * sharpness**2)) - 1)  # E erf(b z)^2
+        slope = 2 / math.sqrt(math.pi) * sharpness / math.sqrt(1 + 2 * sharpness**2)  # E z erf(b z)
+        share = math.sqrt(2 / math.pi)  # cosine of sgn(a) and a
+        own = slope * mu * readout / length  # what p has of the row of W0 along a
+        drag, cross = d * math.sqrt(h) * own * share, d * math.sqrt(h) * own * math.sqrt(1 - share**2)
+        signal = h * d * (slope * c / length) ** 2
+    return OneStepLaw(optimizer, h, d, gain, drag, cross, signal, sharpness, known)
+
+
+def predict_one_step(
+    *,
+    n: int = 2000,
+    d: int = 1000,
+    h: int = 1500,
+    noise_std: float = 0.3,
+    optimizer: str = "adam",
+    lr: float = 1.0,
+    teacher: str = "softplus",
+    activation: str = "tanh",
+) -> OneStepPrediction:
+    """Spectral norm, alignment and critical rate of one full-batch step.
+
+    Parameters
+    ----------
+    n, d, h, noise_std, optimizer, lr, teacher, activation
+        As in `htlib.ExperimentConfig`, whose defaults they have.  `one_step_law` answers for many rates.
+
+    Returns
+    -------
+    OneStepPrediction
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `one_step_law`.
+
+    Examples
+    --------
+    >>> prediction = predict_one_step(lr=0.1)
+    >>> prediction.has_outlier, round(prediction.spectral_norm, 1), round(prediction.alignment, 2)
+    (True, 102.8, 0.41)
+    """
+    law = one_step_law(
+        n=n, d=d, h=h, noise_std=noise_std, optimizer=optimizer, teacher=teacher, activation=activation
+    )
+    return law(lr)

@@ -1,0 +1,125 @@
+"""Figures of whole models; the oracle is the table put in, read back from the artists."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+import htlib as ht
+from htlib.figures.models import layer_spectrum, model_overview
+
+RNG = np.random.default_rng(0)
+MODEL = {
+    "first.weight": RNG.standard_normal((60, 40)),
+    "conv.weight": RNG.standard_normal((30, 20, 3)),
+    "heavy": RNG.standard_t(2.5, (50, 50)),
+    "wte.weight": RNG.standard_normal((80, 20)),
+    "attn.qkv.weight": RNG.standard_normal((90, 30)),
+    "experts.w": RNG.standard_normal((3, 30, 20)),
+}
+
+
+@pytest.fixture(scope="module")
+def table():
+    return ht.analyze(MODEL, embeddings=True, keep_eigenvalues=True, progress=False)
+
+
+@pytest.fixture(autouse=True)
+def untouched():
+    """Neither rcParams nor open figures are left behind."""
+    before = dict(mpl.rcParams)
+    yield
+    plt.close("all")
+    assert dict(mpl.rcParams) == before
+
+
+def test_the_overview_shows_every_exponent_and_its_null(table):
+    figure = model_overview(table)
+    spectra, alphas = figure.axes[:2]
+    lines = {line.get_label(): line for line in alphas.lines}
+    shown = {
+        int(y): x
+        for label, line in lines.items()
+        if label != "noise of that shape"
+        for x, y in zip(*line.get_data(), strict=True)
+    }
+    assert shown == dict(enumerate(table["alpha_hill"]))
+    noise = lines["noise of that shape"]
+    assert np.array_equal(noise.get_xdata(), table["alpha_hill_null"])
+    assert set(lines) - {"noise of that shape"} == set(table["kind"])
+    assert [text.get_text() for text in alphas.get_legend().get_texts()] == list(lines)
+    names = [text.get_text() for text in spectra.get_yticklabels()]
+    assert names == [name.removesuffix(".weight") for name in table["name"]]
+    bottom, top = spectra.get_ylim()
+    assert bottom > top  # the first layer on top
+
+
+def test_the_overview_counts_the_eigenvalues_by_their_distance_from_the_edge(table):
+    figure = model_overview(table)
+    spectra = figure.axes[0]
+    (mesh,) = spectra.collections
+    image = np.nan_to_num(np.ma.filled(mesh.get_array(), 0.0)) / 100  # drawn in percent
+    edges = mesh.get_coordinates()[0, :, 0]
+    assert image.shape == (len(table), len(edges) - 1)
+    beyond = image[:, edges[:-1] >= 1].sum(axis=1)
+    cell = np.searchsorted(edges, 1) - 1  # the cell that holds the edge itself may count on either side
+    expected = [(row.eigenvalues > row.mp_edge).mean() for row in table.itertuples()]
+    assert (beyond <= np.array(expected) + 1e-12).all()
+    assert (expected <= beyond + image[:, cell] + 1e-12).all()
+    assert expected[table["name"].tolist().index("heavy")] > 0
+    assert (image.sum(axis=1) > 0.9).all()
+
+
+def test_the_overview_is_labelled_and_kept_out_of_pyplot(table):
+    figure = model_overview(table)
+    spectra, alphas, bar = figure.axes
+    assert spectra.get_xlabel() == "eigenvalue / noise edge"
+    assert alphas.get_xlabel() == "PL_Alpha_Hill"
+    assert bar.get_xlabel() == "percent of the layer's eigenvalues"
+    assert spectra.get_title() or spectra.get_title("left")
+    assert not plt.get_fignums()
+
+
+@pytest.mark.parametrize("rows", [1, 200])
+def test_the_overview_of_one_layer_and_of_many_can_be_drawn(rows, table, tmp_path):
+    many = table.iloc[np.arange(rows) % len(table)].reset_index(drop=True)
+    figure = model_overview(many.drop(columns="alpha_hill_null"))
+    figure.savefig(tmp_path / "m.png", dpi=40)
+    assert len(figure.axes[0].get_yticklabels()) <= 60
+    labels = {line.get_label() for line in figure.axes[1].lines}
+    assert "noise of that shape" not in labels
+
+
+def test_a_spectrum_shows_threshold_edge_and_numbers(table):
+    for row in table.to_dict("records"):
+        ax = plt.figure().add_subplot()
+        assert layer_spectrum(row, ax=ax) is ax
+        places = [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1]
+        assert row["ks_xmin"] in places
+        title = ax.get_title() or ax.get_title("left")
+        assert row["name"] in title
+        h, d = row["shape"]
+        assert f"{h} x {d}" in title
+        (text,) = [text.get_text() for text in ax.texts if "Hill" in text.get_text()]
+        assert f"Hill {row['alpha_hill']:.2f} (noise {row['alpha_hill_null']:.2f})" in text
+        assert f"{row['n_spikes']} beyond the edge" in text
+        legend = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert any(str(row["rank"]) in entry for entry in legend)
+        assert ax.get_xlabel()
+        plt.close(ax.figure)
+
+
+def test_a_spectrum_is_drawn_into_the_current_axes_and_without_a_null():
+    (row,) = ht.analyze({"w": MODEL["heavy"]}, null=None, keep_eigenvalues=True, progress=False).to_dict(
+        "records"
+    )
+    ax = plt.figure().add_subplot()
+    assert layer_spectrum(row) is ax
+    assert not any("noise" in text.get_text() for text in ax.texts if "Hill" in text.get_text())
+
+
+def test_without_eigenvalues_both_say_how_to_get_them(table):
+    bare = table.drop(columns="eigenvalues")
+    for draw in (lambda: model_overview(bare), lambda: layer_spectrum(bare.iloc[0])):
+        with pytest.raises(ValueError, match="keep_eigenvalues=True"):
+            draw()

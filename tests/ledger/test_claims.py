@@ -1,0 +1,89 @@
+"""Oracle: the ledger as written, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from htlib.ledger.claims import Expectation, LedgerError, load_ledger
+from htlib.ledger.effects import EFFECTS
+from tests.ledgers import LEDGER, project
+
+ENTRY = LEDGER.split("claims:\n")[1].split("  - id: open-question")[0]
+
+
+def test_a_ledger_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path))
+    ledger = load_ledger()
+    assert [claim.id for claim in ledger.claims] == ["falls", "open-question"]
+    check = ledger.claims[0].checks[0]
+    assert (check.experiment, check.effect) == ("tiny", "difference")
+    assert check.expect == Expectation(-100, math.inf)
+    assert check.arguments["minus"] == {"lr": 1.0, "step": 0}
+    assert ledger.verdicts == tmp_path / "book" / "verdicts.yml"
+    monkeypatch.chdir(tmp_path / "book")
+    assert load_ledger().claims == ledger.claims
+
+
+def test_no_ledger_says_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no claims\.yml here, and no book/claims\.yml"):
+        load_ledger()
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [("> 0.2", 0.2, math.inf), ("<-0.1", -math.inf, -0.1), ("-1e-3 to 0.5", -0.001, 0.5)],
+)
+def test_expectations(text, low, high):
+    assert Expectation.parse(text) == Expectation(low, high)
+    assert Expectation.parse(str(Expectation(low, high))) == Expectation(low, high)
+
+
+@pytest.mark.parametrize("text", ["", "0.2", ">= 1", "2 to 1", "about 3", "> x"])
+def test_expectations_that_say_nothing_are_refused(text):
+    with pytest.raises(ValueError, match="expect must be like"):
+        Expectation.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("id: falls", "id: Falls!", "small letters, digits and hyphens; got 'Falls!'"),
+        ("claim: The exponent changes.", "claim: 3", "'claim' must be a text; got 3"),
+        ("    source: nowhere\n", "", "'source' must be a text; got None"),
+        ("effect: difference", "effect: change", f"effect must be one of {', '.join(EFFECTS)}; got 'change'"),
+        (
+            "minus: {lr: 1.0, step: 0}",
+            "plus: {}",
+            "Hill, last minus start.*missing a required argument",
+        ),
+        ('expect: "> -100"', "expect: big", "expect must be like"),
+        ("        experiment: tiny\n", "", "a check has says, experiment, effect and expect"),
+        ("    shown: 01-setting\n", "    shown: 01-setting\n    verdict: yes\n", "unknown key 'verdict'"),
+        (ENTRY, ENTRY + ENTRY, "two claims have the id 'falls'"),
+        ("claims:", "entries:", "'claims' must be a list"),
+        ("of: {lr: 1.0}", "of: 5", "of must be a setting; got 5"),
+        ("measure: alpha_hill", "measure: [1]", r"measure must be a text; got \[1\]"),
+        ("comment: Nobody has looked.", "comment: 7", "'comment' must be a text; got 7"),
+        ("    comment: Nobody has looked.\n", "    checks: 5\n", "'checks' must be a list; got 5"),
+        ("claims:", "claims: [", "is not YAML"),
+        ("    comment: Nobody has looked.\n", "", "without checks needs a comment"),
+    ],
+)
+def test_faults_name_the_entry(old, new, message, tmp_path):
+    assert old in LEDGER
+    project(tmp_path, LEDGER.replace(old, new, 1))
+    with pytest.raises(LedgerError, match=message):
+        load_ledger(tmp_path / "book" / "claims.yml")
+
+
+def test_experiments_are_read_and_checked(tmp_path):
+    good = "experiments:\n  - {what: one, preset: tiny, page: p, figures: [f], deviation: none}\n"
+    project(tmp_path, LEDGER + good)
+    (one,) = load_ledger(tmp_path / "book" / "claims.yml").experiments
+    assert (one.preset, one.figures) == ("tiny", ("f",))
+    project(tmp_path, LEDGER + good.replace("preset: tiny, ", ""))
+    with pytest.raises(LedgerError, match="an experiment has what, preset, page, deviation and a list"):
+        load_ledger(tmp_path / "book" / "claims.yml")

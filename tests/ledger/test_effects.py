@@ -1,0 +1,162 @@
+"""Oracles: effects worked out by hand on runs whose measures were chosen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from htlib.ledger.effects import (
+    EFFECTS,
+    change_of_change,
+    critical_rate,
+    critical_slope,
+    difference,
+    prediction_error,
+    rank_correlation,
+    share,
+    value,
+)
+from htlib.spectra.vectors import Overlaps
+from htlib.student.problem import stream
+from htlib.student.run import StepOverlaps
+from htlib.theory.one_step import one_step_law
+from tests.ledgers import run
+
+
+def test_a_value_of_each_seed_in_order():
+    runs = [run(seed, alpha_hill=[0.0, 10.0 + seed]) for seed in (3, 1, 2)]
+    assert value(runs, measure="alpha_hill", of={}).tolist() == [[11.0], [12.0], [13.0]]
+    assert value(runs, measure="alpha_hill", of={"step": 0}).tolist() == [[0.0]] * 3
+
+
+def test_differences_are_taken_within_a_seed():
+    runs = [run(s, lr=lr, kta=[0, s * lr]) for s in (0, 1, 2) for lr in (1.0, 3.0)]
+    found = difference(runs, measure="kta", of={"lr": 3.0}, minus={"lr": 1.0})
+    assert found.tolist() == [[0.0], [2.0], [4.0]]
+
+
+def test_shares_and_changes_of_change():
+    real = [run(s, alpha_hill=[2.0 + s, 1.0 + s]) for s in (0, 1)]
+    control = [run(s, labels="shuffled", alpha_hill=[3.0, 2.75]) for s in (0, 1)]
+    settings = {"of": {"labels": "shuffled"}, "whole": {}}
+    assert share([*real, *control], measure="alpha_hill", **settings).tolist() == [[0.25], [0.25]]
+    found = change_of_change(
+        [*real, *control], measure="alpha_hill", of={"labels": "shuffled"}, minus={"labels": "real"}
+    )
+    assert found.tolist() == [[0.75], [0.75]]
+
+
+def test_an_unknown_measure_is_named():
+    with pytest.raises(ValueError, match=r"measure must be one of train_loss, .*overlap; got 'hill'"):
+        value([run()], measure="hill", of={})
+
+
+def curve(seed, lr, height, **fields):
+    return run(seed, lr=lr, alignment=[0, height], **fields)
+
+
+def test_the_critical_rate_is_where_half_the_peak_is_crossed():
+    """Heights 0, .2, .4 at rates 1, 4, 16 cross at 4; 0, .2, .2 half way from 1 to 4 in log rate."""
+    runs = [curve(0, lr, y) for lr, y in ((1.0, 0.0), (4.0, 0.2), (16.0, 0.4))]
+    runs += [curve(0, lr, y, optimizer="gd") for lr, y in ((1.0, 0.0), (4.0, 0.2), (16.0, 0.2))]
+    found = critical_rate(runs, of={}, over={"optimizer": "gd"})
+    assert found == pytest.approx(4.0 / 2.0)
+
+
+def test_a_measured_curve_that_is_the_prediction_gives_one():
+    law = one_step_law()
+    rates = [float(m * law.critical_lr) for m in (0.5, 0.9, 1.1, 1.5, 3.0)]
+    runs = [curve(s, lr, law(lr).alignment) for s in (0, 1) for lr in rates]
+    assert critical_rate(runs, of={}, over="prediction") == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="over must be 'prediction' or a setting"):
+        critical_rate(runs, of={}, over="theory")
+    with pytest.raises(ValueError, match="exceeds half its peak at the smallest rate"):
+        critical_rate([r for r in runs if r.config.lr > law.critical_lr], of={}, over="prediction")
+
+
+def test_the_slope_of_a_critical_rate_that_grows_as_d_squared():
+    runs = [
+        curve(s, lr * d**2, y, d=d) for s in (0, 1) for d in (5, 10, 20) for lr, y in ((1.0, 0.0), (2.0, 1.0))
+    ]
+    assert critical_slope(runs, of={}) == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="two or more d"):
+        critical_slope(runs[:2], of={})
+
+
+def test_prediction_errors_by_rate():
+    """Runs exactly three per cent, or 0.1, above the prediction for the |a| of their seed."""
+    shape = {"n": 60, "d": 20, "h": 30}
+    critical = one_step_law(**shape).critical_lr
+    runs = []
+    for seed in (0, 1):
+        norm = float(np.linalg.norm(stream(seed, "readout").standard_normal(30)))
+        law = one_step_law(**shape, readout_norm=norm)
+        for multiple in (0.5, 2.0, 5.0):
+            found = law(multiple * critical)
+            measures = {
+                "spectral_norm": [1, 1.03 * found.spectral_norm],
+                "alignment": [0, found.alignment + 0.1],
+            }
+            runs.append(run(seed, lr=multiple * critical, **shape, **measures))
+    norms = prediction_error(runs, measure="spectral_norm", of={})
+    assert norms.shape == (2, 3)
+    assert norms == pytest.approx(0.03)
+    beyond = prediction_error(runs, measure="alignment", of={}, beyond=1.3)
+    assert beyond.shape == (2, 2)
+    assert beyond == pytest.approx(0.1)
+
+
+def test_rank_correlations_along_steps_and_rates():
+    """Ranks by hand: 1 2 3 against 1 3 2 is 1 - 6 * 2 / 24 = 0.5.  The start is left out of the steps."""
+    runs = [run(s, steps=3, alpha_hill=[9, 1, 2, 3], test_loss=[0, 1, 3, 2]) for s in (0, 1)]
+    along = rank_correlation(runs, x="alpha_hill", y="test_loss", of={}, along="step")
+    assert along == pytest.approx(np.full((2, 1), 0.5))
+    rates = [
+        run(s, lr=lr, alpha_hill=[9, x], test_loss=[0, y])
+        for s in (0, 1)
+        for lr, x, y in ((1.0, 1, 9), (2.0, 2, 5), (3.0, 3, 1))
+    ]
+    across = rank_correlation(rates, x="alpha_hill", y="test_loss", of={}, along="lr")
+    assert across == pytest.approx(np.full((2, 1), -1.0))
+
+
+def test_measures_of_the_spectrum():
+    values = np.sort(np.geomspace(1, 2, 12))
+    values[-1] = 8.0
+    ones = np.ones(12)
+    one = run(0, d=12, h=20, alpha_hill=[3, 3], alpha_ks=[5, 5], eigenvalues=[ones, values])
+    assert value([one], measure="second_over_first", of={}) == pytest.approx(math.sqrt(values[-2] / 8))
+    expected = math.log(values[-2] / values[-11]) / (sum(1 / k for k in range(2, 11)) / 2)
+    assert value([one], measure="tail_spread_hill", of={}) == pytest.approx(expected)
+    assert value([one], measure="tail_spread_ks", of={}) == pytest.approx(2 * expected)
+
+
+def test_the_spread_of_a_power_law_is_one_and_of_an_edge_is_not():
+    """1000 draws of alpha = 3 against the uniform law, whose upper end is sharp; means over 200 samples."""
+    rng = np.random.default_rng(0)
+    spreads = {"power": [], "edge": []}
+    for _ in range(200):
+        uniform = rng.uniform(size=1000)
+        for name, sample in (("power", uniform**-0.5), ("edge", 1 + uniform)):
+            fitted = 3.0 if name == "power" else 4.0
+            ends = [np.ones(1000), np.sort(sample)]
+            one = run(0, d=1000, h=1000, alpha_hill=[fitted, fitted], eigenvalues=ends)
+            spreads[name].append(value([one], measure="tail_spread_hill", of={}).item())
+    assert np.mean(spreads["power"]) == pytest.approx(1.0, abs=0.1)
+    assert np.mean(spreads["edge"]) < 0.05
+
+
+def test_the_overlap_is_that_of_the_leading_tenth():
+    right = np.zeros((4, 4))
+    right[0, 0], right[1, 1] = 1.0, 0.5
+    pair = Overlaps(np.eye(4), right)
+    one = run(0, d=20, h=30)
+    one = type(one)(one.config, one.metrics, one.eigenvalues, overlaps={1: StepOverlaps(pair, pair)})
+    assert value([one], measure="overlap", of={}) == pytest.approx((1 + 0.5) / 2)
+
+
+def test_every_effect_is_known_by_its_name():
+    assert all(function.__name__ == name for name, function in EFFECTS.items())
+    assert {"value", "difference", "share"} < EFFECTS.keys()

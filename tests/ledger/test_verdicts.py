@@ -1,0 +1,141 @@
+"""Oracles: Student's interval, coverage by simulation, and ledgers of one claim."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import t as student_t
+
+from htlib.ledger.claims import Check, Expectation, LedgerError, load_ledger
+from htlib.ledger.verdicts import evaluate, fingerprints, intervals, judge
+from tests.ledgers import LEDGER, project
+
+
+@pytest.fixture
+def ledger(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path))
+    return load_ledger()
+
+
+def checked(*values, expect="> 0"):
+    return judge(np.array(values)[:, None], Check("x", "tiny", "value", {}, Expectation.parse(expect)))
+
+
+def test_the_interval_of_a_normal_sample_is_about_students():
+    values = np.random.default_rng(1).normal(3, 2, size=40)
+    half = student_t.ppf(0.975, 39) * values.std(ddof=1) / np.sqrt(40)
+    mean, low, high = (x.item() for x in intervals(values[:, None]))
+    assert mean == pytest.approx(values.mean())
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_five_seeds_are_covered_nearly_as_promised():
+    """300 samples of five normals.  Plain percentiles, the negative control, reach about 83 %."""
+    rng = np.random.default_rng(2)
+    covered = plain = 0
+    for _ in range(300):
+        sample = rng.standard_normal(5)
+        _, low, high = (x.item() for x in intervals(sample[:, None]))
+        covered += low < 0 < high
+        means = sample[rng.integers(5, size=(2000, 5))].mean(axis=1)
+        ends = np.quantile(means, (0.025, 0.975))
+        plain += ends[0] < 0 < ends[1]
+    assert covered / 300 > 0.91
+    assert plain / 300 < 0.88
+
+
+def test_intervals_of_several_columns_cover_all_at_once():
+    """Eight columns of noise, ten seeds, 100 times; at 95 % each, one in three times one would miss."""
+    rng = np.random.default_rng(3)
+    together = single = 0
+    for _ in range(100):
+        sample = rng.standard_normal((10, 8))
+        _, lows, highs = intervals(sample)
+        together += bool(((lows < 0) & (highs > 0)).all())
+        ends = [intervals(column[:, None]) for column in sample.T]
+        single += all(low < 0 < high for _, low, high in ends)
+    assert together >= 85
+    assert single < 80
+
+
+def test_of_several_columns_the_worst_is_shown_and_all_count():
+    errors = np.array([[0.01, -0.05], [0.02, -0.07], [0.015, -0.06], [0.012, -0.06]])
+    check = Check("x", "tiny", "value", {}, Expectation.parse("< 0.1"))
+    found = judge(errors, check)
+    assert (found.effect, found.outcome) == (pytest.approx(0.06), "holds")
+    assert 0.05 <= found.low < 0.06 < found.high <= 0.07
+    for bound, outcome in (("< 0.065", "open"), ("< 0.04", "fails")):
+        assert judge(errors, replace(check, expect=Expectation.parse(bound))).outcome == outcome
+
+
+def test_several_columns_cannot_be_expected_to_be_large():
+    with pytest.raises(ValueError, match="expect must be '< x'; got > 0"):
+        judge(np.ones((3, 2)), Check("x", "tiny", "value", {}, Expectation.parse("> 0")))
+
+
+def test_seeds_that_agree_have_a_point_for_an_interval():
+    assert np.concatenate(intervals(np.ones((5, 1)))).tolist() == [1.0, 1.0, 1.0]
+    with pytest.raises(ValueError, match="two seeds or more; got 1"):
+        intervals(np.ones((1, 1)))
+
+
+def test_outcomes():
+    sample = (1.0, 1.1, 0.9, 1.05)
+    assert checked(*sample, expect="> 0.5").outcome == "holds"
+    assert checked(*sample, expect="> 1").outcome == "open"
+    assert checked(*sample, expect="> 2").outcome == "fails"
+    assert checked(*sample, expect="< 0.5").outcome == "fails"
+    assert checked(*sample, expect="0.5 to 1.5").outcome == "holds"
+    with pytest.raises(ValueError, match="not finite for every seed"):
+        checked(1.0, np.nan)
+
+
+@pytest.mark.parametrize(
+    ("ranges", "word"),
+    [
+        (["> -100"], "reproduced"),
+        (["> -100", "> 100"], "partly"),
+        (["> 100", "> 200"], "not reproduced"),
+        ([], "untested"),
+        (["OPEN"], "undecided"),
+    ],
+)
+def test_the_words_of_a_verdict(ranges, word, tmp_path, monkeypatch):
+    head, check = LEDGER.split("      - says")[0], "      - says" + LEDGER.split("      - says")[1]
+    check = check.split("  - id: open-question")[0]
+    text = head + "".join(check.replace("> -100", r) for r in ranges)
+    if ranges == ["OPEN"]:  # a range that ends at the mean of the seeds
+        monkeypatch.chdir(project(tmp_path))
+        (found,) = evaluate(load_ledger().claims[:1], "fast", tmp_path / "store", progress=False).values()
+        text = text.replace("OPEN", f"> {found.checks[0].effect:.6f}")
+    if not ranges:
+        text = text.replace("    checks:\n", "    comment: none\n")
+    monkeypatch.chdir(project(tmp_path, text))
+    found = evaluate(load_ledger().claims, "fast", tmp_path / "store", progress=False)
+    assert found["falls"].verdict == word
+    assert len(found["falls"].checks) == len(ranges)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("> -100", "> -99", True),
+        ("alpha_hill", "alpha_ks", True),
+        ("The exponent changes.", "It changes.", False),
+        ("Hill, last minus start", "Hill", False),
+    ],
+)
+def test_the_fingerprint_is_of_the_test_and_not_of_its_words(old, new, changes, ledger, tmp_path):
+    before = fingerprints(ledger.claims, "paper")
+    project(tmp_path, LEDGER.replace(old, new))
+    after = fingerprints(load_ledger().claims, "paper")
+    assert (after["falls"] != before["falls"]) == changes
+    assert after["open-question"] == before["open-question"]
+
+
+def test_a_check_that_asks_for_what_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path, LEDGER.replace("of: {lr: 1.0}", "of: {lr: 7.0}")))
+    with pytest.raises(LedgerError, match=r"claim 'falls', 'Hill, last minus start': setting .*7\.0"):
+        evaluate(load_ledger().claims, "fast", tmp_path / "store", progress=False)

@@ -1,0 +1,399 @@
+"""Checkpoint files; oracles: the tensors written, the safetensors library, and files damaged by hand."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from htlib.models.checkpoints import CheckpointError, entries_of
+
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+PAIR = {"a": torch.arange(12.0).reshape(3, 4), "b": torch.arange(8.0).reshape(2, 4)}
+
+
+class Code:
+    """Unpickled by a careless reader, it creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def read(model):
+    return {entry.name: entry.load() for entry in entries_of(model)}
+
+
+def outcome(model):
+    """Name -> tensor, or the reason why there is none."""
+    found = {}
+    for entry in entries_of(model):
+        try:
+            found[entry.name] = entry.load()
+        except CheckpointError as error:
+            found[entry.name] = str(error)
+    return found
+
+
+def same(first, second):
+    return (
+        first.dtype == second.dtype
+        and first.shape == second.shape
+        and first.contiguous().reshape(-1).view(torch.uint8).equal(
+            second.contiguous().reshape(-1).view(torch.uint8)
+        )
+    )  # fmt: skip
+
+
+def assert_same(found, expected):
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        assert isinstance(found[name], torch.Tensor), found[name]
+        assert same(found[name], tensor), name
+
+
+def written(path, header, data=b""):
+    """A safetensors file by hand."""
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw + data)
+    return path
+
+
+def about(dtype="F32", shape=(2, 2), offsets=(0, 16)):
+    return {"w": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}
+
+
+# safetensors
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS, *UNSIGNED, torch.complex64], ids=str)
+def test_every_type_of_safetensors_reads_back_as_written(dtype, tmp_path):
+    values = torch.tensor([[0, 1, 2], [3, 100, 7]]).to(dtype)
+    tensors = {"matrix": values, "scalar": values[1, 1].clone(), "empty": torch.empty((0, 3), dtype=dtype)}
+    save_file(tensors, tmp_path / "m.safetensors", {"format": "pt"})
+    found = read(tmp_path / "m.safetensors")
+    assert found.keys() == tensors.keys()
+    assert all(same(found[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_type_name_of_any_alphabet_and_special_values_survive(tmp_path):
+    tensors = {"schicht.gewicht_ß/1": torch.tensor([[np.nan, np.inf], [-0.0, 5e-45]])}
+    save_file(tensors, tmp_path / "m.safetensors")
+    assert_same(read(str(tmp_path / "m.safetensors")), tensors)
+
+
+def test_of_a_cut_file_all_that_lies_before_the_cut_is_read(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_file(PAIR, path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(SafetensorError):  # the library refuses the whole file
+        load_file(path)
+    found = outcome(path)
+    assert same(found["a"], PAIR["a"])
+    assert found["b"].startswith(f"{path} is cut off")
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (about(offsets=(-16, 0)), "offsets -16, 0"),
+        (about(offsets=(16, 0)), "bytes; F32 of shape"),
+        (about(shape=(2, 3)), "bytes; F32 of shape"),
+        (about(shape=(-2, -2)), "shape [-2, -2]"),
+        (about(shape=(2.0, 2)), "shape [2.0, 2]"),
+        (about(shape=(True, 4)), "shape [True, 4]"),
+        (about(shape=(2**62, 2**62), offsets=(0, 2**62)), "bytes; F32 of shape"),
+        (about(shape=(2**64,), offsets=(0, 2**66)), "gives it shape"),
+        (about(shape=(2**40,), offsets=(0, 2**42)), "is cut off"),
+        (about(offsets=(8, 24)), "is cut off"),
+        (about(offsets=(0, 16, 32)), "is not one"),
+        (about(shape=4), "is not one"),
+        (about(dtype="F7"), "'F7'"),
+        (about(dtype=["F32"]), "is not known"),
+        ({"w": None}, "is not one"),
+        ({"w": [1, 2]}, "is not one"),
+        ({"w": {"dtype": "F32"}}, "is not one"),
+    ],
+)
+def test_a_bad_entry_is_refused_with_file_and_reason_and_the_next_is_read(entry, reason, tmp_path):
+    good = {"good": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}
+    path = written(tmp_path / "m.safetensors", entry | good, np.arange(4, dtype="<f4").tobytes())
+    found = outcome(path)
+    assert str(path) in found["w"]
+    assert reason in found["w"]
+    assert found["good"].tolist() == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it has 0 bytes"),
+        (b"1234567", "it has 7 bytes"),
+        (struct.pack("<Q", 100) + b"{}", "header of 100 bytes, file of 10"),
+        (struct.pack("<Q", 2**63) + b"{}", "cut off or damaged"),
+        (struct.pack("<Q", 5) + b"hello", "header that is not JSON"),
+        (struct.pack("<Q", 2) + b"\xff\xfe", "header that is not JSON"),
+        (struct.pack("<Q", 0), "header that is not JSON"),
+        (struct.pack("<Q", 2) + b"[]", "no table of tensors"),
+        (struct.pack("<Q", 100_000) + b"[" * 100_000, "header that is not JSON"),
+        (struct.pack("<Q", 19) + b'{"w": {}, "w": {}} ', "a name occurs twice"),
+    ],
+)
+def test_a_file_without_a_table_is_refused_with_its_name(content, reason, tmp_path):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as stop:
+        entries_of(path)
+    assert str(path) in str(stop.value)
+    assert reason in str(stop.value)
+
+
+def test_damaged_safetensors_raise_nothing_else_and_agree_with_the_library(tmp_path):
+    tensors = {"a": PAIR["a"], "half": torch.ones(5, dtype=torch.bfloat16), "n": torch.tensor([3])}
+    path = tmp_path / "m.safetensors"
+    save_file(tensors, path, {"format": "pt"})
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    accepted = 0
+    for _ in range(500):
+        path.write_bytes(damaged(whole, rng))
+        try:
+            ours = outcome(path)
+        except CheckpointError:
+            ours = {}
+        try:
+            theirs = load_file(path)
+        except SafetensorError:
+            continue
+        accepted += 1
+        assert ours.keys() == theirs.keys()
+        assert all(same(ours[name], tensor) for name, tensor in theirs.items())
+    assert 20 < accepted < 480  # or the comparison would be empty
+
+
+def damaged(whole, rng):
+    """One to three bytes of a file replaced; three in ten are cut, too."""
+    content = bytearray(whole)
+    for place in rng.integers(len(content), size=rng.integers(1, 4)):
+        content[place] = rng.integers(256)
+    return bytes(content[: rng.integers(len(content))] if rng.random() < 0.3 else content)
+
+
+# Sharded models
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    for name, tensor in PAIR.items():
+        save_file({name: tensor}, tmp_path / f"{name}.safetensors")
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": {name: f"{name}.safetensors" for name in PAIR}}))
+    return path
+
+
+def test_shards_are_read_in_the_order_of_their_index(sharded):
+    assert_same(read(sharded), PAIR)
+    assert_same(read(sharded.parent), PAIR)
+    sharded.write_text(json.dumps({"weight_map": {"b": "b.safetensors", "a": "a.safetensors"}}))
+    assert list(read(sharded)) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda shard: shard.unlink(), "b.safetensors is missing"),
+        (lambda shard: shard.write_bytes(shard.read_bytes()[:-1]), "b.safetensors is cut off"),
+        (lambda shard: shard.write_bytes(shard.read_bytes()[:20]), "b.safetensors is cut off or damaged"),
+        (lambda shard: save_file({"c": PAIR["b"]}, shard), "b.safetensors does not hold it"),
+    ],
+)
+def test_a_damaged_shard_takes_only_its_own_tensors_with_it(damage, reason, sharded):
+    damage(sharded.parent / "b.safetensors")
+    found = outcome(sharded)
+    assert list(found) == ["a", "b"]
+    assert same(found["a"], PAIR["a"])
+    assert reason in found["b"]
+
+
+@pytest.mark.parametrize("shard", ["../x.safetensors", "/etc/passwd", "sub/x.safetensors"])
+def test_an_index_leads_nowhere_but_into_its_own_folder(shard, sharded):
+    (sharded.parent / "sub").mkdir()
+    for folder in (sharded.parent.parent, sharded.parent / "sub"):
+        save_file({"a": PAIR["a"]}, folder / "x.safetensors")
+    sharded.write_text(json.dumps({"weight_map": {"a": shard, "b": "b.safetensors"}}))
+    found = outcome(sharded)
+    assert "which is not in its own folder" in found["a"]
+    assert same(found["b"], PAIR["b"])
+
+
+@pytest.mark.parametrize(
+    "content", [b"not JSON", b"[]", b"3", b"{}", b'{"weight_map": [1]}', b'{"weight_map": null}', b"\xff"]
+)
+def test_an_index_that_is_none_is_refused_by_name(content, sharded):
+    sharded.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json is no index of shards"):
+        entries_of(sharded)
+
+
+# .pt files
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_state_dict_reads_back_in_both_formats(zipped, suffix, tmp_path):
+    dtypes = (FLOATS if zipped else FLOATS[:4]) + INTEGERS  # the old format is older than 8-bit floats
+    tensors = {str(dtype): torch.tensor([[0, 1], [3, 2]]).to(dtype) for dtype in dtypes}
+    path = tmp_path / f"m{suffix}"
+    torch.save(tensors, path, _use_new_zipfile_serialization=zipped)
+    assert_same(read(path), tensors)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"model": PAIR, "step": 3, "name": "run"}, {"model.a": PAIR["a"], "model.b": PAIR["b"]}),
+        ({"stack": [PAIR["a"], (PAIR["b"],)]}, {"stack.0": PAIR["a"], "stack.1.0": PAIR["b"]}),
+        ({"w": nn.Parameter(PAIR["a"])}, {"w": PAIR["a"]}),
+        (PAIR["a"], {"m": PAIR["a"]}),
+        ({}, {}),
+        ({"step": 3}, {}),
+    ],
+)
+def test_nested_containers_are_flattened(content, expected, tmp_path):
+    torch.save(content, tmp_path / "m.pt")
+    found = read(tmp_path / "m.pt")
+    assert_same(found, expected)
+    assert not any(tensor.requires_grad for tensor in found.values())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_with_code_in_it_is_refused_and_the_code_is_not_run(zipped, tmp_path):
+    trace, path = tmp_path / "was-run", tmp_path / "evil.pt"
+    torch.save(PAIR | {"code": Code(trace)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError) as stop:
+        entries_of(path)
+    assert str(path) in str(stop.value)
+    assert "was not run" in str(stop.value)
+    assert not trace.exists()
+    torch.load(path, weights_only=False)  # negative control: this code does run elsewhere
+    assert trace.exists()
+
+
+def test_a_pickled_module_is_code(tmp_path):
+    torch.save(nn.Linear(3, 3), tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match="was not run"):
+        entries_of(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("content", [3, [PAIR["a"]], "text"])
+def test_a_file_that_is_no_mapping_names_what_it_holds(content, tmp_path):
+    torch.save(content, tmp_path / "m.pt")
+    with pytest.raises(CheckpointError, match=rf"m\.pt holds a {type(content).__name__}, not a mapping"):
+        entries_of(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kept", [1, 10, 0.5, 0.9, -1])
+def test_a_cut_pt_file_is_refused_by_name(kept, zipped, tmp_path):
+    path = tmp_path / "m.pt"
+    torch.save({"w": torch.ones(50, 50)}, path, _use_new_zipfile_serialization=zipped)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
+    with pytest.raises(CheckpointError, match=r"m\.pt"):
+        entries_of(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"a text\n" * 20, b"PK\x03\x04", bytes(range(256))])
+def test_what_is_no_torch_file_is_refused_by_name(content, tmp_path):
+    (tmp_path / "m.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"m\.pt"):
+        entries_of(tmp_path / "m.pt")
+
+
+# Other models, and none
+
+
+def test_modules_state_dicts_and_arrays_are_the_same_entries():
+    module = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    state = module.state_dict()
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    for model in (module, state, arrays):
+        assert_same(read(model), dict(state))
+
+
+@pytest.mark.parametrize(
+    "array", [np.arange(6.0).reshape(2, 3)[::-1], np.ones((2, 3), ">f4"), np.asfortranarray(np.eye(3))]
+)
+def test_arrays_of_any_layout_become_tensors_of_their_own(array):
+    before = array.copy()
+    (tensor,) = read({"w": array}).values()
+    assert np.array_equal(tensor.numpy(), before)
+    tensor.zero_()
+    assert np.array_equal(array, before)
+
+
+@pytest.mark.parametrize("array", [np.array([None]), np.array(["a"]), np.zeros(2, "M8[s]")])
+def test_an_array_that_is_no_tensor_is_refused_by_its_type(array):
+    assert "is no tensor" in outcome({"w": array, "v": np.ones(2)})["w"]
+
+
+def test_a_folder_takes_safetensors_before_pickles(tmp_path):
+    torch.save({"pickled": PAIR["a"]}, tmp_path / "pytorch_model.bin")
+    assert list(read(tmp_path)) == ["pickled"]
+    save_file({"b": PAIR["b"]}, tmp_path / "2.safetensors")
+    save_file({"a": PAIR["a"]}, tmp_path / "1.safetensors")
+    assert_same(read(tmp_path), PAIR)
+
+
+def test_no_model_no_entries(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no \.safetensors"):
+        entries_of(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there is no file or folder"):
+        entries_of(tmp_path / "missing.pt")
+    (tmp_path / "model.h5").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"model\.h5 must end in \.safetensors"):
+        entries_of(tmp_path / "model.h5")
+    for wrong in (None, 3, [PAIR["a"]], PAIR["a"]):
+        with pytest.raises(TypeError, match=f"got {type(wrong).__name__}"):
+            entries_of(wrong)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_torch_files_end_in_one_kind_of_error(zipped, tmp_path):
+    """A seeded loop of changed and missing bytes."""
+    path, rng = tmp_path / "m.pt", np.random.default_rng(0)
+    torch.save(
+        {"a": torch.ones(4, 3), "b": {"c": torch.zeros(2)}}, path, _use_new_zipfile_serialization=zipped
+    )
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(len(whole))] if rng.random() < 0.3 else damaged)
+        try:
+            for entry in entries_of(path):
+                entry.load()
+        except CheckpointError as error:
+            refused += str(path) in str(error)
+    assert refused > 50
+
+
+@pytest.mark.parametrize("shape", [[0, 2**40, 2**40], [2**62, 2**62, 0]])
+def test_a_huge_shape_without_entries(shape, tmp_path):
+    header = json.dumps({"w": {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}}).encode()
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    (entry,) = entries_of(path)
+    with pytest.raises(CheckpointError, match="gives it shape"):
+        entry.load()

@@ -1,0 +1,267 @@
+"""What is a weight matrix; oracles: singular values of matrices cut by hand, shapes known by construction."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from htlib.models.checkpoints import CheckpointError, Entry, entries_of
+from htlib.models.layers import Layer, Selection, Skipped, layers_of
+
+
+def cut(model, **selection):
+    """Name -> layer, or reason."""
+    module = model if isinstance(model, nn.Module) else None
+    found = layers_of(entries_of(model), Selection(**selection), module)
+    return {part.name: part.reason if isinstance(part, Skipped) else part for part in found}
+
+
+def gaussian(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def squared(*matrices):
+    """Pooled squares of NumPy's singular values in float64, ascending."""
+    arrays = [matrix.detach().double().numpy() for matrix in matrices]
+    return np.sort(np.concatenate([np.linalg.svd(a, compute_uv=False) ** 2 for a in arrays]))
+
+
+def assert_spectrum(layer, *matrices):
+    # eigenvalues of a float64 Gram matrix: an error of a few eps times the largest
+    expected = squared(*matrices)
+    assert np.allclose(layer.eigenvalues(), expected, rtol=1e-12, atol=1e-13 * expected[-1])
+
+
+def test_a_linear_layer_is_its_weight_as_stored():
+    module = nn.Linear(30, 20)
+    found = cut(module)
+    layer = found["weight"]
+    assert (layer.kind, layer.shape, len(layer.matrices)) == ("linear", (20, 30), 1)
+    assert layer.dtype == torch.float32
+    assert not layer.matrices.requires_grad
+    assert_spectrum(layer, module.weight)
+    assert found["bias"] == "a vector (bias or normalisation)"
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "count"),
+    [
+        (nn.Conv1d(12, 16, 3), (16, 12), 3),
+        (nn.Conv2d(12, 16, (3, 2)), (16, 12), 6),
+        (nn.Conv3d(12, 16, 2), (16, 12), 8),
+        (nn.Conv2d(24, 32, 3, groups=2), (16, 12), 18),
+        (nn.ConvTranspose2d(12, 16, 3), (16, 12), 9),
+        (nn.ConvTranspose1d(24, 32, 3, groups=2), (12, 16), 6),
+    ],
+)
+def test_a_convolution_is_a_matrix_per_position_and_group(module, shape, count):
+    layer = cut(module)["weight"]
+    assert (layer.kind, layer.shape, len(layer.matrices)) == ("conv", shape, count)
+    blocks = module.weight.detach().flatten(2).chunk(module.groups, dim=0)
+    matrices = [block[:, :, place] for block in blocks for place in range(block.shape[2])]
+    assert_spectrum(layer, *matrices)
+
+
+def test_a_depthwise_convolution_is_too_small():
+    assert cut(nn.Conv2d(32, 32, 3, groups=32))["weight"].startswith("1 x 1 has 1 singular values")
+
+
+def test_attention_is_query_key_and_value():
+    module = nn.MultiheadAttention(16, 4)
+    found = cut(module)
+    for kind, block in zip(("query", "key", "value"), module.in_proj_weight.chunk(3), strict=True):
+        layer = found[f"in_proj_weight[{kind}]"]
+        assert (layer.kind, layer.shape) == (kind, (16, 16))
+        assert_spectrum(layer, block)
+    assert found["out_proj.weight"].kind == "linear"
+    assert "in_proj_weight" not in found
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "axis"),
+    [
+        ("h.0.attn.c_attn.weight", (16, 48), 1),  # GPT-2 stores (in, out)
+        ("c_attn.weight", (48, 16), 0),
+        ("blocks.3.attn.qkv.weight", (48, 16), 0),
+        ("mixer.Wqkv.weight", (48, 16), 0),
+        ("self_attn.qkv_proj.weight", (48, 16), 0),
+    ],
+)
+def test_fused_projections_are_cut_along_their_long_side(name, shape, axis):
+    W = gaussian(*shape)
+    found = cut({name: W})
+    assert list(found) == [f"{name}[{kind}]" for kind in ("query", "key", "value")]
+    for layer, block in zip(found.values(), W.chunk(3, dim=axis), strict=True):
+        assert_spectrum(layer, block)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("attention.query_key_value.weight", (48, 16)),  # interleaved by heads
+        ("attn.qkv.weight", (32, 16)),  # grouped-query attention: no thirds
+        ("myqkv.weight", (48, 16)),
+        ("attn.qkv.bias_table", (48, 16)),
+    ],
+)
+def test_other_projections_stay_whole(name, shape):
+    W = gaussian(*shape)
+    found = cut({name: W})
+    assert list(found) == [name]
+    assert found[name].kind == "linear"
+    assert_spectrum(found[name], W)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "wte.weight",
+        "transformer.wpe.weight",
+        "model.embed_tokens.weight",
+        "embeddings.word_embeddings.weight",
+        "tok_emb.weight",
+    ],
+)
+def test_embeddings_are_known_by_name_and_taken_on_request(name):
+    W = gaussian(40, 16)
+    assert cut({name: W})[name] == "an embedding (embeddings=True takes them)"
+    layer = cut({name: W}, embeddings=True)[name]
+    assert layer.kind == "embedding"
+    assert_spectrum(layer, W)
+
+
+def test_the_type_of_a_layer_tells_more_than_its_name():
+    module = nn.ModuleDict({"words": nn.Embedding(40, 16), "embed": nn.Linear(16, 20)})
+    found = cut(module)
+    assert found["words.weight"] == "an embedding (embeddings=True takes them)"
+    assert found["embed.weight"].kind == "linear"
+    assert cut(nn.EmbeddingBag(40, 16), embeddings=True)["weight"].kind == "embedding"
+
+
+def test_experts_are_pooled_and_other_stacks_are_kernels():
+    W = gaussian(4, 20, 12)
+    layer = cut({"moe.experts.w1": W})["moe.experts.w1"]
+    assert (layer.kind, layer.shape, len(layer.matrices)) == ("experts", (20, 12), 4)
+    assert_spectrum(layer, *W)
+    other = cut({"conv.weight": gaussian(20, 12, 4)})["conv.weight"]
+    assert (other.kind, other.shape, len(other.matrices)) == ("conv", (20, 12), 4)
+
+
+def test_tied_weights_of_a_module_are_reported_once():
+    module = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16))
+    module[2].weight = module[0].weight
+    found = cut(module)
+    assert found["2.weight"] == "the same tensor as 0.weight"
+    assert isinstance(found["0.weight"], Layer)
+    assert isinstance(found["1.weight"], Layer)
+    assert isinstance(cut(module, exclude=("0.*",))["2.weight"], Layer)
+
+
+@pytest.mark.parametrize("shape", [(20, 12), (1, 20, 12), (20, 12, 1, 1)])
+def test_views_and_strides_do_not_matter(shape):
+    W = gaussian(20, 24)[:, ::2]
+    (layer,) = cut({"w": W}).values()
+    assert_spectrum(layer, W)
+    (layer,) = cut({"experts": W.reshape(shape)}).values()
+    assert_spectrum(layer, W)
+
+
+def with_entries(*values):
+    W = gaussian(20, 20)
+    W.view(-1)[: len(values)] = torch.tensor(values)
+    return W
+
+
+@pytest.mark.parametrize(
+    ("tensor", "reason"),
+    [
+        (torch.ones(20), "a vector (bias or normalisation)"),
+        (torch.tensor(2.0), "a single number"),
+        (torch.ones(20, 20, dtype=torch.int8), "integers, quantised weights or a buffer (int8)"),
+        (torch.ones(20, 20, dtype=torch.bool), "integers, quantised weights or a buffer (bool)"),
+        (torch.ones(20, 20, dtype=torch.complex64), "complex (complex64)"),
+        (torch.ones(20, 20).to_sparse(), "not dense (torch.sparse_coo)"),
+        (torch.ones(20, 20, device="meta"), "on the meta device: it has no values"),
+        (torch.ones(20, 0), "empty: its shape is (20, 0)"),
+        (torch.ones((10,) + (1,) * 5), "6 axes"),
+        (with_entries(torch.nan), "NaN or infinity in 1 of 400 entries"),
+        (with_entries(torch.inf, -torch.inf, torch.nan), "NaN or infinity in 3 of 400 entries"),
+        (with_entries(torch.inf).to(torch.float16), "NaN or infinity in 1 of 400 entries"),
+        (with_entries(torch.nan).to(torch.float8_e5m2), "NaN or infinity in 1 of 400 entries"),
+        (
+            torch.zeros(20, 20, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+            "of a type that torch does not convert (float4_e2m1fn_x2)",
+        ),
+        (torch.zeros(20, 20), "all entries are zero"),
+        (torch.zeros(20, 20, 3), "all entries are zero"),
+        (torch.ones(20, 9), "20 x 9 has 9 singular values, fewer than 10"),
+        (torch.ones(9, 20, 3), "9 x 20 has 9 singular values, fewer than 10"),
+    ],
+)
+def test_what_is_skipped_is_named_with_its_reason(tensor, reason):
+    found = cut({"bad": tensor, "good": gaussian(20, 20)})
+    assert found["bad"] == reason
+    assert isinstance(found["good"], Layer)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_quantised_tensors_are_skipped():
+    W = torch.quantize_per_tensor(gaussian(20, 20), 0.1, 0, torch.qint8)
+    assert cut({"w": W})["w"] == "quantised (torch.qint8): dequantise the model first"
+
+
+def test_an_entry_that_cannot_be_loaded_is_skipped_with_its_reason():
+    def fail():
+        raise CheckpointError("it is gone")
+
+    (part,) = layers_of([Entry("w", fail)], Selection())
+    assert part == Skipped("w", "it is gone")
+
+
+def test_filters_are_shell_patterns_and_spare_the_loading():
+    def never():
+        pytest.fail("loaded")
+
+    found = cut(
+        {name: gaussian(12, 12) for name in ("a.x", "a.y", "b.x")}, include=("a.*",), exclude=("*.y",)
+    )
+    assert isinstance(found["a.x"], Layer)
+    assert found["a.y"] == "excluded by the filter"
+    assert found["b.x"] == "not included by the filter"
+    assert list(layers_of([Entry("w", never)], Selection(include=("v",))))
+
+
+def test_large_half_precision_sums_are_no_infinity():
+    W = torch.full((300, 300), 60_000.0, dtype=torch.float16) * torch.sign(gaussian(300, 300)).half()
+    assert isinstance(cut({"w": W})["w"], Layer)
+    assert isinstance(cut({"w": W.abs()})["w"], Layer)  # its sum overflows float16, no entry does
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("rank", [1, 7, 30])
+def test_what_rounding_made_is_zero(rank, dtype):
+    # A product of rank r, rounded once on storing: its other singular values are those of rounding errors.
+    W = (gaussian(120, rank, dtype=torch.float64) @ gaussian(rank, 90, seed=1, dtype=torch.float64)).to(dtype)
+    eigenvalues = cut({"w": W})["w"].eigenvalues()
+    assert len(eigenvalues) == 90
+    assert np.count_nonzero(eigenvalues) == rank
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_matrix_of_full_rank_loses_nothing(dtype):
+    W = gaussian(120, 90, dtype=dtype)
+    layer = cut({"w": W})["w"]
+    assert layer.dtype == dtype
+    assert np.count_nonzero(layer.eigenvalues()) == 90
+    assert_spectrum(layer, W)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_eight_bit_floats_are_measured_as_the_numbers_they_are(dtype):
+    W = gaussian(60, 40).to(dtype)
+    layer = cut({"w": W})["w"]
+    assert layer.dtype == dtype
+    expected = squared(W.float())
+    kept = layer.eigenvalues() > 0
+    assert np.allclose(layer.eigenvalues()[kept], expected[kept], rtol=1e-11)
+    assert kept.sum() >= 30  # of 40: the least are below the rounding of so few bits

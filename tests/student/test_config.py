@@ -1,0 +1,193 @@
+"""Oracles: DESIGN.md's defaults and errors; one digest written down."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+import htlib as ht
+from htlib.student.config import for_profile
+
+DEFAULTS = {
+    "n": 2000,
+    "d": 1000,
+    "h": 1500,
+    "n_test": 2000,
+    "noise_std": 0.3,
+    "teacher": "softplus",
+    "activation": "tanh",
+    "optimizer": "adam",
+    "lr": 1.0,
+    "steps": 10,
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "adam_eps": 1e-8,
+    "dtype": "float32",
+    "lr_decay": None,
+    "normalize_weights": False,
+    "train_readout": False,
+    "ridge_lambda": 0.01,
+    "feature_scale": "paper",
+    "labels": "real",
+    "update": "full",
+    "probe_every": 1,
+    "seed": 0,
+}
+CHANGED = DEFAULTS | {
+    "n": 1,
+    "d": 1,
+    "h": 1,
+    "n_test": 1,
+    "noise_std": 0.0,
+    "teacher": "hermite3",
+    "activation": "erf",
+    "optimizer": "gd",
+    "lr": 0.0,
+    "steps": 0,
+    "momentum": 0.9,
+    "weight_decay": 0.1,
+    "adam_eps": 0.0,
+    "dtype": "float64",
+    "lr_decay": 0.5,
+    "normalize_weights": True,
+    "train_readout": True,
+    "ridge_lambda": 1e-6,
+    "feature_scale": "released-code",
+    "labels": "noise",
+    "update": "no-top",
+    "probe_every": 2,
+    "seed": 12345678901234567890,
+}
+DIGEST_OF_DEFAULTS = "430eb3db1391ea8b"
+
+
+def test_defaults_are_the_contract():
+    config = ht.ExperimentConfig()
+    assert config.to_dict() == DEFAULTS
+    assert list(config.to_dict()) == list(DEFAULTS)
+
+
+def test_is_frozen_and_keyword_only():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ht.ExperimentConfig().lr = 2.0
+    with pytest.raises(TypeError):
+        ht.ExperimentConfig(2000)
+
+
+def test_digest_is_the_one_written_down():
+    """A stored sweep is found again only while this holds; never edit the literal."""
+    assert ht.ExperimentConfig().digest() == DIGEST_OF_DEFAULTS
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"lr": 1},
+        {"lr": np.float64(1)},
+        {"lr": np.float32(1), "n": np.int64(2000), "seed": np.uint8(0)},
+        {"noise_std": 0.3, "momentum": 0},
+        {"momentum": -0.0},
+    ],
+    ids=str,
+)
+def test_equal_values_have_equal_digests(same):
+    config = ht.ExperimentConfig(**same)
+    assert config == ht.ExperimentConfig()
+    assert config.digest() == DIGEST_OF_DEFAULTS
+    assert {k: type(v) for k, v in config.to_dict().items()} == {k: type(v) for k, v in DEFAULTS.items()}
+
+
+def test_digest_sees_every_field():
+    digests = {"nothing": DIGEST_OF_DEFAULTS, "optimizer": ht.ExperimentConfig(optimizer="gd").digest()}
+    for name in DEFAULTS.keys() - {"optimizer"}:
+        base = {"optimizer": "gd"} if name == "momentum" else {}  # Adam has no momentum
+        digests[name] = ht.ExperimentConfig(**base, **{name: CHANGED[name]}).digest()
+    assert len(set(digests.values())) == len(DEFAULTS) + 1
+    assert all(len(d) == 16 and int(d, 16) >= 0 for d in digests.values())
+
+
+def test_every_field_survives_json():
+    config = ht.ExperimentConfig(**CHANGED)
+    assert ht.ExperimentConfig(**json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_replace_checks_again():
+    config = ht.ExperimentConfig()
+    assert config.replace(lr=0.1).replace(lr=1.0) == config
+    with pytest.raises(ValueError, match=r"^lr must"):
+        config.replace(lr=-1.0)
+    with pytest.raises(TypeError, match=r"unknown field 'learning_rate'.* lr, "):
+        config.replace(learning_rate=0.1)
+
+
+BAD = [
+    *(
+        (name, v)
+        for name in ("n", "d", "h", "n_test", "probe_every")
+        for v in (0, -1, 2.5, 2.0, "3", True, None)
+    ),
+    *((name, v) for name in ("steps", "seed") for v in (-1, 2.5, "3", True, None)),
+    *(
+        (name, v)
+        for name in ("lr", "noise_std", "momentum", "weight_decay", "adam_eps", "ridge_lambda")
+        for v in (-0.1, math.nan, math.inf, -math.inf, "0.1", True, None)
+    ),
+    ("ridge_lambda", 0),
+    *(("lr_decay", v) for v in (0, 1.5, -0.5, math.nan, math.inf, "0.5", True)),
+    *((name, v) for name in ("normalize_weights", "train_readout") for v in (1, 0, None, "yes")),
+    *(
+        (name, v)
+        for name in (
+            "optimizer",
+            "teacher",
+            "activation",
+            "labels",
+            "update",
+            "feature_scale",
+            "dtype",
+        )
+        for v in ("sgd", "", "REAL", None, 1, ["adam"])
+    ),
+    ("dtype", "float16"),
+    ("lr", 10**400),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD, ids=lambda v: f"{v!r:.12}")
+def test_bad_value_is_refused_by_name(name, value):
+    """The message starts with the argument, says what is allowed and shows what it got."""
+    with pytest.raises((TypeError, ValueError), match=rf"^{name} must be .+; got "):
+        ht.ExperimentConfig(**{name: value})
+
+
+def test_momentum_needs_gd_and_stays_below_one():
+    with pytest.raises(ValueError, match=r"^momentum .*optimizer='adam'"):
+        ht.ExperimentConfig(momentum=0.9)
+    with pytest.raises(ValueError, match=r"^momentum must be in \[0, 1\); got 1"):
+        ht.ExperimentConfig(optimizer="gd", momentum=1)
+    assert ht.ExperimentConfig(optimizer="gd", momentum=0.9).momentum == 0.9
+
+
+@pytest.mark.parametrize(
+    "limits", [{"lr": 0}, {"lr_decay": 1}, {"steps": 0}, {"noise_std": 0}, {"n": 1}], ids=str
+)
+def test_limits_are_allowed(limits):
+    assert ht.ExperimentConfig(**limits).to_dict() == DEFAULTS | limits
+
+
+def test_for_profile():
+    assert (for_profile("fast", fast=1, paper=2), for_profile("paper", fast=1, paper=2)) == (1, 2)
+    with pytest.raises(ValueError, match=r"^profile must be 'fast' or 'paper'; got 'slow'"):
+        for_profile("slow", fast=1, paper=2)
+
+
+def test_a_rate_that_overflows_float32_is_refused_there_only():
+    with pytest.raises(ValueError, match="lr must be at most 1e\\+36 in float32; got 1e\\+38"):
+        ht.ExperimentConfig(lr=1e38)
+    assert ht.ExperimentConfig(lr=1e38, dtype="float64").lr == 1e38
+
+
+def test_numpy_booleans_are_booleans():
+    assert ht.ExperimentConfig(normalize_weights=np.True_) == ht.ExperimentConfig(normalize_weights=True)

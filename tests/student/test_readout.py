@@ -1,0 +1,160 @@
+"""Oracles: SciPy least squares on the augmented system, the explicit inverse, the explicit hat matrix."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import linalg
+
+from htlib.spectra.linalg import gram
+from htlib.student import readout
+from tests import reference
+
+SHAPES = [(30, 12), (12, 12), (12, 30), (1, 5), (5, 1), (1, 1)]
+LAMBDAS = [1e-4, 0.01, 1.0, 100.0]
+
+
+def sample(n, h, seed=0):
+    rng = np.random.default_rng(seed)
+    F, y = np.tanh(rng.standard_normal((n, h))) / math.sqrt(h), rng.standard_normal(n)
+    return F, y, torch.from_numpy(F), torch.from_numpy(y)
+
+
+def augmented(F, y, lam):
+    """argmin |F a - y|^2 + p |a|^2 as a least-squares problem of its own."""
+    n, h = F.shape
+    A = np.vstack([F, math.sqrt(lam * n / h) * np.eye(h)])
+    return linalg.lstsq(A, np.concatenate([y, np.zeros(h)]))[0]
+
+
+@pytest.mark.parametrize(("n", "h"), SHAPES)
+@pytest.mark.parametrize("lam", LAMBDAS)
+def test_ridge_is_least_squares_of_the_augmented_system(n, h, lam):
+    F, y, F_, y_ = sample(n, h)
+    expected = augmented(F, y, lam)
+    # rounding times the condition number, at most 1e4 here
+    np.testing.assert_allclose(expected, reference.ridge(F, y, lam), rtol=1e-8, atol=1e-11)
+    np.testing.assert_allclose(readout.ridge(F_, y_, lam), expected, rtol=1e-8, atol=1e-11)
+    given = readout.ridge(F_, y_, lam, gram_matrix=gram(F_))
+    np.testing.assert_allclose(given, expected, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize(("n", "h"), SHAPES)
+def test_path_is_ridge_at_every_lambda(n, h):
+    F, y, F_, y_ = sample(n, h)
+    path = readout.ridge_path(F_, y_, LAMBDAS)
+    np.testing.assert_array_equal(path.lambdas, LAMBDAS)
+    for j, lam in enumerate(LAMBDAS):
+        expected = augmented(F, y, lam)
+        np.testing.assert_allclose(path.coefficients[:, j], expected, rtol=1e-8, atol=1e-11)
+        loss = np.mean((F @ expected - y) ** 2)
+        assert path.train_loss[j] == pytest.approx(loss, rel=1e-8, abs=1e-14)
+        assert readout.mean_squared_error(F_, y_, path.coefficients[:, j]) == pytest.approx(
+            loss, rel=1e-8, abs=1e-14
+        )
+
+
+@pytest.mark.parametrize(("n", "h"), [(30, 12), (12, 12), (12, 30)])
+def test_gcv_is_that_of_the_explicit_hat_matrix(n, h):
+    """Golub, Heath & Wahba (1979): n RSS / tr(I - H)^2, H = F (F^T F + p I)^{-1} F^T written out."""
+    F, y, F_, y_ = sample(n, h)
+    path = readout.ridge_path(F_, y_, LAMBDAS)
+    for j, lam in enumerate(LAMBDAS):
+        hat = F @ np.linalg.inv(F.T @ F + lam * n / h * np.eye(h)) @ F.T
+        assert path.degrees_of_freedom[j] == pytest.approx(np.trace(hat), rel=1e-8)
+        residual = y - hat @ y
+        assert path.gcv[j] == pytest.approx(n * residual @ residual / (n - np.trace(hat)) ** 2, rel=1e-8)
+    assert path.best == np.argmin(path.gcv)
+
+
+def test_gcv_is_leave_one_out_where_leverages_are_equal():
+    """For a circulant F every sample has the same leverage; then GCV is the leave-one-out error itself."""
+    column = np.random.default_rng(5).standard_normal(12)
+    F, y = linalg.circulant(column), np.random.default_rng(6).standard_normal(12)
+    lam = 0.5
+    errors = []
+    for i in range(12):
+        keep = np.arange(12) != i
+        # the penalty p = lambda n / h of the full sample, kept while one sample is left out
+        A = np.vstack([F[keep], math.sqrt(lam) * np.eye(12)])
+        a = linalg.lstsq(A, np.concatenate([y[keep], np.zeros(12)]))[0]
+        errors.append((F[i] @ a - y[i]) ** 2)
+    path = readout.ridge_path(torch.from_numpy(F), torch.from_numpy(y), [lam])
+    assert path.gcv[0] == pytest.approx(np.mean(errors), rel=1e-10)
+
+
+def test_gcv_finds_a_useful_lambda():
+    """Little noise on a linear target wants little shrinkage, pure noise wants all of it."""
+    F, noise, F_, _ = sample(200, 20)
+    signal = F @ np.full(20, 5.0)
+    lambdas = np.logspace(-6, 4, 21)
+    assert readout.ridge_path(F_, torch.from_numpy(signal + 1e-3 * noise), lambdas).best < 8
+    assert readout.ridge_path(F_, torch.from_numpy(noise - noise.mean()), lambdas).best > 12
+
+
+@pytest.mark.parametrize(("n", "h"), [(40, 30), (30, 40)])
+@pytest.mark.parametrize("scale", [1e6, 1e8, 1e12])
+def test_huge_features_of_low_rank_still_give_the_ridge_fit(n, h, scale):
+    """Rounding drowns the penalty and Cholesky may fail; the penalty is then too small to matter.
+
+    Oracle: least squares on the rank-5 column space by QR of its exact factor.  (A ridge fit is never
+    worse than the zero readout.)
+    """
+    rng = np.random.default_rng(0)
+    left, right, y = rng.standard_normal((n, 5)), rng.standard_normal((5, h)), rng.standard_normal(n)
+    Q = np.linalg.qr(left)[0]
+    best = np.mean((y - Q @ (Q.T @ y)) ** 2)
+    F, y_ = torch.from_numpy(scale * (left @ right)), torch.from_numpy(y)
+    # three digits: |F a_hat| is the product of factors 1e12 and 1e-12
+    fit = readout.ridge(F, y_, 0.01)
+    assert readout.mean_squared_error(F, y_, fit) == pytest.approx(best, rel=5e-3)
+    assert readout.ridge_path(F, y_, [0.01]).train_loss[0] == pytest.approx(best, rel=5e-3)
+
+
+def test_failed_cholesky_falls_back():
+    """By hand: all features equal to c, penalty lost in rounding, so the prediction is the mean of y."""
+    F, y = torch.full((6, 4), 2.0**40, dtype=torch.float64), torch.arange(6, dtype=torch.float64)
+    assert torch.linalg.cholesky_ex(gram(F) + 0.015 * torch.eye(4)).info.item() > 0
+    prediction = F @ readout.ridge(F, y, 0.01)
+    np.testing.assert_allclose(prediction, 2.5, rtol=1e-6)  # coefficients cancel at 2^40 * 1e-16
+
+
+def test_arguments_are_left_alone():
+    F, y, F_, y_ = sample(9, 5)
+    G = gram(F_)
+    before = G.clone()
+    readout.ridge(F_, y_, 1.0, gram_matrix=G)
+    readout.ridge_path(F_, y_, [1.0])
+    assert torch.equal(G, before)
+    np.testing.assert_array_equal(F_, F)
+    np.testing.assert_array_equal(y_, y)
+
+
+@pytest.mark.parametrize("lam", [0.0, -1.0, math.nan, math.inf])
+def test_bad_lambda_is_refused(lam):
+    _, _, F, y = sample(5, 3)
+    with pytest.raises(ValueError, match=r"^ridge_lambda must be positive and finite; got "):
+        readout.ridge(F, y, lam)
+    with pytest.raises(ValueError, match=r"must be positive and finite; got "):
+        readout.ridge_path(F, y, [1.0, lam])
+
+
+def test_bad_shapes_are_refused():
+    _, _, F, y = sample(5, 3)
+    with pytest.raises(ValueError, match=r"^y must have one value per row of F; got F \(5, 3\) and y \(4,\)"):
+        readout.ridge(F, y[:4], 1.0)
+    with pytest.raises(ValueError, match=r"^y must have one value per row of F"):
+        readout.ridge_path(F[0], y, [1.0])
+    for lambdas in ([], [[1.0]]):
+        with pytest.raises(ValueError, match=r"^lambdas must be a non-empty list"):
+            readout.ridge_path(F, y, lambdas)
+
+
+def test_an_interpolating_fit_is_never_chosen():
+    """GCV is 0 / 0 where the degrees of freedom reach n."""
+    path = readout.ridge_path(
+        torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64), [0.1, 1e-20]
+    )
+    assert path.gcv[1] == np.inf
+    assert path.best == 0

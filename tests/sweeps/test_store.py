@@ -1,0 +1,665 @@
+"""Oracles: the run that was saved; files damaged on purpose; readers that know nothing of htlib."""
+
+import ast
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+
+import htlib as ht
+import htlib.sweeps.store
+from htlib.student.probes import METRICS
+from htlib.sweeps.store import NUMERICS, Store, StoreError, numerics_version
+from tests.sweeping import TINY, assert_intact, files_of
+
+CONFIG = ht.ExperimentConfig(**TINY)
+DIVERGING = CONFIG.replace(activation="relu", optimizer="gd", lr=1e9, steps=9)
+GRID = TINY | {"lr": [0.1, 1.0, 2.0]}
+
+
+@pytest.fixture(autouse=True)
+def no_default_store(monkeypatch):
+    monkeypatch.setenv("HTLIB_STORE", "/no/such/folder")
+
+
+@pytest.fixture(scope="module")
+def run():
+    return ht.train(CONFIG)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def sweep(store, **options):
+    return ht.sweep(GRID, 1, store, progress=False, **{"workers": 1, "threads": 1} | options)
+
+
+# Where a run is
+
+
+def test_a_run_comes_back_whole(store, run):
+    assert store.load(CONFIG) is None
+    path = store.save(run)
+    assert path == store.file_of(CONFIG)
+    assert path.is_relative_to(store.path / "runs" / numerics_version())
+    loaded = store.load(CONFIG)
+    assert loaded.config == CONFIG
+    pd.testing.assert_frame_equal(loaded.metrics, run.metrics, check_exact=True)
+    np.testing.assert_array_equal(loaded.eigenvalues, run.eigenvalues)
+    assert Store(store.path).load(CONFIG) is not None
+    assert store.set_aside == []
+
+
+def test_every_field_and_what_is_kept_change_the_path(store):
+    other = {
+        **dict.fromkeys(("n", "d", "h", "n_test", "steps", "probe_every", "seed"), 7),
+        **dict.fromkeys(("noise_std", "lr", "weight_decay", "adam_eps", "lr_decay", "ridge_lambda"), 0.5),
+        **{"normalize_weights": True, "train_readout": True, "dtype": "float64", "labels": "noise"},
+        **{"feature_scale": "released-code", "update": "no-top", "teacher": "relu", "activation": "relu"},
+    }
+    configs = [CONFIG, *(CONFIG.replace(**{name: value}) for name, value in other.items())]
+    gd = CONFIG.replace(optimizer="gd")
+    configs += [gd, gd.replace(momentum=0.5)]
+    assert {*other, "optimizer", "momentum"} == set(CONFIG.to_dict())
+    paths = {
+        store.file_of(c, keep_weights=weights, keep_overlaps=overlaps)
+        for c in configs
+        for weights in (False, True)
+        for overlaps in (False, True)
+    }
+    assert len(paths) == 4 * len(configs)
+
+
+def test_equal_configs_have_one_path_in_every_process(store):
+    """Python's own hash of a str would change from process to process."""
+    code = (
+        f"import htlib as ht; print(ht.Store({str(store.path)!r}).file_of(ht.ExperimentConfig(**{TINY!r})))"
+    )
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    printed = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONHASHSEED": seed},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    assert printed == str(store.file_of(ht.ExperimentConfig(**{**TINY, "lr": 1, "noise_std": 0.30})))
+
+
+def test_a_changed_trainer_never_meets_old_results(store, run, monkeypatch):
+    old = store.save(run)
+    monkeypatch.setattr(htlib.store, "numerics_version", lambda: "0.1.0+changed")
+    assert store.file_of(CONFIG) != old
+    assert store.load(CONFIG) is None
+    assert len(store.index()) == 0
+
+
+@pytest.mark.parametrize("name", NUMERICS)
+def test_the_version_hangs_on_every_numerical_module(name, monkeypatch):
+    before = numerics_version()
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read(self) + b"#" * (self.stem == name))
+    assert numerics_version.__wrapped__() != before
+
+
+def test_the_version_names_the_package_and_hangs_on_its_version(monkeypatch):
+    before = numerics_version()
+    monkeypatch.setattr(htlib.store, "version", lambda name: "9.9.9")
+    assert numerics_version.__wrapped__() == f"9.9.9+{before.split('+')[1]}"
+
+
+def test_the_numerical_modules_are_all_that_training_imports_but_for_records():
+    folder = Path(ht.__file__).parent
+
+    def imported(name):
+        found = set()
+        for node in ast.walk(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "htlib":
+                parts = node.module.split(".")
+                found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            elif isinstance(node, ast.Import):
+                found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("htlib.")}
+        return found
+
+    reached, ahead = set(), {"training"}
+    while ahead:
+        name = ahead.pop()
+        reached.add(name)
+        ahead |= imported(name) - reached
+    assert set(NUMERICS) == reached - {"records"}
+    assert len(NUMERICS) == len(set(NUMERICS))
+
+
+def test_the_environment_names_the_default_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTLIB_STORE", str(tmp_path / "mine"))
+    assert Store().path == tmp_path / "mine"
+    assert Store(tmp_path / "other").path == tmp_path / "other"
+    monkeypatch.delenv("HTLIB_STORE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if sys.platform == "linux":
+        assert Store().path == tmp_path / "htlib" / "store"
+    assert not list(tmp_path.iterdir())  # none is made before something is stored
+
+
+def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    store = Store("here")
+    monkeypatch.chdir("/")
+    assert store.save(run).is_relative_to(tmp_path / "here")
+
+
+# What is no store
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises(StoreError, match=r"store must be a folder; .*file is a file"):
+        Store(path)
+    with pytest.raises(StoreError, match="must be a folder"):
+        sweep(path)
+    assert path.read_text() == "mine"
+
+
+def test_a_file_above_the_folder_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises((StoreError, NotADirectoryError), match="file"):
+        sweep(tmp_path / "file" / "store")
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "runs", ".hidden"])
+def test_a_folder_with_other_things_is_refused_and_untouched(name, tmp_path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(StoreError, match=r"holds other things and is no store; name a new or empty folder"):
+        Store(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_an_empty_folder_becomes_a_store(tmp_path, run):
+    Store(tmp_path).save(run)
+    sweep(tmp_path)
+    assert (tmp_path / "htlib-store.json").read_text() == '{"format": "htlib-store-1"}'
+    assert Store(tmp_path).load(CONFIG) is not None
+
+
+@pytest.mark.parametrize("killed_at", range(1, 5))
+def test_a_store_whose_making_was_cut_short_is_still_a_store(killed_at, tmp_path, monkeypatch, run):
+    """Cut before each of the calls that change the disk."""
+    calls = 0
+
+    def cut(function):
+        def wrapper(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == killed_at:
+                raise KeyboardInterrupt
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    with monkeypatch.context() as patch:
+        for name in ("mkdir", "write_bytes", "replace", "touch"):
+            patch.setattr(Path, name, cut(getattr(Path, name)))
+        with pytest.raises(KeyboardInterrupt):
+            Store(tmp_path / "new").check_writable()
+    store = Store(tmp_path / "new")
+    store.save(run)
+    assert Store(tmp_path / "new").load(CONFIG) is not None
+
+
+def test_many_may_make_the_same_store_at_once(tmp_path):
+    """Nobody ever sees a half-made store as a folder of other things."""
+    errors = []
+    for attempt in range(20):
+        ready = threading.Barrier(4)
+
+        def make(path=tmp_path / str(attempt), ready=ready):
+            ready.wait()
+            try:
+                Store(path).check_writable()
+                Store(path)
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=make) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
+
+
+# Damage
+
+
+def truncate(path, other):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path, other):
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 4
+    path.write_bytes(data)
+
+
+def exchange(path, other):
+    path.write_bytes(other.read_bytes())
+
+
+def empty(path, other):
+    path.write_bytes(b"")
+
+
+def text(path, other):
+    path.write_text("my results, do not delete\n")
+
+
+def foreign(path, other):
+    path.write_bytes(safetensors.numpy.save({"metrics": np.ones((1, 2))}))
+
+
+def assert_same(first, second):
+    assert first.config == second.config
+    pd.testing.assert_frame_equal(first.metrics, second.metrics, check_exact=True)
+    np.testing.assert_array_equal(first.eigenvalues, second.eigenvalues)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, exchange, empty, text, foreign])
+def test_a_damaged_file_is_set_aside_and_computed_again(damage, store):
+    expected = sweep(store)
+    path, other = (store.file_of(CONFIG.replace(lr=lr)) for lr in (1.0, 2.0))
+    good = ht.Trajectory.load(path)
+    damage(path, other)
+    damaged = path.read_bytes()
+
+    reader = Store(store.path)
+    assert reader.load(CONFIG.replace(lr=1.0)) is None
+    (line,) = reader.set_aside
+    assert str(path) in line
+    (aside,) = (store.path / "set-aside").iterdir()
+    assert line.endswith(f"; set aside as {aside}")
+    assert aside.read_bytes() == damaged
+    assert not path.exists()
+
+    path.write_bytes(damaged)
+    table = sweep(store.path)
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    assert str(path) in table.attrs["notes"][0]
+    assert "3 of 3 runs, 2 from the store, 1 computed" in table.attrs["notes"][-1]
+    assert_same(ht.Trajectory.load(path), good)
+    assert len(list((store.path / "set-aside").iterdir())) == 2
+
+
+def test_the_index_never_reads_damage(store):
+    expected = sweep(store)
+    index = store.index()
+    path = store.file_of(CONFIG.replace(lr=1.0))
+    (path.parent.parent / "index.parquet").unlink()
+    flip(path, None)
+    reader = Store(store.path)
+    assert len(reader.index()) == len(index) - 2
+    assert len(reader.set_aside) == 1
+    pd.testing.assert_frame_equal(sweep(store), expected, check_exact=True)
+    assert set(store.index()["run"]) == set(index["run"])
+
+
+def test_a_damaged_file_that_cannot_be_moved_is_an_error(store):
+    sweep(store)
+    flip(store.file_of(CONFIG), None)
+    with read_only(store.path), pytest.raises(StoreError, match=r"checksum .* cannot be set aside"):
+        store.load(CONFIG)
+
+
+# Index
+
+
+def test_the_index_has_every_step_of_every_run(store):
+    table = sweep(store)
+    index = store.index()
+    assert list(index.columns) == ["run", "diverged_at", *without_seed(CONFIG), "seed", "step", *METRICS]
+    both = index.sort_values(["lr", "step"], ignore_index=True)
+    for name in ("lr", "seed", "step", *METRICS):
+        pd.testing.assert_series_equal(both[name], table[name], check_exact=True)
+    assert index["diverged_at"].isna().all()
+    assert set(index["run"]) == {path.stem for path in files_of(store.path)}
+
+
+def without_seed(config):
+    return [name for name in config.to_dict() if name != "seed"]
+
+
+def test_other_tools_read_it(store):
+    sweep(store)
+    (path,) = store.path.glob("runs/*/index.parquet")
+    plain = pd.read_parquet(path)
+    pd.testing.assert_frame_equal(plain, store.index(), check_exact=True)
+    row = plain[(plain["lr"] == 1.0) & (plain["step"] == 1)].iloc[0]
+    tensors = safetensors.numpy.load_file(path.parent / row["run"][:2] / f"{row['run']}.safetensors")
+    expected = ht.train(CONFIG.replace(lr=1.0))
+    np.testing.assert_array_equal(tensors["eigenvalues"], expected.eigenvalues)
+    assert row["test_loss"] == expected.metrics.test_loss[1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("PAR1 but not really"),
+        lambda path: os.truncate(path, 300),
+        lambda path: pd.DataFrame({"other": [1]}).to_parquet(path),
+    ],
+    ids=["deleted", "empty", "text", "truncated", "another table"],
+)
+def test_a_lost_index_is_made_again(damage, store):
+    sweep(store)
+    expected = store.index()
+    (path,) = store.path.glob("runs/*/index.parquet")
+    damage(path)
+    pd.testing.assert_frame_equal(store.index(), expected, check_exact=True)
+    store.write_index()
+    pd.testing.assert_frame_equal(pd.read_parquet(path), expected, check_exact=True)
+
+
+def test_no_flipped_byte_of_the_index_is_believed(store):
+    """Every 40th byte of its numbers; Parquet has checksums for them, but none for its footer of names."""
+    sweep(store)
+    expected = store.index()
+    (path,) = store.path.glob("runs/*/index.parquet")
+    good = path.read_bytes()
+    footer = len(good) - 8 - int.from_bytes(good[-8:-4], "little")
+    for position in range(4, footer, 40):
+        data = bytearray(good)
+        data[position] ^= 16
+        path.write_bytes(data)
+        pd.testing.assert_frame_equal(store.index(), expected, check_exact=True)
+
+
+def test_the_index_grows_without_reading_old_runs(store, run, monkeypatch):
+    sweep(store)
+    read = []
+    load = ht.Trajectory.load
+    monkeypatch.setattr(ht.Trajectory, "load", lambda path: read.append(Path(path)) or load(path))
+    store.index()
+    assert read == []
+    store.save(ht.train(DIVERGING))
+    store.save(ht.train(CONFIG.replace(lr_decay=0.5)))
+    store.write_index()
+    assert set(read) == {store.file_of(DIVERGING), store.file_of(CONFIG.replace(lr_decay=0.5))}
+    grown = store.index()
+    assert grown["diverged_at"].dropna().unique().tolist() == [ht.train(DIVERGING).diverged_at]
+    (path,) = store.path.glob("runs/*/index.parquet")
+    path.unlink()
+    whole = store.index()
+    order = ["run", "step"]
+    pd.testing.assert_frame_equal(
+        grown.sort_values(order, ignore_index=True), whole.sort_values(order, ignore_index=True)
+    )
+
+
+def test_the_index_forgets_deleted_runs(store):
+    sweep(store)
+    path = store.file_of(CONFIG)
+    path.unlink()
+    index = store.index()
+    assert path.stem not in set(index["run"])
+    assert index["run"].nunique() == 2
+    assert index.index.equals(pd.RangeIndex(4))
+
+
+def test_a_run_without_a_measure_has_no_row(store, run):
+    store.save(ht.Trajectory(CONFIG, run.metrics.iloc[:0], run.eigenvalues[:0], diverged_at=0))
+    store.write_index()
+    assert len(store.index()) == 0
+    store.save(ht.train(CONFIG.replace(lr=0.1)))
+    store.write_index()
+    assert len(store.index()) == 2
+    assert store.index().dtypes["diverged_at"] == "Int64"
+
+
+def test_the_index_of_no_runs_is_empty(store):
+    assert len(store.index()) == 0
+    assert not store.path.exists()
+
+
+# Writers
+
+
+@pytest.mark.parametrize("broken", ["os.fsync", "save"])
+def test_a_failed_save_shows_no_file(broken, store, run, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(f"htlib.student.run.{broken}", fail)
+    with pytest.raises(StoreError, match=r"cannot write to the store .*store: No space left on device; make"):
+        store.save(run)
+    assert [path.name for path in store.path.rglob("*") if path.is_file()] == ["htlib-store.json"]
+
+
+def test_half_a_file_is_never_visible(store, run, monkeypatch):
+    """What others see while the bytes reach the disk: a hidden name, which no reader takes for a run."""
+    seen = []
+    fsync = os.fsync
+
+    def look(number):
+        fsync(number)
+        seen.append((files_of(store.path), Store(store.path).load(CONFIG), len(Store(store.path).index())))
+
+    store.check_writable()
+    monkeypatch.setattr("htlib.student.run.os.fsync", look)
+    store.save(run)
+    assert seen == [({}, None, 0)]
+    assert_intact(store.path)
+
+
+def leftovers(store):
+    """Temporary files as a killed writer leaves them, of a run and of the index."""
+    folder = store.file_of(CONFIG).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [folder / f".{store.file_of(CONFIG).name}.abc", folder.parent / ".index.parquet.abc"]
+    for path in made:
+        path.write_bytes(b"half")
+        os.utime(path, (1e9, 1e9))
+    return made
+
+
+def test_the_only_writer_clears_what_killed_ones_left(store, run):
+    kept = store.save(run)
+    made = leftovers(store)
+    with store.writing() as others:
+        assert others == []
+        assert not any(path.exists() for path in made)
+    assert kept.exists()
+    assert list((store.path / "locks" / "writers").iterdir()) == []
+
+
+def test_leftovers_may_be_of_a_living_writer(store):
+    with store.writing():
+        made = leftovers(store)
+        with Store(store.path).writing() as others:
+            assert len(others) == 1
+            assert others[0].endswith(f"-{os.getpid()}")
+            assert all(path.exists() for path in made)
+
+
+def test_a_file_begun_after_the_only_writer_looked_around_is_spared(store):
+    """It belongs to a writer that came in between."""
+    made = leftovers(store)
+    os.utime(made[0], (4e9, 4e9))
+    with store.writing():
+        assert made[0].exists()
+        assert not made[1].exists()
+
+
+def test_locks_of_the_dead_are_no_writers(store):
+    store.check_writable()
+    lock = store.path / "locks" / "writers" / "elsewhere-123-abcdef.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    with store.writing() as others:
+        assert others == []
+    assert not lock.exists()
+
+
+def test_a_claim_is_exclusive_and_comes_back(store):
+    store.check_writable()
+    claim = store.claim("family")
+    assert claim is not None
+    assert Store(store.path).claim("family") is None
+    claim.release()
+    again = Store(store.path).claim("family")
+    assert again is not None
+    again.release()
+
+
+# Clear
+
+
+def test_clear_counts_what_it_deletes(store):
+    assert store.clear() == (0, 0)
+    assert not store.path.exists()
+    sweep(store)
+    flip(store.file_of(CONFIG), None)
+    assert store.load(CONFIG) is None
+    size = sum(
+        p.stat().st_size for f in ("runs", "set-aside") for p in (store.path / f).rglob("*.*") if p.is_file()
+    )
+    assert store.clear() == (2, size)
+    assert files_of(store.path) == {}
+    assert not (store.path / "set-aside").exists()
+    assert store.clear() == (0, 0)
+    assert len(sweep(store)) == 6
+
+
+def test_clear_deletes_runs_of_older_versions_too(store, run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(htlib.store, "numerics_version", lambda: "0.0.1+old")
+        store.save(run)
+    store.check_writable()
+    assert store.clear()[0] == 1
+
+
+HOLDER = """
+import sys
+import htlib as ht
+with ht.Store(sys.argv[1]).writing():
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_clear_waits_for_no_other_process_and_spares_its_files(store):
+    sweep(store)
+    before = files_of(store.path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(store.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(ht.__file__).parents[1])},
+    )
+    with holder:
+        assert holder.stdout.readline() == "ready\n"
+        made = leftovers(store)
+        with pytest.raises(StoreError, match=rf"is in use by .*-{holder.pid}; stop that first"):
+            store.clear()
+        assert files_of(store.path) == before
+        assert all(path.exists() for path in made)
+        holder.kill()  # the lock is the system's: it ends with its holder
+    assert store.clear()[0] == 3
+
+
+# Read-only
+
+
+@contextmanager
+def read_only(folder):
+    """Nothing under the folder can be written; root, who may write anywhere, becomes nobody."""
+    paths = [folder, *folder.rglob("*")]
+    modes = {path: path.stat().st_mode & 0o777 for path in paths}
+    above = [p for p in folder.parents if not p.stat().st_mode & 0o001]
+    above_modes = {path: path.stat().st_mode & 0o777 for path in above}
+    root = os.geteuid() == 0
+    for path in above if root else []:
+        path.chmod(above_modes[path] | 0o011)
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        for path, mode in (modes | above_modes).items():
+            path.chmod(mode)
+
+
+def test_a_complete_sweep_is_read_from_a_read_only_store(store):
+    expected = sweep(store)
+    before = files_of(store.path)
+    with read_only(store.path):
+        with pytest.raises(PermissionError):  # the control: it cannot be written to
+            (store.path / "trial").touch()
+        table = sweep(store.path)
+        index = Store(store.path).index()
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    assert len(index) == 6
+    assert files_of(store.path) == before
+
+
+def test_an_incomplete_one_is_refused_before_it_computes(store, monkeypatch):
+    sweep(store)
+    before = files_of(store.path)
+    computed = []
+    monkeypatch.setattr("htlib.sweeps.workers.compute", lambda *args: computed.append(args))
+    with (
+        read_only(store.path),
+        pytest.raises(StoreError, match=rf"cannot write to the store {store.path}: Permission denied; make"),
+    ):
+        ht.sweep(GRID, 2, store.path, workers=1, progress=False)
+    assert computed == []
+    assert files_of(store.path) == before
+    assert_intact(store.path)
+    with read_only(store.path), pytest.raises(StoreError, match="cannot write"):
+        store.clear()
+    assert files_of(store.path) == before
+
+
+def test_a_store_that_cannot_be_made_is_refused_before_it_computes(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    monkeypatch.setattr("htlib.sweeps.workers.compute", lambda *args: pytest.fail("computed"))
+    with read_only(tmp_path / "locked"), pytest.raises(StoreError, match="Permission denied"):
+        sweep(tmp_path / "locked" / "store")
+    assert not list((tmp_path / "locked").iterdir())
+
+
+# Size
+
+
+def test_looking_up_runs_lists_no_folder(store, run, monkeypatch):
+    """A lookup is one path: of 2000 other files none is listed and none read."""
+    store.check_writable()
+    store.save(run)
+    for number in range(2000):
+        path = store.path / "runs" / numerics_version() / f"{number % 256:02x}" / f"{number:032x}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    opened = []
+    load = ht.Trajectory.load
+    monkeypatch.setattr(ht.Trajectory, "load", lambda path: opened.append(path) or load(path))
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, lambda *args, name=name: pytest.fail(f"os.{name}{args}"))
+    assert store.load(CONFIG) is not None
+    assert store.load(CONFIG.replace(lr=0.1)) is None
+    assert opened == [store.file_of(CONFIG), store.file_of(CONFIG.replace(lr=0.1))]
