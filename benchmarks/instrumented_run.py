@@ -19,7 +19,6 @@ import torch
 
 import htlib as ht
 from benchmarks.memory import peak
-from htlib.student.start import prepare
 
 CONFIG = ht.ExperimentConfig()
 PROBLEM = ht.make_problem(CONFIG)
@@ -47,7 +46,7 @@ def floor() -> None:
 
 def run() -> None:
     """The instrumented run, its first gradient and first probe included."""
-    ht.train(CONFIG, start=prepare(CONFIG, PROBLEM), progress=False)
+    ht.train(CONFIG, PROBLEM, progress=False)
 
 
 def seconds(call) -> float:

@@ -46,13 +46,11 @@ LONG_TASKS = """() => {
 }"""
 HTLIB = """
 import json, time, torch, htlib as ht
-from htlib.student.start import prepare
 torch.set_num_threads(1)
 config = ht.ExperimentConfig(n=600, d=300, h=450, steps=50)
-start = prepare(config)
 def seconds(**fields):
     began = time.perf_counter()
-    ht.train(config.replace(**fields), start=start, progress=False)
+    ht.train(config.replace(**fields), progress=False)
     return time.perf_counter() - began
 seconds()
 bare, probed = (sorted(seconds(probe_every=every) for _ in range(5))[2] for every in (50, 1))

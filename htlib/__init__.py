@@ -25,9 +25,9 @@ from htlib.spectra.power_law import HillPlot, PowerLawFit, fit_power_law, hill_a
 from htlib.spectra.resampling import Bootstrap, GoodnessOfFit, bootstrap_power_law, goodness_of_fit
 from htlib.spectra.spikes import BulkFit, fit_marchenko_pastur
 from htlib.spectra.vectors import Overlaps, principal_angles, singular_vector_overlaps
-from htlib.student.alignment import kernel_target_alignment, teacher_alignment
 from htlib.student.config import ExperimentConfig
 from htlib.student.problem import Dataset, Problem, make_problem
+from htlib.student.readout import kernel_target_alignment, teacher_alignment
 from htlib.student.run import RecordError, Trajectory
 from htlib.student.training import train, train_rates
 from htlib.sweeps.compute import SweepError, sweep, sweep_runs

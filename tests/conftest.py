@@ -14,9 +14,9 @@ install_import_hook("htlib.student.network", "beartype.beartype")
 
 @pytest.fixture
 def no_starts_kept():
-    """Before and after the test no worker of this process remembers a start."""
-    from htlib.sweeps import tasks
+    """Before and after the test this process remembers no start."""
+    from htlib.student.training import forget_starts
 
-    tasks.forget_starts()
+    forget_starts()
     yield
-    tasks.forget_starts()
+    forget_starts()

@@ -31,18 +31,16 @@ from htlib.explorer.messages import (
 )
 from htlib.spectra.vectors import singular_vector_overlaps
 from htlib.student.config import ExperimentConfig
-from htlib.student.start import Start, prepare
-from htlib.student.training import Diverged, Snapshot, iterate
+from htlib.student.training import Diverged, Snapshot, iterate, prepare
 
 Emit = Callable[[Message], object]
 
 _log = logging.getLogger(__name__)
 
-# Results are small (0.4 MB a run at the paper's sizes).  What continues a run, or starts one, is not
-# (some 60 MB): few are kept.
+# Results are small (0.4 MB a run at the paper's sizes).  What continues a run is not (some 60 MB): few are
+# kept.
 _RUNS_KEPT = 200
 _RUNS_OPEN = 4
-_STARTS_KEPT = 4
 
 LEADING_VECTORS = 20
 _WEIGHTS_KEPT = 2**24  # entries of the newest weights of a run, for its overlaps
@@ -73,7 +71,6 @@ class KernelEngine:
         # Only the thread touches what follows.
         self._run = lru_cache(_RUNS_KEPT)(_Run)
         self._open: list[_Run] = []
-        self._starts: list[Start] = []
 
     def request(self, settings: Mapping[str, Any], emit: Emit, *, id: int | str = 0) -> None:
         """Train with these settings; returns at once.
@@ -184,9 +181,8 @@ class KernelEngine:
         A run that was put aside starts over: the same configuration gives the same numbers.
         """
         if run.rest is None:
-            start = self._start(run.config)
-            run.rest, run.position = iterate(run.config, start=start), 0
-            run.inputs = start.probe.inputs[:SATURATION_SAMPLES]
+            run.rest, run.position = iterate(run.config), 0
+            run.inputs = prepare(run.config).probe[0][:SATURATION_SAMPLES]
         self._open = [other for other in self._open if other is not run] + [run]
         for idle in self._open[:-_RUNS_OPEN]:
             idle.put_aside()
@@ -207,19 +203,6 @@ class KernelEngine:
         if len(run.points) > run.config.steps:
             run.put_aside()
         return run.points[-1]
-
-    def _start(self, config: ExperimentConfig) -> Start:
-        for start in reversed(self._starts):
-            try:
-                start.check_fits(config)
-            except ValueError:
-                continue
-            self._starts.remove(start)
-            break
-        else:
-            start = prepare(config)
-        self._starts = [*self._starts, start][-_STARTS_KEPT:]
-        return start
 
 
 @dataclass(frozen=True)

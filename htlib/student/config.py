@@ -8,7 +8,7 @@ import json
 import math
 import operator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "labels": ("real", "shuffled", "noise", "centred"),
     "update": ("full", "no-top", "shuffled"),
 }
+
+
+class Reading(NamedTuple):
+    """How stage 2 looks at the features of a state; training does not depend on it."""
+
+    feature_scale: str
+    ridge_lambda: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +70,8 @@ class ExperimentConfig:
     train_readout : bool
         Train both layers.  All losses are then the network's own; there is no ridge refit.
     ridge_lambda : float
-        Ridge parameter of the refit readout: the penalty is ``ridge_lambda * n / h``.
+        Ridge parameter of the refit readout: the penalty is ``ridge_lambda * n / h``.  With
+        ``feature_scale`` it is a reading of the run, of which one training can have many.
     feature_scale : {"paper", "released-code"}
         Pre-activations seen by the probes: ``W x / sqrt(d)``, or ``W x / d``, which is what
         the released code of the paper computes.  Training always uses ``1 / sqrt(d)``.
@@ -160,6 +168,16 @@ class ExperimentConfig:
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain Python values, in the order of the signature."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+    @property
+    def reading(self) -> Reading:
+        """How stage 2 looks at the features, as far as no other reading is asked for."""
+        return Reading(self.feature_scale, self.ridge_lambda)
+
+    @property
+    def training(self) -> ExperimentConfig:
+        """This configuration with the default reading: equal for all that share one training."""
+        return self.replace(**{name: getattr(ExperimentConfig, name) for name in Reading._fields})
 
     def digest(self) -> str:
         """16 hexadecimal digits that name this configuration, the same on every machine."""

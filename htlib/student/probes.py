@@ -1,43 +1,39 @@
-"""All measures of one snapshot of the weights, sharing every factorisation.
+"""Metrics of one state of the student, sharing every factorisation.
 
 One eigendecomposition serves ESD, alphas, ranks, outliers and alignment; one Gram matrix of the
-features serves the ridge refit and the kernel-target alignment.
+features serves the ridge refits and the kernel-target alignment.
+
+A metric is an entry of `METRICS`: its value, and how figures show it.  Those that read the features depend
+on a `htlib.student.config.Reading`, of which one training can have many.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from htlib.spectra import linalg
-from htlib.spectra.eigenvalues import stable_rank
-from htlib.spectra.power_law import fit_power_law, hill_alpha
+from htlib.spectra.measures import SpectrumMeasures, spectrum_measures
+from htlib.spectra.noise import largest_eigenvalue_quantile
 from htlib.spectra.vectors import SingularSystem
 from htlib.student import network, readout
-from htlib.student.alignment import kernel_target_alignment, teacher_alignment
+from htlib.student.config import Reading
 from htlib.student.functions import ScalarFunction
+from htlib.student.readout import kernel_target_alignment, teacher_alignment
 
-Array = NDArray[np.float64]
+_FEW = 3  # ridge parameters of a feature scale: a Cholesky factorisation of each, and no GCV scores
 
-
-@dataclass(frozen=True)
-class Samples:
-    """A dataset on the device of the run: inputs (n, d) and targets (n,)."""
-
-    inputs: Tensor
-    targets: Tensor
+Sample = tuple[Tensor, Tensor]  # inputs (n, d) and targets (n,), in the precision and on the device of a run
 
 
-@dataclass(frozen=True)
-class StageTwo:
-    """What the features of a snapshot are worth.
+class Refit(NamedTuple):
+    """What the features of a state are worth, as one reading sees them.
 
     Attributes
     ----------
@@ -46,190 +42,113 @@ class StageTwo:
         test set.  With a trained readout there is no refit: the student's own error on the two.
     kta : float
         Kernel-target alignment on the probe set; NaN if every feature or every target is zero.
+    gcv : float
+        Generalised cross-validation score of the ridge parameter, from the probe set.  NaN where a
+        feature scale was read at three ridge parameters or fewer, which spares its factorisation.
     """
 
     ridge_train_loss: float
     test_loss: float
     kta: float
+    gcv: float
 
 
-@dataclass(frozen=True)
-class SpectralMeasures:
-    """What one factorisation of the weights gives.
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """One state of the student, and what its metrics have in common, each computed once.
 
     Attributes
     ----------
-    alignment : float
-        Absolute cosine between the leading right singular vector of W and the teacher.
-    alpha_hill, alpha_ks, ks_distance, ks_xmin : float
-        `hill_alpha` and the exact KS fit of the spectrum; NaN where W has fewer than three
-        positive singular values, or they are all equal.
-    stable_rank, spectral_norm : float
-        |W|_F^2 / |W|_2^2 and |W|_2.
-    n_outliers : int
-        Eigenvalues above the 99 % Tracy-Widom quantile of the Gaussian start.
-    """
-
-    alignment: float
-    alpha_hill: float
-    alpha_ks: float
-    ks_distance: float
-    ks_xmin: float
-    stable_rank: float
-    spectral_norm: float
-    n_outliers: int
-
-
-# Columns of Trajectory.metrics.  train_loss is the mean squared error of the student itself on
-# the training set (stage 1).
-METRICS = ("train_loss", *(f.name for c in (StageTwo, SpectralMeasures) for f in fields(c)))
-
-
-class Reading(NamedTuple):
-    """How stage 2 looks at a snapshot; training knows nothing of it."""
-
-    feature_scale: str
-    ridge_lambda: float
-
-
-def stage_two(
-    W: Tensor,
-    probe: Samples,
-    test: Samples,
-    *,
-    activation: ScalarFunction,
-    feature_scale: str,
-    ridge_lambda: float,
-    trained_readout: Tensor | None = None,
-) -> StageTwo:
-    """Refit the readout on the probe set and test it; measure the alignment of the kernel.
-
-    Parameters
-    ----------
-    W : (h, d) tensor
-    probe, test : Samples
+    train_loss : float
+        Mean squared error of the student itself on the training set (stage 1).
+    weights : (h, d) tensor
+        W.
+    trained_readout : (h,) tensor or None
+        Used, at the scale of training, in place of a ridge refit.
+    system : SingularSystem
+        W factorised.
+    probe, test : pair of tensors
+        Inputs (n, d) and targets (n,) that stage 2 fits and is tested on.
     activation : ScalarFunction
-    feature_scale : {"paper", "released-code"}
-        Features tanh(W x / sqrt d) or tanh(W x / d).
-    ridge_lambda : float
-    trained_readout : (h,) tensor, optional
-        Use this readout, at the scale of training, in place of a ridge refit.
-
-    Returns
-    -------
-    StageTwo
+    teacher_direction : (d,) tensor
     """
-    reading = Reading(feature_scale, ridge_lambda)
-    return stage_two_readings(
-        W, probe, test, [reading], activation=activation, trained_readout=trained_readout
-    )[reading]
 
+    train_loss: float
+    weights: Tensor
+    trained_readout: Tensor | None
+    system: SingularSystem
+    probe: Sample
+    test: Sample
+    activation: ScalarFunction
+    teacher_direction: Tensor
+    _refits: dict[Reading, Refit] = field(default_factory=dict[Reading, Refit], init=False, repr=False)
 
-def stage_two_readings(
-    W: Tensor,
-    probe: Samples,
-    test: Samples,
-    readings: Iterable[Reading],
-    *,
-    activation: ScalarFunction,
-    trained_readout: Tensor | None = None,
-) -> dict[Reading, StageTwo]:
-    """`stage_two` for several readings; those of one feature scale share its Gram matrix.
+    def metrics(self, reading: Reading) -> dict[str, float]:
+        """A value for each of `METRICS`."""
+        return {name: metric.value(self, reading) for name, metric in METRICS.items()}
 
-    Every result is bit for bit that of its reading alone.
-    """
-    results: dict[Reading, StageTwo] = {}
-    of_scale: dict[str, list[Reading]] = {}
-    for reading in readings:
-        of_scale.setdefault(reading.feature_scale, []).append(reading)
-    y, y_test = probe.targets.double(), test.targets.double()
-    for scale, wanted in of_scale.items():
-        F = probe_features(W, probe.inputs, activation, scale)
+    def refit(self, reading: Reading) -> Refit:
+        """Stage 2 as one reading sees it."""
+        return self.refits([reading])[reading]
+
+    def refits(self, readings: Iterable[Reading]) -> dict[Reading, Refit]:
+        """Stage 2 for several readings; those of one feature scale share its Gram matrix."""
+        readings = list(readings)
+        lambdas: dict[str, list[float]] = {}
+        for reading in readings:
+            if reading not in self._refits:
+                lambdas.setdefault(reading.feature_scale, []).append(reading.ridge_lambda)
+        for scale, values in lambdas.items():
+            refits = self._refits_at(scale, values)
+            self._refits.update({Reading(scale, v): refit for v, refit in zip(values, refits, strict=True)})
+        return {reading: self._refits[reading] for reading in readings}
+
+    @cached_property
+    def spectrum(self) -> SpectrumMeasures:
+        """Numbers of the spectrum of W."""
+        return spectrum_measures(self.system.eigenvalues)
+
+    @cached_property
+    def alignment(self) -> float:
+        """Absolute cosine between the leading right singular vector of W and the teacher."""
+        return teacher_alignment(self.system.right(1)[:, 0], self.teacher_direction)
+
+    @cached_property
+    def n_outliers(self) -> int:
+        """Eigenvalues above the 99 % Tracy-Widom quantile of the Gaussian start."""
+        return int((self.system.eigenvalues > largest_eigenvalue_quantile(*self.weights.shape)).sum())
+
+    def _refits_at(self, scale: str, lambdas: list[float]) -> list[Refit]:
+        """Stage 2 at one feature scale, a refit for each ridge parameter."""
+        W, (X, y), (X_test, y_test) = self.weights, self.probe, self.test
+        F, y_fit = probe_features(W, X, self.activation, scale), y.double()
         gram = linalg.gram(F)
         if not torch.isfinite(gram.sum()):
-            results |= dict.fromkeys(wanted, StageTwo(math.inf, math.inf, math.nan))
-            continue
-        kta = _kta(F, y, gram)
-        if trained_readout is not None:
+            return [Refit(math.inf, math.inf, math.nan, math.nan)] * len(lambdas)
+        # NaN where all features (dead relu units) or all targets are zero
+        kta = kernel_target_alignment(F, y_fit, gram=gram) if gram.any() and y_fit.any() else math.nan
+        if self.trained_readout is not None:
             own, fresh = (
-                network.loss(W, trained_readout, s.inputs, s.targets, activation) for s in (probe, test)
+                network.loss(W, self.trained_readout, *sample, self.activation)
+                for sample in (self.probe, self.test)
             )
-            results |= dict.fromkeys(wanted, StageTwo(own, fresh, kta))
-            continue
-        F_test = probe_features(W, test.inputs, activation, scale)
-        for reading in wanted:
-            a_hat = readout.ridge(F, y, reading.ridge_lambda, gram_matrix=gram)
-            results[reading] = StageTwo(
-                readout.mean_squared_error(F, y, a_hat),
-                readout.mean_squared_error(F_test, y_test, a_hat),
+            return [Refit(own, fresh, kta, math.nan)] * len(lambdas)
+        F_test, y_fresh = probe_features(W, X_test, self.activation, scale), y_test.double()
+        if len(lambdas) > _FEW:
+            path = readout.ridge_path(F, y_fit, lambdas, gram_matrix=gram)
+            fresh = (F_test @ path.coefficients - y_fresh[:, None]).square().mean(dim=0).tolist()
+            rows = zip(path.train_loss.tolist(), fresh, path.gcv.tolist(), strict=True)
+            return [Refit(own, test, kta, gcv) for own, test, gcv in rows]
+        fits = [readout.ridge(F, y_fit, value, gram_matrix=gram) for value in lambdas]
+        return [
+            Refit(
+                readout.mean_squared_error(F, y_fit, a_hat),
+                readout.mean_squared_error(F_test, y_fresh, a_hat),
                 kta,
+                math.nan,
             )
-    return results
-
-
-@dataclass(frozen=True, eq=False)
-class LambdaPath:
-    """Stage 2 along a list of ridge parameters.
-
-    Attributes
-    ----------
-    lambdas, ridge_train_loss, test_loss, gcv : (k,) float64 array
-        gcv is the generalised cross-validation score, from the probe set alone.
-    kta : float
-        Kernel-target alignment on the probe set; it knows no lambda.
-    """
-
-    lambdas: Array
-    ridge_train_loss: Array
-    test_loss: Array
-    gcv: Array
-    kta: float
-
-    @property
-    def best(self) -> int:
-        """Index of the lambda that generalised cross-validation chooses."""
-        return int(self.gcv.argmin())
-
-
-def lambda_path(
-    W: Tensor | Array,
-    probe: Samples,
-    test: Samples,
-    *,
-    activation: ScalarFunction,
-    feature_scale: str,
-    lambdas: ArrayLike,
-) -> LambdaPath:
-    """`stage_two` for many ridge parameters from one factorisation.
-
-    Parameters
-    ----------
-    W : (h, d) tensor or array
-    probe, test : Samples
-    activation : ScalarFunction
-    feature_scale : {"paper", "released-code"}
-    lambdas : (k,) array
-
-    Returns
-    -------
-    LambdaPath
-    """
-    W = torch.as_tensor(W).to(probe.inputs)
-    F, F_test = (probe_features(W, s.inputs, activation, feature_scale) for s in (probe, test))
-    y, y_test = probe.targets.double(), test.targets.double()
-    gram = linalg.gram(F)
-    if not torch.isfinite(gram.sum()):
-        lost = np.full(np.shape(lambdas), math.inf)
-        return LambdaPath(np.asarray(lambdas, dtype=np.float64), lost, lost, lost, math.nan)
-    path = readout.ridge_path(F, y, lambdas, gram_matrix=gram)
-    error = F_test @ path.coefficients - y_test[:, None]
-    return LambdaPath(
-        lambdas=path.lambdas,
-        ridge_train_loss=path.train_loss,
-        test_loss=error.square().mean(dim=0).cpu().numpy(),
-        gcv=path.gcv,
-        kta=_kta(F, y, gram),
-    )
+            for a_hat in fits
+        ]
 
 
 def probe_features(W: Tensor, X: Tensor, activation: ScalarFunction, feature_scale: str) -> Tensor:
@@ -239,48 +158,74 @@ def probe_features(W: Tensor, X: Tensor, activation: ScalarFunction, feature_sca
     return network.features(W, X, activation, input_scale).double().div_(math.sqrt(h))
 
 
-def spectral_measures(system: SingularSystem, teacher_direction: Tensor, edge: float) -> SpectralMeasures:
-    """Measures of the spectrum and of the leading singular vector.
+@dataclass(frozen=True)
+class Metric:
+    """A column of `htlib.Trajectory.metrics`.
 
-    Parameters
+    Attributes
     ----------
-    system : SingularSystem
-        Factorised W, (h, d).
-    teacher_direction : (d,) tensor
-    edge : float
-        Eigenvalues above it count as outliers.
-
-    Returns
-    -------
-    SpectralMeasures
+    name : str
+    label : str
+        Axis label of figures, as Matplotlib takes it.
+    scale : {"linear", "log"}
+        Axis that suits it.
+    reads : {"training", "features", "spectrum"}
+        Those that read the features have a value per reading.
+    value : callable
+        Takes a Probe and a Reading.
     """
-    eigenvalues = system.eigenvalues
-    positive = eigenvalues[eigenvalues > 0]
-    alpha_hill = alpha_ks = ks_distance = ks_xmin = math.nan
-    if len(positive) >= 3 and positive[0] < positive[-1]:
-        alpha_hill = hill_alpha(positive)
-        fit = fit_power_law(positive)
-        alpha_ks, ks_distance, ks_xmin = fit.alpha, fit.ks_distance, fit.xmin
-    return SpectralMeasures(
-        alignment=teacher_alignment(system.right(1)[:, 0], teacher_direction),
-        alpha_hill=alpha_hill,
-        alpha_ks=alpha_ks,
-        ks_distance=ks_distance,
-        ks_xmin=ks_xmin,
-        stable_rank=stable_rank(eigenvalues),
-        spectral_norm=math.sqrt(eigenvalues[-1]),
-        n_outliers=int((eigenvalues > edge).sum()),
+
+    name: str
+    label: str
+    scale: str
+    reads: str
+    value: Callable[[Probe, Reading], float]
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("train_loss", "training loss (stage 1)", "log", "training", lambda p, _: p.train_loss),
+        Metric(
+            "ridge_train_loss",
+            "refit loss, probe set",
+            "linear",
+            "features",
+            lambda p, reading: p.refit(reading).ridge_train_loss,
+        ),
+        Metric(
+            "test_loss",
+            "test loss after refit",
+            "linear",
+            "features",
+            lambda p, reading: p.refit(reading).test_loss,
+        ),
+        Metric(
+            "kta", "kernel-target alignment", "linear", "features", lambda p, reading: p.refit(reading).kta
+        ),
+        Metric(
+            "alignment",
+            r"alignment $|\langle v_1, \beta\rangle|$",
+            "linear",
+            "spectrum",
+            lambda p, _: p.alignment,
+        ),
+        Metric("alpha_hill", "PL_Alpha_Hill", "linear", "spectrum", lambda p, _: p.spectrum.alpha_hill),
+        Metric("alpha_ks", "PL_Alpha_KS", "log", "spectrum", lambda p, _: p.spectrum.alpha_ks),
+        Metric(
+            "ks_distance",
+            "KS distance of the fit",
+            "linear",
+            "spectrum",
+            lambda p, _: p.spectrum.ks_distance,
+        ),
+        Metric("ks_xmin", r"KS threshold $x_{\min}$", "log", "spectrum", lambda p, _: p.spectrum.ks_xmin),
+        Metric("stable_rank", "stable rank", "linear", "spectrum", lambda p, _: p.spectrum.stable_rank),
+        Metric(
+            "spectral_norm", r"spectral norm $s_1$", "log", "spectrum", lambda p, _: p.spectrum.spectral_norm
+        ),
+        Metric(
+            "n_outliers", "eigenvalues beyond the noise edge", "linear", "spectrum", lambda p, _: p.n_outliers
+        ),
     )
-
-
-def as_samples(inputs: Array, targets: Array, dtype: torch.dtype, device: torch.device) -> Samples:
-    """Arrays of a dataset as tensors of one precision on one device."""
-    return Samples(
-        torch.tensor(inputs, dtype=dtype, device=device),
-        torch.tensor(targets, dtype=dtype, device=device),
-    )
-
-
-def _kta(F: Tensor, y: Tensor, gram: Tensor) -> float:
-    """Alignment of the kernel; NaN where all features (dead relu units) or all targets are zero."""
-    return kernel_target_alignment(F, y, gram=gram) if gram.any() and y.any() else math.nan
+}

@@ -1,4 +1,4 @@
-"""Stage 2: the readout refitted by ridge regression.
+"""Stage 2: the readout refitted by ridge regression, and how much features and weights know of the teacher.
 
 Convention: a_hat = (F^T F + p I)^{-1} F^T y with the penalty p = lambda n / h and features
 F = Z / sqrt(h), as in the code of arXiv 2406.04657.  (Others call p or p / n the ridge parameter.)
@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import linalg
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from torch import Tensor
 
-from htlib.spectra.linalg import gram
+from htlib.spectra import linalg
+from htlib.spectra.eigenvalues import as_matrix, as_tensor
 
 Array = NDArray[np.float64]
 
@@ -47,11 +48,6 @@ class RidgePath:
     degrees_of_freedom: Array
     gcv: Array
 
-    @property
-    def best(self) -> int:
-        """Index of the lambda with the smallest GCV score."""
-        return int(self.gcv.argmin())
-
 
 def ridge(F: Tensor, y: Tensor, ridge_lambda: float, *, gram_matrix: Tensor | None = None) -> Tensor:
     """Ridge coefficients at one lambda, by Cholesky.
@@ -71,7 +67,7 @@ def ridge(F: Tensor, y: Tensor, ridge_lambda: float, *, gram_matrix: Tensor | No
     (h,) float64 tensor
     """
     penalty = _penalty(F, y, ridge_lambda)
-    A = (gram(F) if gram_matrix is None else gram_matrix).clone()
+    A = (linalg.gram(F) if gram_matrix is None else gram_matrix).clone()
     A.diagonal().add_(penalty)
     # Huge features (relu, diverging) drown the penalty in rounding; Cholesky may not even notice.
     lost = penalty < _rounding(A)
@@ -117,7 +113,7 @@ def ridge_path(
         raise ValueError(f"lambdas must be a non-empty list of numbers; got shape {values.shape}")
     penalties = torch.tensor([_penalty(F, y, float(v)) for v in values], dtype=F.dtype, device=F.device)
     n = len(F)
-    G = gram(F) if gram_matrix is None else gram_matrix
+    G = linalg.gram(F) if gram_matrix is None else gram_matrix
     s2, V = torch.linalg.eigh(G)
     s2 = s2.clamp_min(0)[:, None]  # (m, 1)
     shrink = 1 / (s2 + penalties)  # (m, k)
@@ -144,16 +140,90 @@ def mean_squared_error(F: Tensor, y: Tensor, coefficients: Tensor) -> float:
     return (F @ coefficients - y).square().mean().item()
 
 
+def kernel_target_alignment(
+    Z: Tensor | ArrayLike, y: Tensor | ArrayLike, *, gram: Tensor | None = None
+) -> float:
+    """Alignment of the kernel K = Z Z^T with the targets.
+
+    KTA = <K, y y^T> / (|K|_F |y y^T|_F) (Cristianini et al. 2001), uncentred.  K is never formed:
+    the numerator is |Z^T y|^2, and |K|_F is the norm of the smaller of Z Z^T and Z^T Z.
+
+    Parameters
+    ----------
+    Z : (n, h) tensor or array
+        Features, a row per sample.
+    y : (n,) tensor or array
+        Targets.
+    gram : tensor, optional
+        Z^T Z or Z Z^T if it is at hand, to save computing it.
+
+    Returns
+    -------
+    float
+        In [0, 1]; unchanged when Z or y is rescaled.
+
+    Raises
+    ------
+    ValueError
+        If y does not have one value per row of Z, or Z or y is zero.
+
+    Examples
+    --------
+    >>> kernel_target_alignment([[1.0], [-2.0]], [3.0, -6.0])
+    1.0
+    """
+    Z = as_matrix(Z, "Z")
+    y = (y.detach() if isinstance(y, Tensor) else as_tensor(y)).to(Z)
+    if y.shape != Z.shape[:1]:
+        raise ValueError(f"y must have shape ({len(Z)},), one target per row of Z; got {tuple(y.shape)}")
+    if gram is None:
+        gram = linalg.gram(Z)
+    # scales taken out first, so that no power under- or overflows
+    scale_Z, scale_y = gram.diagonal().max().sqrt(), y.abs().max()
+    if not (0 < scale_Z < math.inf and 0 < scale_y < math.inf):
+        raise ValueError("the alignment is not defined where Z or y is zero or not finite")
+    y = y / scale_y
+    numerator = (Z.T @ y / scale_Z).square().sum()
+    size = gram.norm()
+    in_range = 1e-140 < size < 1e140  # its square, too, is a normal number
+    size = size / scale_Z**2 if in_range else (gram / scale_Z / scale_Z).norm()
+    return min(1.0, float(numerator / (size * y.square().sum())))
+
+
+def teacher_alignment(v: Tensor | ArrayLike, beta: Tensor | ArrayLike) -> float:
+    """Absolute cosine between a direction of the weights and the teacher's.
+
+    Parameters
+    ----------
+    v : (d,) tensor or array
+        For instance the leading right singular vector of W.
+    beta : (d,) tensor or array
+
+    Returns
+    -------
+    float
+        In [0, 1]; about sqrt(2 / (pi d)) for a random direction.
+    """
+    v, beta = ((x.detach() if isinstance(x, Tensor) else as_tensor(x)).double().cpu() for x in (v, beta))
+    if v.ndim != 1 or v.shape != beta.shape:
+        raise ValueError(
+            f"v and beta must be vectors of one length; got shapes {tuple(v.shape)} and {tuple(beta.shape)}"
+        )
+    if not (v.any() and beta.any()):
+        raise ValueError("the alignment is not defined where v or beta is zero")
+    return min(1.0, float((v @ beta).abs() / (v.norm() * beta.norm())))
+
+
 def _solve_in_place(A: Tensor, b: Tensor) -> Tensor | None:
     """Solution of A x = b by Cholesky, None where A is not positive definite.  A is overwritten."""
     # SciPy makes none of the copies that torch makes, but where both use threads (not for small matrices)
     # those get in each other's way.
     if A.device.type == "cpu" and (torch.get_num_threads() == 1 or len(A) < _THREADED):
         try:
-            factor = linalg.cho_factor(A.numpy().T, overwrite_a=True, check_finite=False)
-        except linalg.LinAlgError:
+            factor = cho_factor(A.numpy().T, overwrite_a=True, check_finite=False)
+        except LinAlgError:
             return None
-        return torch.from_numpy(linalg.cho_solve(factor, b.numpy(), check_finite=False))
+        return torch.from_numpy(cho_solve(factor, b.numpy(), check_finite=False))
     factor, info = torch.linalg.cholesky_ex(A)
     return None if info.item() else torch.cholesky_solve(b[:, None], factor)[:, 0]
 

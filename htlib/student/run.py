@@ -11,7 +11,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from htlib.spectra.vectors import Overlaps
-from htlib.student.config import ExperimentConfig
+from htlib.student.config import ExperimentConfig, Reading
+from htlib.student.probes import Refit
 
 Array = NDArray[np.float64]
 
@@ -54,9 +55,12 @@ class Trajectory:
     ----------
     config : ExperimentConfig
     metrics : DataFrame
-        Indexed by step, 0 being the start; the columns are `htlib.student.probes.METRICS`.
+        Indexed by step, 0 being the start; the columns are `htlib.student.probes.METRICS`.  Those that read
+        the features are as the config's own reading has them.
     eigenvalues : (n_probes, min(h, d)) float64 array
         A row per row of `metrics`, ascending.
+    refits : dict
+        Reading -> (n_probes, 4) float64 array, the columns of `htlib.student.probes.Refit`.
     weights : dict
         Step -> (h, d) float64 array; empty unless ``keep_weights``.
     overlaps : dict
@@ -68,6 +72,7 @@ class Trajectory:
     config: ExperimentConfig
     metrics: pd.DataFrame
     eigenvalues: Array
+    refits: Mapping[Reading, Array] = field(default_factory=dict)
     weights: Mapping[int, Array] = field(default_factory=dict)
     overlaps: Mapping[int, StepOverlaps] = field(default_factory=dict)
     diverged_at: int | None = None
@@ -83,6 +88,84 @@ class Trajectory:
         if step not in self.metrics.index:
             raise KeyError(f"step {step} was not probed; probed are {self.metrics.index.tolist()}")
         return self.eigenvalues[self.metrics.index.get_loc(step)]
+
+    @property
+    def readings(self) -> pd.DataFrame:
+        """Every reading of every measured step: step, feature_scale, ridge_lambda, losses, kta, gcv."""
+        steps = self.metrics.index.to_numpy()
+        tables = [
+            pd.DataFrame(dict(zip(("step", *Reading._fields), (steps, *reading), strict=True))).join(
+                pd.DataFrame(values, columns=list(Refit._fields))
+            )
+            for reading, values in self.refits.items()
+        ]
+        columns = ["step", *Reading._fields, *Refit._fields]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+    def read(self, feature_scale: str | None = None, ridge_lambda: float | None = None) -> Trajectory:
+        """This run as another reading has it.
+
+        Parameters
+        ----------
+        feature_scale, ridge_lambda : optional
+            In place of those of the config.
+
+        Returns
+        -------
+        Trajectory
+            With that reading in its config and its metrics; the rest is shared.
+
+        Raises
+        ------
+        ValueError
+            If the run was not read so; the message lists the readings that it has.
+
+        Examples
+        --------
+        >>> import htlib as ht
+        >>> config = ht.ExperimentConfig(n=60, d=20, h=30, n_test=50, steps=1)
+        >>> run = ht.train(config, readings={"ridge_lambda": [0.01, 0.1]})
+        >>> run.read(ridge_lambda=0.1).config.ridge_lambda
+        0.1
+        """
+        own = self.config.reading
+        reading = Reading(
+            own.feature_scale if feature_scale is None else feature_scale,
+            own.ridge_lambda if ridge_lambda is None else ridge_lambda,
+        )
+        if reading == own:
+            return self
+        if reading not in self.refits:
+            known = ", ".join(f"({r.feature_scale}, {r.ridge_lambda:g})" for r in self.refits)
+            raise ValueError(
+                f"this run was not read with feature_scale = {reading.feature_scale!r}, ridge_lambda = "
+                f"{reading.ridge_lambda!r}, only with {known or 'no reading'}; give readings= to htlib.train"
+            )
+        metrics = self.metrics.copy()
+        for name, values in zip(Refit._fields, self.refits[reading].T, strict=True):
+            if name in metrics:
+                metrics[name] = values
+        return replace(self, config=self.config.replace(**reading._asdict()), metrics=metrics)
+
+    def best_readings(self) -> pd.DataFrame:
+        """For every step and feature scale, the reading that generalised cross-validation chooses.
+
+        Returns
+        -------
+        DataFrame
+            Rows of `readings`, indexed by step and feature scale.
+
+        Raises
+        ------
+        ValueError
+            If no reading has a GCV score, which takes more than three ridge parameters per feature scale.
+        """
+        table = self.readings.set_index(["step", "feature_scale"], append=True)
+        scores = table["gcv"].dropna()
+        if not len(scores):
+            raise ValueError("no reading has a GCV score; give more than three ridge_lambda in readings=")
+        chosen = scores.groupby(level=["step", "feature_scale"]).idxmin()
+        return table.loc[chosen].droplevel(0)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the record to one file, all or nothing.
@@ -109,8 +192,11 @@ class Trajectory:
                     tensors[f"overlaps/{step}/{when}/{side}"] = np.ascontiguousarray(
                         getattr(getattr(pair, when), side)
                     )
+        if self.refits:
+            tensors["refits"] = np.stack(list(self.refits.values()))
         header = {
             "format": _FORMAT,
+            "readings": json.dumps(list(self.refits)),
             "htlib": _version(),
             "config": json.dumps(self.config.to_dict()),
             "columns": json.dumps(list(self.metrics.columns)),
@@ -174,6 +260,12 @@ class Trajectory:
             tensors["steps"],
             tensors["metrics"],
             tensors["eigenvalues"],
+            refits={
+                Reading(*reading): values
+                for reading, values in zip(json.loads(header["readings"]), tensors["refits"], strict=True)
+            }
+            if "refits" in tensors
+            else {},
             weights={
                 int(name.split("/")[1]): array
                 for name, array in tensors.items()
@@ -191,6 +283,7 @@ def assemble(
     metrics: ArrayLike,
     eigenvalues: Array,
     *,
+    refits: Mapping[Reading, Array],
     weights: Mapping[int, Array],
     overlaps: Mapping[int, StepOverlaps],
     diverged_at: int | None,
@@ -203,7 +296,13 @@ def assemble(
         table["n_outliers"].to_numpy().astype(np.int64)
     )  # astype of the frame: ten times slower
     return Trajectory(
-        config, table, eigenvalues, dict(sorted(weights.items())), dict(sorted(overlaps.items())), diverged_at
+        config,
+        table,
+        eigenvalues,
+        refits,
+        dict(sorted(weights.items())),
+        dict(sorted(overlaps.items())),
+        diverged_at,
     )
 
 
@@ -232,7 +331,7 @@ def tidy(runs: Sequence[Trajectory], fields: Iterable[str]) -> pd.DataFrame:
     return pd.concat([table, measures], axis=1)
 
 
-_FORMAT = "htlib-run-1"
+_FORMAT = "htlib-run-2"
 _version = cache(partial(version, "htlib"))  # looking it up takes a millisecond
 
 

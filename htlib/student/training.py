@@ -1,10 +1,15 @@
-"""Stage 1: full-batch training of the student, with every measure taken on the way."""
+"""Stage 1: full-batch training of the student, with every metric taken on the way."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,16 +17,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from htlib.spectra.linalg import usable_device
 from htlib.spectra.vectors import SingularSystem, overlaps_of, without_top
-from htlib.student.config import ExperimentConfig
-from htlib.student.probes import METRICS
-from htlib.student.problem import Problem, stream
+from htlib.student import network
+from htlib.student.config import ExperimentConfig, Reading
+from htlib.student.functions import ScalarFunction, get_activation
+from htlib.student.network import LossGradient
+from htlib.student.probes import METRICS, Probe, Refit, Sample
+from htlib.student.problem import Problem, make_problem, stream
 from htlib.student.run import StepOverlaps, Trajectory, assemble
-from htlib.student.start import Start, family_key, normalized, prepare
 
 Array = NDArray[np.float64]
+Readings = Mapping[str, Any] | Iterable[Reading] | None
 
 _OVERLAPS_KEPT = 100
+_STARTS_KEPT = 2  # each holds the data of a problem, some 60 MB at the paper's sizes
+# Fields that only matter once the first gradient is known.
+_AFTER_START = frozenset(
+    {"optimizer", "lr", "steps", "momentum", "weight_decay", "adam_eps", "lr_decay", "update", "probe_every"}
+)
 
 
 class Diverged(ArithmeticError):
@@ -46,11 +60,13 @@ class Snapshot:
     ----------
     step : int
     metrics : dict
-        A value for each name in `htlib.student.probes.METRICS`.
+        A value for each name in `htlib.student.probes.METRICS`, as the config's own reading has it.
     eigenvalues : (min(h, d),) float64 array
         The ESD, ascending.
     weights : (h, d) tensor
         Valid until the run is advanced; clone it to keep it.
+    refits : dict
+        Reading -> Refit.
     overlaps : StepOverlaps or None
         Overlaps of the update that led here with the weights before and after it.
     """
@@ -59,6 +75,7 @@ class Snapshot:
     metrics: dict[str, float]
     eigenvalues: Array
     weights: Tensor
+    refits: dict[Reading, Refit]
     overlaps: StepOverlaps | None = None
 
 
@@ -69,10 +86,14 @@ def train(
     device: str | torch.device = "cpu",
     keep_weights: bool = False,
     keep_overlaps: bool = False,
+    readings: Readings = None,
     progress: bool = True,
-    start: Start | None = None,
+    on_step: Callable[[], object] | None = None,
 ) -> Trajectory:
     """Train the student as `config` says and measure it on the way.
+
+    Runs of one problem share their first gradient and the measures of their start: without `problem`, those
+    of the last two problems are kept.
 
     Parameters
     ----------
@@ -86,11 +107,13 @@ def train(
     keep_overlaps : bool
         Keep the overlaps of every probed update with the weights before and after it, for the
         100 leading singular vectors.
+    readings : mapping or iterable of Reading, optional
+        How stage 2 looks at the features, beside the config's own way.  A mapping has ``feature_scale``,
+        ``ridge_lambda`` or both with their values, and stands for all combinations.
     progress : bool
         Show a bar if the run takes more than two seconds.
-    start : Start, optional
-        From `htlib.student.start.prepare`, to share the first gradient and the first probe between runs.
-        It brings its own problem and device.
+    on_step : callable, optional
+        Called after every update, probed or not; what it raises ends the run.
 
     Returns
     -------
@@ -101,8 +124,8 @@ def train(
     Raises
     ------
     ValueError
-        If the problem or the start does not fit the config, the problem holds NaN or infinity,
-        or the device cannot be used.
+        If the problem does not fit the config or holds NaN or infinity, a reading is not allowed, or the
+        device cannot be used.
 
     Examples
     --------
@@ -110,79 +133,16 @@ def train(
     >>> run.metrics.index.tolist(), run.eigenvalues.shape
     ([0, 1, 2], (3, 20))
     """
-    start = _start(config, problem, device, start)
-    bar = tqdm(total=config.steps, desc="training", unit="step", delay=2, disable=not progress, leave=True)
-    with bar:
-        return train_family(
-            [config], start, keep_weights=keep_weights, keep_overlaps=keep_overlaps, on_step=bar.update
-        )[0]
+    wanted = readings_of(config, readings)
+    start = prepare(config, problem, device=device)
+    with tqdm(total=config.steps, desc="training", unit="step", delay=2, disable=not progress) as bar:
 
+        def stepped() -> None:
+            bar.update()
+            if on_step is not None:
+                on_step()
 
-def train_family(
-    configs: Sequence[ExperimentConfig],
-    start: Start,
-    *,
-    keep_weights: bool = False,
-    keep_overlaps: bool = False,
-    on_step: Callable[[], object] | None = None,
-) -> list[Trajectory]:
-    """Train once what several configs share, and read it as each of them does.
-
-    Parameters
-    ----------
-    configs : sequence of ExperimentConfig
-        They differ in ``ridge_lambda`` and ``feature_scale`` alone.
-    start : Start
-    keep_weights, keep_overlaps
-        As for `train`.
-    on_step : callable, optional
-        Called after every update, probed or not.
-
-    Returns
-    -------
-    list of Trajectory
-        In the order of the configs, each as `train` alone would return it.
-
-    Raises
-    ------
-    ValueError
-        If the configs differ in anything else, or do not fit the start.
-    """
-    if len({family_key(c) for c in configs}) != 1:
-        raise ValueError("configs must be one or more that differ in ridge_lambda and feature_scale alone")
-    first = configs[0]
-    start.check_fits(first)
-    kept: list[list[Snapshot]] = [[] for _ in configs]
-    weights: dict[int, Array] = {}
-    diverged: list[int | None] = [None] * len(configs)
-    try:
-        for snapshots in _iterate(configs, start, keep_overlaps, on_step):
-            for i, snapshot in enumerate(snapshots):
-                if diverged[i] is None and not _finite(snapshot.metrics):
-                    diverged[i] = snapshot.step
-                if diverged[i] is None:
-                    kept[i].append(snapshot)
-            if None not in diverged:
-                break
-            if keep_weights:
-                W = snapshots[0].weights
-                weights[snapshots[0].step] = W.to("cpu", torch.float64, copy=True).numpy()
-    except Diverged as stop:
-        diverged = [stop.step if step is None else step for step in diverged]
-    size = min(first.h, first.d)
-    return [
-        assemble(
-            config,
-            METRICS,
-            [s.step for s in mine],
-            [[s.metrics[name] for name in METRICS] for s in mine],
-            np.stack([s.eigenvalues for s in mine]) if mine else np.empty((0, size)),
-            weights={s.step: weights[s.step] for s in mine if s.step in weights},
-            overlaps={s.step: s.overlaps for s in mine if s.overlaps is not None},
-            diverged_at=step,
-        )
-        for config, mine, step in zip(configs, kept, diverged, strict=True)
-    ]
+        return _collect(config, start, wanted, keep_weights, keep_overlaps, stepped)
 
 
 def train_rates(
@@ -212,7 +172,7 @@ def train_rates(
     configs = [config.replace(lr=rate) for rate in rates]
     start = prepare(config, problem, device=device)
     return [
-        train(c, keep_weights=keep_weights, progress=False, start=start)
+        _collect(c, start, [c.reading], keep_weights, False, None)
         for c in tqdm(configs, desc=f"{config.optimizer} rates", delay=2, disable=not progress)
     ]
 
@@ -223,17 +183,15 @@ def iterate(
     *,
     device: str | torch.device = "cpu",
     keep_overlaps: bool = False,
-    start: Start | None = None,
+    readings: Readings = None,
     on_step: Callable[[], object] | None = None,
 ) -> Iterator[Snapshot]:
     """The snapshots of `train`, one at a time: stop when you have seen enough.
 
     Parameters
     ----------
-    config, problem, device, keep_overlaps, start
+    config, problem, device, keep_overlaps, readings, on_step
         As for `train`.
-    on_step : callable, optional
-        Called after every update, probed or not.
 
     Yields
     ------
@@ -245,38 +203,205 @@ def iterate(
     Diverged
         When a number stops being finite.
     """
-    start = _start(config, problem, device, start)
-    for (snapshot,) in _iterate([config], start, keep_overlaps, on_step):
-        if not _finite(snapshot.metrics):
-            raise Diverged(snapshot.step)
-        yield snapshot
+    wanted = readings_of(config, readings)
+    yield from _iterate(config, prepare(config, problem, device=device), wanted, keep_overlaps, on_step)
 
 
-def _start(
-    config: ExperimentConfig, problem: Problem | None, device: str | torch.device, start: Start | None
+def readings_of(config: ExperimentConfig, readings: Readings = None) -> list[Reading]:
+    """The config's own reading first, then the others that are asked for, each once and checked.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the field of the reading, its value and what is allowed.
+    """
+    own = config.reading
+    if isinstance(readings, Mapping):
+        if unknown := [name for name in readings if name not in Reading._fields]:
+            raise TypeError(f"unknown field {unknown[0]!r} in readings; it has {', '.join(Reading._fields)}")
+        given: Mapping[str, Any] = {**own._asdict(), **readings}
+        values = [v if isinstance(v, Iterable) and not isinstance(v, str) else [v] for v in given.values()]
+        readings = [Reading(*pair) for pair in product(*values)]
+    others = [config.replace(**Reading(*pair)._asdict()).reading for pair in readings or ()]
+    return list(dict.fromkeys([own, *others]))
+
+
+@dataclass(frozen=True)
+class Start:
+    """Everything about a run that does not depend on its updates.  Made by `prepare`.
+
+    Attributes
+    ----------
+    config : ExperimentConfig
+        What it was prepared for.
+    activation : ScalarFunction
+    train, probe, test : pair of tensors
+        Inputs and targets of the three sets in the precision and on the device of the run.
+    hidden_weights, readout_weights : (h, d) and (h,) tensor
+        W and a at the start, before any normalisation.
+    teacher_direction : (d,) tensor
+    gradient : LossGradient
+        At the initial weights, normalised if the config asks for it.
+    """
+
+    config: ExperimentConfig
+    activation: ScalarFunction
+    train: Sample
+    probe: Sample
+    test: Sample
+    hidden_weights: Tensor
+    readout_weights: Tensor
+    teacher_direction: Tensor
+    gradient: LossGradient
+
+    @cached_property
+    def first(self) -> Probe:
+        """The state at step 0."""
+        W, a = self.hidden_weights, self.readout_weights
+        train_loss = self.train_loss(W, a) if self.config.normalize_weights else self.gradient.loss
+        return self.probe_of(W, a, train_loss, SingularSystem(W))
+
+    def train_loss(self, W: Tensor, a: Tensor) -> float:
+        """Stage-1 loss of a state of the student."""
+        return network.loss(W, a, *self.train, self.activation)
+
+    def gradient_at(self, W: Tensor, a: Tensor) -> LossGradient:
+        """Stage-1 loss and gradient of a state of the student."""
+        return network.loss_and_gradient(W, a, *self.train, self.activation)
+
+    def probe_of(self, W: Tensor, a: Tensor, train_loss: float, system: SingularSystem) -> Probe:
+        """A state of the student, ready to be measured."""
+        return Probe(
+            train_loss=train_loss,
+            weights=W,
+            trained_readout=a if self.config.train_readout else None,
+            system=system,
+            probe=self.probe,
+            test=self.test,
+            activation=self.activation,
+            teacher_direction=self.teacher_direction,
+        )
+
+
+def prepare(
+    config: ExperimentConfig, problem: Problem | None = None, *, device: str | torch.device = "cpu"
 ) -> Start:
-    if start is None:
-        return prepare(config, problem, device=device)
+    """Put the data on the device and take the first gradient.
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+    problem : Problem, optional
+        Default ``make_problem(config)``; of such problems the last two starts are kept.
+    device : str or torch.device
+
+    Returns
+    -------
+    Start
+
+    Raises
+    ------
+    ValueError
+        If the problem does not fit the config or holds NaN or infinity, or the device cannot be used.
+
+    Examples
+    --------
+    >>> start = prepare(ExperimentConfig(n=60, d=20, h=30, n_test=50))
+    >>> start.gradient.hidden.shape
+    torch.Size([30, 20])
+    """
     if problem is not None:
-        raise ValueError("give problem or start, not both: a start was prepared from its own problem")
-    start.check_fits(config)
+        return _prepare(config, problem, device)
+    key = start_key(config), str(device)
+    with _preparing:  # others would wait for the same start, or fight for the same memory
+        start = _starts.get(key)
+        if start is None:
+            while len(_starts) >= _STARTS_KEPT:
+                _starts.popitem(last=False)
+            start = _starts[key] = _prepare(config, make_problem(config), device)
+        _starts.move_to_end(key)
     return start
 
 
-def _iterate(
-    configs: Sequence[ExperimentConfig],
+def forget_starts() -> None:
+    """Free the memory that `prepare` keeps."""
+    with _preparing:
+        _starts.clear()
+
+
+def start_key(config: ExperimentConfig) -> str:
+    """Equal for the configs that one `Start` serves."""
+    return config.replace(
+        **{name: getattr(ExperimentConfig, name) for name in _AFTER_START}
+    ).training.digest()
+
+
+def normalized(W: Tensor) -> Tensor:
+    """W scaled to the Frobenius norm sqrt(h d), the typical one of a standard normal matrix."""
+    return W * (math.sqrt(W.numel()) / W.norm())
+
+
+_starts: OrderedDict[tuple[str, str], Start] = OrderedDict()
+_preparing = threading.Lock()
+
+
+def _collect(
+    config: ExperimentConfig,
     start: Start,
+    wanted: Sequence[Reading],
+    keep_weights: bool,
     keep_overlaps: bool,
     on_step: Callable[[], object] | None,
-) -> Iterator[list[Snapshot]]:
-    """One run, with a snapshot per config at every probed step."""
-    config = configs[0]
+) -> Trajectory:
+    """A run from its start, as far as its numbers are finite."""
+    kept: list[Snapshot] = []
+    weights: dict[int, Array] = {}
+    diverged = None
+    try:
+        for snapshot in _iterate(config, start, wanted, keep_overlaps, on_step):
+            kept.append(snapshot)
+            if keep_weights:
+                W = snapshot.weights
+                weights[snapshot.step] = W.to("cpu", torch.float64, copy=True).numpy()
+    except Diverged as stop:
+        diverged = stop.step
+    return assemble(
+        config,
+        list(METRICS),
+        [snapshot.step for snapshot in kept],
+        [list(snapshot.metrics.values()) for snapshot in kept],
+        np.array([snapshot.eigenvalues for snapshot in kept]).reshape(len(kept), min(config.h, config.d)),
+        refits={
+            reading: np.array([snapshot.refits[reading] for snapshot in kept]).reshape(-1, len(Refit._fields))
+            for reading in wanted
+        },
+        weights=weights,
+        overlaps={s.step: s.overlaps for s in kept if s.overlaps is not None},
+        diverged_at=diverged,
+    )
+
+
+def _iterate(
+    config: ExperimentConfig,
+    start: Start,
+    wanted: Sequence[Reading],
+    keep_overlaps: bool,
+    on_step: Callable[[], object] | None,
+) -> Iterator[Snapshot]:
+    def snapshot(step: int, probe: Probe, overlaps: StepOverlaps | None = None) -> Snapshot:
+        refits = probe.refits(wanted)
+        losses = [probe.train_loss, *(refit.test_loss for refit in refits.values())]
+        if not all(map(math.isfinite, losses)):
+            raise Diverged(step)
+        metrics = probe.metrics(config.reading)
+        return Snapshot(step, metrics, probe.system.eigenvalues, probe.weights, refits, overlaps)
+
     W, a = start.hidden_weights.clone(), start.readout_weights.clone()
-    yield [Snapshot(0, metrics, start.system.eigenvalues, W) for metrics in start.metrics_for(configs)]
+    yield snapshot(0, start.first)
     optimizer = _optimizer(config, [W, a] if config.train_readout else [W])
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=config.lr_decay or 1.0)
     generator = stream(config.seed, "update_control")
-    gradient, system = start.gradient, start.system
+    gradient, system = start.gradient, start.first.system
     for step in range(1, config.steps + 1):
         if config.normalize_weights:
             W.copy_(normalized(W))
@@ -305,16 +430,59 @@ def _iterate(
                 if config.probe_every > 1 or config.normalize_weights:
                     before = SingularSystem(previous)
                 overlaps = _step_overlaps(before, system, SingularSystem(W - previous, "update"))
-            yield [
-                Snapshot(step, metrics, system.eigenvalues, W, overlaps)
-                for metrics in start.measure(W, a, train_loss, system, configs)
-            ]
+            yield snapshot(step, start.probe_of(W, a, train_loss, system), overlaps)
         if config.normalize_weights and not last:
             gradient = start.gradient_at(normalized(W), a)
 
 
-def _finite(metrics: dict[str, float]) -> bool:
-    return math.isfinite(metrics["train_loss"]) and math.isfinite(metrics["test_loss"])
+def _prepare(config: ExperimentConfig, problem: Problem, device: str | torch.device) -> Start:
+    _check(config, problem)
+    target, dtype = usable_device(device), getattr(torch, config.dtype)
+
+    def tensor(array: Array) -> Tensor:
+        return torch.tensor(array, dtype=dtype, device=target)
+
+    train, probe, test = (
+        (tensor(s.inputs), tensor(s.targets)) for s in (problem.train, problem.probe, problem.test)
+    )
+    W, a = tensor(problem.hidden_weights), tensor(problem.readout_weights)
+    activation = get_activation(config.activation)
+    first = normalized(W) if config.normalize_weights else W
+    return Start(
+        config=config,
+        activation=activation,
+        train=train,
+        probe=probe,
+        test=test,
+        hidden_weights=W,
+        readout_weights=a,
+        teacher_direction=tensor(problem.teacher_direction),
+        gradient=network.loss_and_gradient(first, a, *train, activation),
+    )
+
+
+def _check(config: ExperimentConfig, problem: Problem) -> None:
+    if problem.hidden_weights.shape != (config.h, config.d):
+        raise ValueError(
+            f"problem.hidden_weights must have shape (h, d) = {(config.h, config.d)} as the config says; "
+            f"got {problem.hidden_weights.shape}"
+        )
+    for name, size in (("train", "n"), ("test", "n_test")):
+        samples, expected = len(getattr(problem, name).inputs), getattr(config, size)
+        if samples != expected:
+            raise ValueError(f"problem.{name} has {samples} samples; the config says {size} = {expected}")
+    arrays = {
+        name: getattr(problem, name) for name in ("hidden_weights", "readout_weights", "teacher_direction")
+    }
+    for name in ("train", "probe", "test"):
+        data = getattr(problem, name)
+        arrays |= {f"{name}.inputs": data.inputs, f"{name}.targets": data.targets}
+    for name, array in arrays.items():
+        bad = int((~np.isfinite(array)).sum())
+        if bad:
+            raise ValueError(f"problem.{name} holds NaN or infinity in {bad} of {array.size} entries")
+    if not problem.hidden_weights.any():
+        raise ValueError("problem.hidden_weights is all zero; no measure of its spectrum is defined")
 
 
 def _squarable(W: Tensor) -> bool:

@@ -13,8 +13,7 @@ from time import perf_counter
 
 from htlib.student.config import ExperimentConfig
 from htlib.student.run import Trajectory
-from htlib.student.start import Start, prepare, start_key
-from htlib.student.training import train_family
+from htlib.student.training import Start, prepare, start_key
 
 _STARTS_KEPT = 2  # each holds the data of a problem
 _starts: OrderedDict[tuple[str, str], Start] = OrderedDict()

@@ -15,7 +15,7 @@ from filelock import BaseFileLock
 
 from htlib.student.config import ExperimentConfig
 from htlib.student.run import Trajectory
-from htlib.student.start import family_key
+from htlib.student.training import start_key as family_key
 from htlib.sweeps.progress import Report
 from htlib.sweeps.store import Store
 from htlib.sweeps.tasks import Done, Task

@@ -1,6 +1,5 @@
 """Oracles: reference.py's formulas, the functions that a probe combines, closed-form edges."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -8,53 +7,59 @@ import pytest
 import torch
 
 import htlib as ht
-from htlib.spectra.noise import largest_eigenvalue_quantile
 from htlib.spectra.vectors import SingularSystem
-from htlib.student import probes
+from htlib.student.config import Reading
 from htlib.student.functions import get_activation
+from htlib.student.probes import METRICS, Probe, Refit, probe_features
 from tests import reference
 
-TANH = get_activation("tanh")
+SCALES = ("paper", "released-code")
 
 
-def snapshot(n=40, d=8, h=12, n_test=30, **fields):
-    """Config, problem, W and the two samples in float64."""
-    config = ht.ExperimentConfig(n=n, d=d, h=h, n_test=n_test, dtype="float64", seed=2, **fields)
+def probe_of(W, dtype=torch.float64, trained_readout=None, n=40, n_test=30, activation="tanh"):
+    """The problem of one seed and a state of its student, of which W is all that is not the start's."""
+    h, d = W.shape
+    config = ht.ExperimentConfig(n=n, d=d, h=h, n_test=n_test, seed=2, activation=activation)
     problem = ht.make_problem(config)
-    samples = [
-        probes.as_samples(s.inputs, s.targets, torch.float64, torch.device("cpu"))
-        for s in (problem.probe, problem.test)
-    ]
-    return config, problem, torch.from_numpy(problem.hidden_weights), *samples
-
-
-def stage_two(config, W, probe, test, **changes):
-    arguments = {
-        "activation": get_activation(config.activation),
-        "feature_scale": config.feature_scale,
-        "ridge_lambda": config.ridge_lambda,
+    samples = {
+        name: tuple(torch.tensor(x, dtype=dtype) for x in (s.inputs, s.targets))
+        for name, s in (("probe", problem.probe), ("test", problem.test))
     }
-    return probes.stage_two(W, probe, test, **(arguments | changes))
+    probe = Probe(
+        train_loss=1.0,
+        weights=W.to(dtype),
+        trained_readout=trained_readout,
+        system=SingularSystem(W),
+        activation=get_activation(activation),
+        teacher_direction=torch.from_numpy(problem.teacher_direction),
+        **samples,
+    )
+    return problem, probe
+
+
+def start(h=12, d=8):
+    return torch.from_numpy(
+        ht.make_problem(ht.ExperimentConfig(n=1, d=d, h=h, n_test=1, seed=2)).hidden_weights
+    )
 
 
 @pytest.mark.parametrize(("n", "d", "h"), [(40, 8, 12), (12, 8, 40), (20, 9, 20), (15, 12, 5)])
-@pytest.mark.parametrize("scale", ["paper", "released-code"])
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("activation", ["tanh", "relu", "erf", "gelu"])
-def test_measures_are_those_of_the_formulas(n, d, h, scale, activation):
-    config, problem, W, probe, test = snapshot(n, d, h, feature_scale=scale, activation=activation)
-    expected = reference.state(W.numpy(), problem.readout_weights, problem, config.to_dict())
-    system = SingularSystem(W)
-    direction = torch.from_numpy(problem.teacher_direction)
-    measured = dataclasses.asdict(stage_two(config, W, probe, test)) | dataclasses.asdict(
-        probes.spectral_measures(system, direction, largest_eigenvalue_quantile(h, d))
-    )
+def test_metrics_are_those_of_the_formulas(n, d, h, scale, activation):
+    W = start(h, d)
+    problem, probe = probe_of(W, n=n, activation=activation)
+    fields = {"feature_scale": scale, "activation": activation, "d": d, "h": h, "n": n}
+    config = ht.ExperimentConfig(**fields).to_dict()
+    expected = reference.state(W.numpy(), problem.readout_weights, problem, config).metrics
+    measured = probe.metrics(Reading(scale, 0.01)) | {"train_loss": expected["train_loss"]}
     # float64 against float64; the explicit inverse of the reference loses digits at small penalties
-    assert measured == pytest.approx({k: expected.metrics[k] for k in measured}, rel=1e-6)
-    assert set(measured) | {"train_loss"} == set(probes.METRICS)
+    assert measured == pytest.approx(expected, rel=1e-6)
 
 
 def test_metrics_are_the_contract():
-    assert probes.METRICS == (
+    """Every member has what figures and tables ask of it; the first twelve names are public."""
+    assert list(METRICS)[:12] == [
         "train_loss",
         "ridge_train_loss",
         "test_loss",
@@ -67,96 +72,102 @@ def test_metrics_are_the_contract():
         "stable_rank",
         "spectral_norm",
         "n_outliers",
-    )
+    ]
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        assert metric.label
+        assert metric.scale in ("linear", "log")
+        assert metric.reads in ("training", "features", "spectrum")
 
 
-@pytest.mark.parametrize("scale", ["paper", "released-code"])
+# A metric's value at W = diag(3, 2, 1, 1/2): by hand, for those that depend only on the spectrum.
+BY_HAND = {
+    "alignment": 1.0,
+    "stable_rank": 14.25 / 9,
+    "spectral_norm": 3.0,
+    "n_outliers": 0,
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_metrics_of_the_spectrum_by_hand(name):
+    _, probe = probe_of(torch.diag(torch.tensor([3.0, 2.0, 1.0, 0.5], dtype=torch.float64)))
+    probe.teacher_direction.copy_(torch.eye(4)[0])
+    assert METRICS[name].value(probe, Reading("paper", 0.01)) == pytest.approx(BY_HAND[name])
+
+
+@pytest.mark.parametrize("scale", SCALES)
 def test_trained_readout_is_used_at_the_scale_of_training(scale):
-    config, problem, W, probe, test = snapshot(feature_scale=scale)
-    a = torch.from_numpy(problem.readout_weights)
-    result = stage_two(config, W, probe, test, trained_readout=a)
+    W = start()
+    a = torch.linspace(-1, 1, 12, dtype=torch.float64)
+    problem, probe = probe_of(W, trained_readout=a)
+    refit = probe.refit(Reading(scale, 0.01))
     losses = [
         reference.student_loss(W.numpy(), a.numpy(), s.inputs, s.targets, "tanh")
         for s in (problem.probe, problem.test)
     ]
-    assert [result.ridge_train_loss, result.test_loss] == pytest.approx(losses, rel=1e-12)
-    assert result.kta == stage_two(config, W, probe, test).kta
+    assert [refit.ridge_train_loss, refit.test_loss] == pytest.approx(losses, rel=1e-12)
+    assert refit.kta == probe_of(W)[1].refit(Reading(scale, 0.01)).kta
 
 
-@pytest.mark.parametrize("scale", ["paper", "released-code"])
 @pytest.mark.parametrize(("n", "h"), [(40, 12), (12, 40)])
-def test_lambda_path_is_stage_two_at_every_lambda(n, h, scale):
-    config, _, W, probe, test = snapshot(n=n, h=h, feature_scale=scale)
-    lambdas = [1e-3, 0.01, 1.0]
-    settings = {"activation": TANH, "feature_scale": scale}
-    for weights in (W, W.numpy()):
-        path = probes.lambda_path(weights, probe, test, lambdas=lambdas, **settings)
-        for j, lam in enumerate(lambdas):
-            single = stage_two(config, W, probe, test, ridge_lambda=lam)
-            assert path.ridge_train_loss[j] == pytest.approx(single.ridge_train_loss, rel=1e-6)
-            assert path.test_loss[j] == pytest.approx(single.test_loss, rel=1e-6)
-        assert path.kta == pytest.approx(single.kta, rel=1e-12)
-        assert path.best == path.gcv.argmin()
+def test_many_readings_are_each_of_them(n, h):
+    """Few ridge parameters share a Gram matrix, many an eigendecomposition; the path has GCV scores."""
+    lambdas = [1e-3, 0.01, 0.1, 1.0]
+    wanted = [Reading(scale, v) for scale in SCALES for v in lambdas]
+    together = probe_of(start(h), n=n)[1].refits(wanted)
+    assert list(together) == wanted
+    few = probe_of(start(h), n=n)[1].refits(wanted[:2])
+    for reading, refit in together.items():
+        single = probe_of(start(h), n=n)[1].refit(reading)
+        assert refit[:3] == pytest.approx(single[:3], rel=1e-6)
+        assert math.isfinite(refit.gcv)
+        assert math.isnan(single.gcv)
+        if reading in few:
+            assert few[reading][:3] == single[:3]
 
 
-@pytest.mark.parametrize("factor", [0, 1e200], ids=["zero features", "features that overflow"])
-def test_lambda_path_is_stage_two_without_an_alignment_too(factor):
-    config, _, W, probe, test = snapshot(activation="relu")
-    single = stage_two(config, factor * W, probe, test)
-    settings = {"activation": get_activation("relu"), "feature_scale": "paper"}
-    path = probes.lambda_path(factor * W, probe, test, lambdas=[0.01], **settings)
-    assert [path.ridge_train_loss[0], path.test_loss[0], path.kta] == pytest.approx(
-        [single.ridge_train_loss, single.test_loss, single.kta], nan_ok=True
-    )
+def test_a_reading_is_computed_once(monkeypatch):
+    _, probe = probe_of(start())
+    first = probe.refit(Reading("paper", 0.01))
+    monkeypatch.setattr("htlib.student.probes.probe_features", lambda *_: pytest.fail("computed again"))
+    assert probe.refit(Reading("paper", 0.01)) is first
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize(("dtype", "factor"), [(torch.float32, 1e38), (torch.float64, 1e200)])
+def test_features_that_overflow_have_infinite_losses(dtype, factor, count):
+    _, probe = probe_of(start(), dtype, activation="relu")
+    object.__setattr__(probe, "weights", factor * probe.weights)
+    for refit in probe.refits([Reading("paper", 0.1**k) for k in range(count)]).values():
+        assert refit == pytest.approx(Refit(math.inf, math.inf, math.nan, math.nan), nan_ok=True)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_zero_features_have_no_alignment(count):
+    """Closed form: the ridge readout of zero features is zero, so the losses are mean squares of y."""
+    problem, probe = probe_of(start())
+    object.__setattr__(probe, "weights", 0 * probe.weights)
+    expected = [np.mean(s.targets**2) for s in (problem.probe, problem.test)]
+    for refit in probe.refits([Reading("paper", 0.1**k) for k in range(count)]).values():
+        assert refit[:2] == pytest.approx(expected, rel=1e-14)
+        assert math.isnan(refit.kta)
 
 
 def test_float32_features_give_float64_measures():
     """Float32 rounds features to 6e-8; losses and KTA follow within 1e-5, far inside the 0.5 % asked for."""
-    config, _, W, probe, test = snapshot()
-    single = [probes.Samples(s.inputs.float(), s.targets.float()) for s in (probe, test)]
-    measured = dataclasses.asdict(stage_two(config, W.float(), *single))
-    assert measured == pytest.approx(dataclasses.asdict(stage_two(config, W, probe, test)), rel=1e-5)
-    assert probes.probe_features(W.float(), single[0].inputs, TANH, "paper").dtype == torch.float64
+    single, double = (probe_of(start(), dtype)[1] for dtype in (torch.float32, torch.float64))
+    reading = Reading("paper", 0.01)
+    assert single.refit(reading)[:3] == pytest.approx(double.refit(reading)[:3], rel=1e-5)
+    features = probe_features(single.weights, single.probe[0], single.activation, "paper")
+    assert features.dtype == torch.float64
 
 
-def test_features_that_overflow_have_infinite_losses():
-    config, _, W, probe, test = snapshot(activation="relu")
-    single = [probes.Samples(s.inputs.float(), s.targets.float()) for s in (probe, test)]
-    result = stage_two(config, 1e38 * W.float(), *single)
-    assert (result.ridge_train_loss, result.test_loss) == (math.inf, math.inf)
-    assert math.isnan(result.kta)
-
-
-def test_zero_features_have_no_alignment():
-    """Closed form: the ridge readout of zero features is zero, so the losses are mean squares of y."""
-    config, problem, W, probe, test = snapshot()
-    result = stage_two(config, 0 * W, probe, test)
-    expected = [np.mean(s.targets**2) for s in (problem.probe, problem.test)]
-    assert [result.ridge_train_loss, result.test_loss] == pytest.approx(expected, rel=1e-14)
-    assert math.isnan(result.kta)
-
-
-def spectral(W, edge=np.inf):
-    direction = torch.eye(W.shape[1], dtype=torch.float64)[0]
-    return probes.spectral_measures(SingularSystem(W), direction, edge)
-
-
-def test_alphas_are_missing_without_a_tail():
-    for W in (np.diag([2.0, 1.0]), np.diag([2.0, 1.0, 0.0]), np.eye(4), [[1.0, 2.0, 3.0]]):
-        measures = spectral(np.asarray(W))
-        for name in ("alpha_hill", "alpha_ks", "ks_distance", "ks_xmin"):
-            assert math.isnan(getattr(measures, name))
-        assert measures.stable_rank >= 1
-
-
-def test_zero_eigenvalues_do_not_enter_the_alphas():
-    nonzero = np.diag([4.0, 3.0, 2.0, 1.0])
-    padded = np.diag([4.0, 3.0, 2.0, 1.0, 0.0, 0.0])
-    assert spectral(padded) == spectral(nonzero)
-
-
-def test_spectral_measures_by_hand():
-    measures = spectral(np.diag([3.0, 2.0, 1.0])[:, [1, 0, 2]], edge=3.9)
-    assert (measures.spectral_norm, measures.n_outliers, measures.alignment) == pytest.approx((3, 2, 0))
-    assert measures.stable_rank == pytest.approx(14 / 9)
-    assert spectral(np.diag([3.0, 2.0, 1.0])).alignment == pytest.approx(1)
+@pytest.mark.parametrize(
+    "W", [np.diag([2.0, 1.0]), np.diag([2.0, 1.0, 0.0]), np.eye(4), np.array([[1.0, 2.0, 3.0]])]
+)
+def test_alphas_are_missing_without_a_tail(W):
+    measures = probe_of(torch.from_numpy(W))[1].metrics(Reading("paper", 0.01))
+    for name in ("alpha_hill", "alpha_ks", "ks_distance", "ks_xmin"):
+        assert math.isnan(measures[name])
+    assert measures["stable_rank"] >= 1

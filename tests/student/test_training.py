@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -9,8 +10,7 @@ import pytest
 import torch
 
 import htlib as ht
-from htlib.student.start import prepare
-from htlib.student.training import Diverged, iterate, train_family, train_rates
+from htlib.student.training import Diverged, forget_starts, iterate, normalized, prepare, train_rates
 from tests import global_generator, reference
 
 SMALL = ht.ExperimentConfig(n=40, d=9, h=12, n_test=30, steps=4, lr=0.3, seed=5)
@@ -420,53 +420,184 @@ def test_an_overflowing_update_is_divergence_under_every_control(update):
     assert run.metrics.index.tolist() == list(range(run.diverged_at))
 
 
-def test_problem_or_start_but_not_both():
-    config = ht.ExperimentConfig(n=40, d=10, h=20, n_test=10, steps=1)
-    with pytest.raises(ValueError, match="give problem or start, not both"):
-        ht.train(config, ht.make_problem(config), start=prepare(config))
-
-
 def test_a_problem_of_another_size_is_refused():
     config = ht.ExperimentConfig(n=40, d=10, h=20, n_test=10, steps=1)
     with pytest.raises(ValueError, match=r"problem\.train has 40 samples; the config says n = 50"):
         ht.train(config.replace(n=50), ht.make_problem(config))
 
 
-READINGS = [("paper", 0.01), ("released-code", 0.01), ("paper", 1e-4), ("released-code", 10.0)]
+SHORT = ht.ExperimentConfig(n=30, d=8, h=12, n_test=20, steps=2, dtype="float64")
+# A value other than the default for every field that decides the start.
+DECIDES = {
+    "n": 31,
+    "d": 9,
+    "h": 13,
+    "n_test": 21,
+    "noise_std": 0.1,
+    "teacher": "relu",
+    "activation": "erf",
+    "dtype": "float32",
+    "normalize_weights": True,
+    "train_readout": True,
+    "labels": "noise",
+    "seed": 1,
+}
+MAY_DIFFER = {
+    "optimizer": "gd",
+    "lr": 0.5,
+    "steps": 1,
+    "weight_decay": 0.1,
+    "adam_eps": 1e-3,
+    "lr_decay": 0.5,
+    "update": "no-top",
+    "probe_every": 2,
+    "ridge_lambda": 0.1,
+    "feature_scale": "released-code",
+}
 
 
-def family(**changes):
-    config = ht.ExperimentConfig(n=60, d=15, h=20, n_test=30, steps=3, **changes)
-    return [config.replace(feature_scale=scale, ridge_lambda=lam) for scale, lam in READINGS]
+def test_every_field_is_sorted_into_one_of_the_two():
+    assert DECIDES.keys() | MAY_DIFFER.keys() | {"momentum"} == SHORT.to_dict().keys()
 
 
-def test_a_family_is_its_runs_one_by_one_to_the_last_bit():
-    configs = family()
-    for config, together in zip(configs, train_family(configs, prepare(configs[2])), strict=True):
-        alone = ht.train(config)
-        assert together.config == config
-        pd.testing.assert_frame_equal(together.metrics, alone.metrics, check_exact=True)
-        np.testing.assert_array_equal(together.eigenvalues, alone.eigenvalues)
+@pytest.mark.parametrize("change", [{name: value} for name, value in MAY_DIFFER.items()], ids=str)
+def test_runs_of_one_problem_share_their_start_and_it_changes_nothing(change, no_starts_kept):
+    config = SHORT.replace(**change)
+    alone = ht.train(config)
+    forget_starts()
+    start = prepare(SHORT)
+    assert prepare(config) is start
+    shared = [ht.train(config) for _ in range(2)]
+    assert prepare(config) is start
+    for run in shared:
+        np.testing.assert_array_equal(run.metrics, alone.metrics)
+        np.testing.assert_array_equal(run.eigenvalues, alone.eigenvalues)
 
 
-def test_members_of_a_family_diverge_each_at_its_own_step():
+@pytest.mark.parametrize("name", DECIDES)
+def test_another_problem_has_another_start(name, no_starts_kept):
+    start = prepare(SHORT)
+    assert prepare(SHORT.replace(**{name: DECIDES[name]})) is not start
+    assert prepare(SHORT, ht.make_problem(SHORT)) is not start  # its arrays may change under us
+
+
+def test_two_starts_are_kept(no_starts_kept):
+    first, second, third = (SHORT.replace(seed=seed) for seed in range(3))
+    starts = [prepare(config) for config in (first, second, first, third)]
+    assert prepare(first) is starts[0]
+    assert prepare(second) is not starts[1]
+
+
+READINGS = {"feature_scale": ["paper", "released-code"], "ridge_lambda": [0.01, 10.0]}
+FAMILY = ht.ExperimentConfig(n=60, d=15, h=20, n_test=30, steps=3)
+
+
+def test_a_run_with_readings_is_each_of_them_to_the_last_bit():
+    run = ht.train(FAMILY, readings=READINGS, keep_overlaps=True)
+    assert len(run.refits) == 4
+    assert len(run.readings) == 4 * 4
+    for scale, value in product(*READINGS.values()):
+        alone = ht.train(FAMILY.replace(feature_scale=scale, ridge_lambda=value))
+        read = run.read(scale, value)
+        assert read.config == alone.config
+        assert read.overlaps is run.overlaps
+        pd.testing.assert_frame_equal(read.metrics, alone.metrics, check_exact=True)
+        np.testing.assert_array_equal(read.eigenvalues, alone.eigenvalues)
+    with pytest.raises(ValueError, match=r"ridge_lambda = 0\.5.*\(paper, 0\.01\).*readings="):
+        run.read(ridge_lambda=0.5)
+
+
+def test_the_best_reading_is_that_of_the_smallest_score():
+    lambdas = np.geomspace(1e-4, 10, 7)
+    run = ht.train(FAMILY, readings={"ridge_lambda": lambdas})
+    best = run.best_readings()
+    table = run.readings
+    for step in run.metrics.index:
+        rows = table[table.step == step]
+        assert best.loc[(step, "paper"), "test_loss"] == rows.loc[rows.gcv.idxmin(), "test_loss"]
+    with pytest.raises(ValueError, match=r"GCV.*readings="):
+        ht.train(FAMILY).best_readings()
+
+
+@pytest.mark.parametrize(
+    ("readings", "error", "parts"),
+    [
+        ({"lr": [1.0]}, TypeError, "'lr'.*feature_scale, ridge_lambda"),
+        ({"ridge_lambda": [0.0]}, ValueError, "ridge_lambda must be positive; got 0"),
+        ({"feature_scale": "other"}, ValueError, "feature_scale must be one of .*'other'"),
+    ],
+)
+def test_bad_readings_are_named(readings, error, parts):
+    with pytest.raises(error, match=parts):
+        ht.train(FAMILY, readings=readings)
+
+
+def test_a_run_diverges_where_any_of_its_readings_does():
     """relu features overflow at the larger scale first."""
-    configs = family(activation="relu", optimizer="gd", lr=1e30, dtype="float64")
-    runs = train_family(configs, prepare(configs[0]))
-    alone = [ht.train(config) for config in configs]
-    assert [run.diverged_at for run in runs] == [run.diverged_at for run in alone]
-    for run, other in zip(runs, alone, strict=True):
-        pd.testing.assert_frame_equal(run.metrics, other.metrics)
+    config = FAMILY.replace(activation="relu", optimizer="gd", lr=1e30, dtype="float64")
+    steps = [ht.train(config.replace(feature_scale=scale)).diverged_at for scale in READINGS["feature_scale"]]
+    assert ht.train(config, readings=READINGS).diverged_at == min(steps)
 
 
-def test_a_family_keeps_the_weights_that_its_members_share():
-    runs = train_family(family(), prepare(family()[0]), keep_weights=True, keep_overlaps=True)
-    assert all(list(run.weights) == [0, 1, 2, 3] and list(run.overlaps) == [1, 2, 3] for run in runs)
+@pytest.mark.parametrize("name", ["hidden_weights", "readout_weights", "teacher_direction"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused(name, value):
+    problem = ht.make_problem(SHORT)
+    array = getattr(problem, name).copy()
+    array.flat[1] = value
+    with pytest.raises(
+        ValueError, match=rf"^problem\.{name} holds NaN or infinity in 1 of {array.size} entries"
+    ):
+        ht.train(SHORT, dataclasses.replace(problem, **{name: array}))
 
 
-def test_a_family_that_differs_in_training_is_refused():
-    configs = family()
-    with pytest.raises(ValueError, match="differ in ridge_lambda and feature_scale alone"):
-        train_family([configs[0], configs[1].replace(lr=2.0)], prepare(configs[0]))
-    with pytest.raises(ValueError, match="one or more"):
-        train_family([], prepare(configs[0]))
+@pytest.mark.parametrize("name", ["train", "probe", "test"])
+@pytest.mark.parametrize("part", ["inputs", "targets"])
+def test_samples_that_are_not_finite_are_refused(name, part):
+    problem = ht.make_problem(SHORT)
+    data = getattr(problem, name)
+    array = getattr(data, part).copy()
+    array[0] = math.nan
+    bad = dataclasses.replace(problem, **{name: dataclasses.replace(data, **{part: array})})
+    with pytest.raises(ValueError, match=rf"^problem\.{name}\.{part} holds NaN or infinity in (1|8) of "):
+        ht.train(SHORT, bad)
+
+
+@pytest.mark.parametrize("change", [{"h": 13}, {"d": 9}], ids=str)
+def test_a_problem_of_another_shape_is_refused(change):
+    with pytest.raises(
+        ValueError, match=r"^problem\.hidden_weights must have shape \(h, d\) = .*; got \(12, 8\)"
+    ):
+        ht.train(SHORT.replace(**change), ht.make_problem(SHORT))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:x", "", "cuda:99", "meta"])
+def test_a_device_that_cannot_be_used_is_refused(device):
+    with pytest.raises(ValueError, match=rf"^device '{device}' cannot be used here: "):
+        ht.train(SHORT, device=device)
+    assert ht.train(SHORT.replace(steps=0), device=torch.device("cpu")).diverged_at is None
+
+
+def test_normalized_by_hand():
+    """|W|_F = 5 goes to sqrt(hd) = 2; the direction stays, the argument too."""
+    W = torch.tensor([[3.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
+    np.testing.assert_allclose(normalized(W), [[1.2, 0], [0, 1.6]], rtol=1e-15)
+    assert W[0, 0] == 3
+
+
+def test_arrays_of_a_problem_are_cast_and_left_alone():
+    problem = ht.make_problem(SHORT)
+    copy = {name: getattr(problem, name).copy() for name in ("hidden_weights", "readout_weights")}
+    ht.train(SHORT.replace(train_readout=True, normalize_weights=True), problem)
+    for name, array in copy.items():
+        np.testing.assert_array_equal(getattr(problem, name), array)
+    assert prepare(SHORT.replace(dtype="float32"), problem).train[0].dtype == torch.float32
+
+
+def test_arrays_that_cannot_be_written_are_accepted():
+    problem = ht.make_problem(SHORT)
+    for name in ("hidden_weights", "readout_weights", "teacher_direction"):
+        getattr(problem, name).flags.writeable = False
+    for data in (problem.train, problem.probe, problem.test):
+        data.inputs.flags.writeable = data.targets.flags.writeable = False
+    np.testing.assert_array_equal(ht.train(SHORT, problem).metrics, ht.train(SHORT).metrics)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from htlib import ExperimentConfig
-from htlib.student.start import prepare
+from htlib.student.training import prepare
 from htlib.theory.gradient import gradient_constants
 
 

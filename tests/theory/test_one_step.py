@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import htlib as ht
 from htlib.spectra import spikes as spiked
-from htlib.student.start import prepare
+from htlib.student.training import prepare
 from htlib.theory.one_step import one_step_law
 
 SHAPE = {"n": 1000, "d": 500, "h": 750}
