@@ -6,8 +6,8 @@
     <folder>/set-aside/                 files that failed their checks
     <folder>/locks/                     held while a process computes; freed by the system when it dies
 
-The name of a file is a digest of its configuration and of what was kept.  <code> is the package version and
-a digest of the modules that decide the numbers, so a changed trainer never meets old results.
+The name of a file is a digest of its configuration and of what was kept.  <code> is a digest of the code that
+decides the numbers (`htlib.numerics`), so a changed trainer never meets old results.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import socket
 import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -31,13 +29,9 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from htlib.config import ExperimentConfig
+from htlib.numerics import RUNS, code_digest
 from htlib.records import RecordError, Trajectory, tidy
 
-# The modules that decide the numbers of a run; their sources are part of every key.
-NUMERICS = (
-    *("alignment", "config", "functions", "heavy_tail", "ks_scan", "linalg", "network", "probes", "problem"),
-    *("overlaps", "random_matrix", "readout", "spectrum", "start", "training"),
-)
 _MARKER, _INDEX = "htlib-store.json", "index.parquet"
 _FORMAT = {"format": "htlib-store-1"}
 
@@ -222,7 +216,7 @@ class Store:
 
     @property
     def _runs(self) -> Path:
-        return self.path / "runs" / numerics_version()
+        return self.path / "runs" / code_digest(RUNS)
 
     def _index(self, at_hand: Mapping[Path, Trajectory]) -> pd.DataFrame:
         fields = [field.name for field in dataclasses.fields(ExperimentConfig)]
@@ -294,16 +288,6 @@ class Store:
                 f"cannot write to the store {self.path}: {error.strerror or error}; "
                 "make it writable or name another with store="
             ) from error
-
-
-@cache
-def numerics_version() -> str:
-    """Package version and a digest of the sources that decide the numbers of a run."""
-    folder = Path(__file__).parent
-    digest = hashlib.sha256()
-    for name in NUMERICS:
-        digest.update((folder / f"{name}.py").read_bytes())
-    return f"{version('htlib')}+{digest.hexdigest()[:12]}"
 
 
 def _held(path: Path, but: Path) -> bool:
