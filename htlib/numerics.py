@@ -25,9 +25,7 @@ VERDICTS = (*RUNS, "htlib.verdicts")
 _HOLDERS = frozenset(
     f"htlib.{name}" for name in ("config", "records", "store", "experiments", "claims", "numerics")
 )
-_SILENT = frozenset(
-    {"annotation", "returns", "type_comment", "ctx"}
-)  # a name's context follows from its place
+_SILENT = frozenset({"annotation", "returns", "type_comment", "ctx"})  # ctx follows from a name's place
 _FOR_ANNOTATIONS = frozenset({"__future__", "collections.abc", "jaxtyping", "numpy.typing", "typing"})
 
 
