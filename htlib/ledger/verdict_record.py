@@ -1,7 +1,7 @@
 """The record of verdicts: written by `record`, held against what is found by `confirm`.
 
-A verdict is kept with a fingerprint of its test, so that a check, a range or a preset which was changed after
-the verdict is seen without running anything.
+A verdict is kept with a fingerprint of its test and of the code that decided it, so that a check, a range, a
+preset or a formula which was changed after the verdict is seen without running anything.
 """
 
 from __future__ import annotations
@@ -76,7 +76,10 @@ def confirm(ledger: Ledger, profile: str, **options: Any) -> dict[str, Verdict]:
     wrong = contradictions(found, recorded[profile], profile)
     wrong += [line for line in stale(ledger.claims, recorded) if line not in wrong]
     if wrong:
-        raise LedgerError("the ledger is not as recorded:\n  " + "\n  ".join(wrong))
+        raise LedgerError(
+            "the ledger is not as recorded (if that is meant, 'htlib claims --record' at each profile):\n  "
+            + "\n  ".join(wrong)
+        )
     return found
 
 
@@ -93,7 +96,7 @@ def contradictions(found: Mapping[str, Verdict], recorded: Mapping[str, Verdict]
 
 
 def stale(claims: Sequence[Claim], recorded: Mapping[str, Mapping[str, Verdict]]) -> list[str]:
-    """A line for each verdict that is missing, superfluous, or of another test.  Nothing is run."""
+    """A line for each verdict that is missing, superfluous, or of another test or code.  Nothing is run."""
     lines = [
         _unrecorded(name, profile, mark, recorded[profile])
         for profile in PROFILES
@@ -112,9 +115,12 @@ def stale(claims: Sequence[Claim], recorded: Mapping[str, Mapping[str, Verdict]]
 def _unrecorded(name: str, profile: str, mark: str, recorded: Mapping[str, Verdict]) -> str:
     if name not in recorded:
         return f"{name}: no verdict is recorded at profile {profile}"
-    if recorded[name].fingerprint != mark:
-        return f"{name}: the verdict recorded at profile {profile} is of another test or of other runs"
-    return ""
+    known = recorded[name].fingerprint
+    if known == mark:
+        return ""
+    same_test = known.partition("-")[0] == mark.partition("-")[0]
+    other = "other code" if same_test else "another test or of other runs"
+    return f"{name}: the verdict recorded at profile {profile} is of {other}"
 
 
 def _plain(verdict: Verdict) -> dict[str, Any]:

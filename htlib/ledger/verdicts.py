@@ -18,6 +18,7 @@ from scipy.stats import t as student_t
 from htlib.ledger.claims import Check, Claim, LedgerError
 from htlib.ledger.effects import EFFECTS
 from htlib.student.run import Trajectory
+from htlib.sweeps.numerics import VERDICTS, code_digest
 from htlib.sweeps.presets import load_experiment
 from htlib.sweeps.store import Store
 
@@ -62,7 +63,7 @@ class Verdict:
         "reproduced" if all checks hold, "partly" if some do, "not reproduced" if none does and one fails,
         "undecided" if all are open, "untested" if there are none.
     fingerprint : str
-        Of the checks and the experiments that they look at.
+        Two marks, as `fingerprints` makes them.
     checks : list of CheckResult
     """
 
@@ -202,7 +203,12 @@ def intervals(values: Array) -> tuple[Array, Array, Array]:
 
 
 def fingerprints(claims: Iterable[Claim], profile: str) -> dict[str, str]:
-    """Claim id -> eight digits that change when a check, its threshold or its runs do, but not with words."""
+    """Claim id -> two marks with a hyphen between them; prose changes neither.
+
+    The first changes when a check, its threshold or its runs do; the second when the code does that makes the
+    runs and judges them (`htlib.sweeps.numerics`).
+    """
+    code = code_digest(VERDICTS)[:8]
     digests: dict[str, list[str]] = {}
     marks: dict[str, str] = {}
     for claim in claims:
@@ -214,5 +220,5 @@ def fingerprints(claims: Iterable[Claim], profile: str) -> dict[str, str]:
             if name not in digests:
                 digests[name] = [config.digest() for config in load_experiment(name, profile).configs()]
         text = json.dumps([tests, {name: digests[name] for name in names}], sort_keys=True)
-        marks[claim.id] = hashlib.sha256(text.encode()).hexdigest()[:8]
+        marks[claim.id] = f"{hashlib.sha256(text.encode()).hexdigest()[:8]}-{code}"
     return marks

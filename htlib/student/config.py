@@ -16,6 +16,7 @@ from htlib.student.functions import get_activation, get_teacher
 
 T = TypeVar("T")
 
+_DEFAULTS_VERSION = 1  # one more whenever a default changes: digests leave out what has its default
 _LARGEST_LR = 1e36  # torch's optimizers multiply the rate by up to ten and must not overflow
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -180,8 +181,13 @@ class ExperimentConfig:
         return self.replace(**{name: getattr(ExperimentConfig, name) for name in Reading._fields})
 
     def digest(self) -> str:
-        """16 hexadecimal digits that name this configuration, the same on every machine."""
-        canonical = json.dumps(self.to_dict(), sort_keys=True, allow_nan=False)
+        """16 hexadecimal digits that name this configuration, the same on every machine.
+
+        Only fields that differ from their defaults count, so that a new field leaves old digests as they are.
+        """
+        fields = {field.name: field.default for field in dataclasses.fields(self)}
+        changed = {name: value for name, value in self.to_dict().items() if value != fields[name]}
+        canonical = json.dumps([_DEFAULTS_VERSION, changed], sort_keys=True, allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def _set(self, name: str, value: object) -> None:

@@ -6,8 +6,8 @@
     <folder>/set-aside/                 files that failed their checks
     <folder>/locks/                     held while a process computes; freed by the system when it dies
 
-The name of a file is a digest of its configuration and of what was kept.  <code> is the package version and
-a digest of the modules that decide the numbers, so a changed trainer never meets old results.
+The name of a file is a digest of its configuration and of what was kept.  <code> is a digest of the code that
+decides the numbers (`htlib.sweeps.numerics`), so a changed trainer never meets old results.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ import socket
 import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +30,8 @@ from platformdirs import user_cache_path
 
 from htlib.student.config import ExperimentConfig
 from htlib.student.run import RecordError, Trajectory, tidy
+from htlib.sweeps.numerics import RUNS, code_digest
 
-# The modules that decide the numbers of a run; their sources are part of every key.
-NUMERICS = (
-    *("spectra.eigenvalues", "spectra.ks_scan", "spectra.linalg", "spectra.noise", "spectra.power_law"),
-    *("spectra.vectors", "student.alignment", "student.config", "student.functions", "student.network"),
-    *("student.probes", "student.problem", "student.readout", "student.start", "student.training"),
-)
 _MARKER, _INDEX = "htlib-store.json", "index.parquet"
 _FORMAT = {"format": "htlib-store-1"}
 
@@ -223,7 +216,7 @@ class Store:
 
     @property
     def _runs(self) -> Path:
-        return self.path / "runs" / numerics_version()
+        return self.path / "runs" / code_digest(RUNS)
 
     def _index(self, at_hand: Mapping[Path, Trajectory]) -> pd.DataFrame:
         fields = [field.name for field in dataclasses.fields(ExperimentConfig)]
@@ -295,16 +288,6 @@ class Store:
                 f"cannot write to the store {self.path}: {error.strerror or error}; "
                 "make it writable or name another with store="
             ) from error
-
-
-@cache
-def numerics_version() -> str:
-    """Package version and a digest of the sources that decide the numbers of a run."""
-    folder = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for name in NUMERICS:
-        digest.update((folder / f"{name.replace('.', '/')}.py").read_bytes())
-    return f"{version('htlib')}+{digest.hexdigest()[:12]}"
 
 
 def _held(path: Path, but: Path) -> bool:

@@ -61,7 +61,19 @@ def test_other_runs_make_a_verdict_stale_without_running_them(ledger, tmp_path):
     )
 
 
+def test_other_code_makes_every_verdict_stale(ledger, tmp_path, monkeypatch):
+    options = {"store": tmp_path / "store", "progress": False}
+    recorded = {profile: evaluate(ledger.claims, profile, **options) for profile in PROFILES}
+    assert stale(ledger.claims, recorded) == []
+    monkeypatch.setattr("htlib.verdicts.code_digest", lambda roots: "0123456789abcdef")
+    assert stale(ledger.claims, recorded) == [
+        f"{claim.id}: the verdict recorded at profile {profile} is of other code"
+        for profile in PROFILES
+        for claim in ledger.claims
+    ]
+
+
 def test_the_ledger_of_the_book_is_recorded_at_both_scales():
-    """Nothing is run: a test that was changed after its verdict is seen by its fingerprint."""
+    """Nothing is run: a test or a formula that was changed after its verdict is seen by its fingerprint."""
     ledger = load_ledger()
     assert stale(ledger.claims, load_verdicts(ledger.verdicts)) == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import htlib as ht
-from htlib.student.config import for_profile
+from htlib.student.config import _DEFAULTS_VERSION, for_profile
 
 DEFAULTS = {
     "n": 2000,
@@ -60,10 +60,15 @@ CHANGED = DEFAULTS | {
     "probe_every": 2,
     "seed": 12345678901234567890,
 }
-DIGEST_OF_DEFAULTS = "430eb3db1391ea8b"
+DIGEST_OF_DEFAULTS = "7674a781fc38e94c"
 
 
 def test_defaults_are_the_contract():
+    """Digests leave out what has its default: whoever changes a default here adds 1 to `_DEFAULTS_VERSION`.
+
+    A new field only joins `DEFAULTS`.
+    """
+    assert _DEFAULTS_VERSION == 1
     config = ht.ExperimentConfig()
     assert config.to_dict() == DEFAULTS
     assert list(config.to_dict()) == list(DEFAULTS)
@@ -106,6 +111,15 @@ def test_digest_sees_every_field():
         digests[name] = ht.ExperimentConfig(**base, **{name: CHANGED[name]}).digest()
     assert len(set(digests.values())) == len(DEFAULTS) + 1
     assert all(len(d) == 16 and int(d, 16) >= 0 for d in digests.values())
+
+
+def test_a_new_field_changes_no_digest():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Wider(ht.ExperimentConfig):
+        warmup: int = 0
+
+    assert Wider(lr=2.0).digest() == ht.ExperimentConfig(lr=2.0).digest()
+    assert Wider(warmup=1).digest() != ht.ExperimentConfig().digest()
 
 
 def test_every_field_survives_json():

@@ -1,6 +1,5 @@
 """Oracles: the run that was saved; files damaged on purpose; readers that know nothing of htlib."""
 
-import ast
 import os
 import subprocess
 import sys
@@ -16,7 +15,8 @@ import safetensors.numpy
 import htlib as ht
 import htlib.sweeps.store
 from htlib.student.probes import METRICS
-from htlib.sweeps.store import NUMERICS, Store, StoreError, numerics_version
+from htlib.sweeps.numerics import RUNS, code_digest
+from htlib.sweeps.store import Store, StoreError
 from tests.sweeping import TINY, assert_intact, files_of
 
 CONFIG = ht.ExperimentConfig(**TINY)
@@ -50,7 +50,7 @@ def test_a_run_comes_back_whole(store, run):
     assert store.load(CONFIG) is None
     path = store.save(run)
     assert path == store.file_of(CONFIG)
-    assert path.is_relative_to(store.path / "runs" / numerics_version())
+    assert path.is_relative_to(store.path / "runs" / code_digest(RUNS))
     loaded = store.load(CONFIG)
     assert loaded.config == CONFIG
     pd.testing.assert_frame_equal(loaded.metrics, run.metrics, check_exact=True)
@@ -97,46 +97,10 @@ def test_equal_configs_have_one_path_in_every_process(store):
 
 def test_a_changed_trainer_never_meets_old_results(store, run, monkeypatch):
     old = store.save(run)
-    monkeypatch.setattr(htlib.store, "numerics_version", lambda: "0.1.0+changed")
+    monkeypatch.setattr(htlib.sweeps.store, "code_digest", lambda roots: "changed")
     assert store.file_of(CONFIG) != old
     assert store.load(CONFIG) is None
     assert len(store.index()) == 0
-
-
-@pytest.mark.parametrize("name", NUMERICS)
-def test_the_version_hangs_on_every_numerical_module(name, monkeypatch):
-    before = numerics_version()
-    read = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: read(self) + b"#" * (self.stem == name))
-    assert numerics_version.__wrapped__() != before
-
-
-def test_the_version_names_the_package_and_hangs_on_its_version(monkeypatch):
-    before = numerics_version()
-    monkeypatch.setattr(htlib.store, "version", lambda name: "9.9.9")
-    assert numerics_version.__wrapped__() == f"9.9.9+{before.split('+')[1]}"
-
-
-def test_the_numerical_modules_are_all_that_training_imports_but_for_records():
-    folder = Path(ht.__file__).parent
-
-    def imported(name):
-        found = set()
-        for node in ast.walk(ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "htlib":
-                parts = node.module.split(".")
-                found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-            elif isinstance(node, ast.Import):
-                found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("htlib.")}
-        return found
-
-    reached, ahead = set(), {"training"}
-    while ahead:
-        name = ahead.pop()
-        reached.add(name)
-        ahead |= imported(name) - reached
-    assert set(NUMERICS) == reached - {"records"}
-    assert len(NUMERICS) == len(set(NUMERICS))
 
 
 def test_the_environment_names_the_default_store(tmp_path, monkeypatch):
@@ -543,7 +507,7 @@ def test_clear_counts_what_it_deletes(store):
 
 def test_clear_deletes_runs_of_older_versions_too(store, run, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(htlib.store, "numerics_version", lambda: "0.0.1+old")
+        patch.setattr(htlib.sweeps.store, "code_digest", lambda roots: "old")
         store.save(run)
     store.check_writable()
     assert store.clear()[0] == 1
@@ -652,7 +616,7 @@ def test_looking_up_runs_lists_no_folder(store, run, monkeypatch):
     store.check_writable()
     store.save(run)
     for number in range(2000):
-        path = store.path / "runs" / numerics_version() / f"{number % 256:02x}" / f"{number:032x}.safetensors"
+        path = store.path / "runs" / code_digest(RUNS) / f"{number % 256:02x}" / f"{number:032x}.safetensors"
         path.parent.mkdir(exist_ok=True)
         path.touch()
     opened = []
