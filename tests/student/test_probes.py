@@ -16,6 +16,15 @@ from tests import reference
 SCALES = ("paper", "released-code")
 
 
+# A metric's value at W = diag(3, 2, 1, 1/2): by hand, for those that depend only on the spectrum.
+BY_HAND = {
+    "alignment": 1.0,
+    "stable_rank": 14.25 / 9,
+    "spectral_norm": 3.0,
+    "n_outliers": 0,
+}
+
+
 def probe_of(W, dtype=torch.float64, trained_readout=None, n=40, n_test=30, activation="tanh"):
     """The problem of one seed and a state of its student, of which W is all that is not the start's."""
     h, d = W.shape
@@ -54,7 +63,8 @@ def test_metrics_are_those_of_the_formulas(n, d, h, scale, activation):
     expected = reference.state(W.numpy(), problem.readout_weights, problem, config).metrics
     measured = probe.metrics(Reading(scale, 0.01)) | {"train_loss": expected["train_loss"]}
     # float64 against float64; the explicit inverse of the reference loses digits at small penalties
-    assert measured == pytest.approx(expected, rel=1e-6)
+    assert {name: measured[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+    assert set(METRICS) == {*expected, *BY_HAND}
 
 
 def test_metrics_are_the_contract():
@@ -78,15 +88,6 @@ def test_metrics_are_the_contract():
         assert metric.label
         assert metric.scale in ("linear", "log")
         assert metric.reads in ("training", "features", "spectrum")
-
-
-# A metric's value at W = diag(3, 2, 1, 1/2): by hand, for those that depend only on the spectrum.
-BY_HAND = {
-    "alignment": 1.0,
-    "stable_rank": 14.25 / 9,
-    "spectral_norm": 3.0,
-    "n_outliers": 0,
-}
 
 
 @pytest.mark.parametrize("name", BY_HAND)
