@@ -182,6 +182,12 @@ class Metric:
     value: Callable[[Probe, Reading], float]
 
 
+def _participation_ratio(probe: Probe, _: Reading) -> float:
+    """(sum lambda)^2 / sum lambda^2: the number of equal eigenvalues with the same spread."""
+    values = probe.system.eigenvalues / probe.system.eigenvalues[-1]  # no square overflows
+    return float(values.sum() ** 2 / (values**2).sum())
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -227,5 +233,6 @@ METRICS: dict[str, Metric] = {
         Metric(
             "n_outliers", "eigenvalues beyond the noise edge", "linear", "spectrum", lambda p, _: p.n_outliers
         ),
+        Metric("participation_ratio", "participation ratio", "linear", "spectrum", _participation_ratio),
     )
 }

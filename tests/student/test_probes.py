@@ -22,6 +22,7 @@ BY_HAND = {
     "stable_rank": 14.25 / 9,
     "spectral_norm": 3.0,
     "n_outliers": 0,
+    "participation_ratio": 14.25**2 / 98.0625,
 }
 
 
