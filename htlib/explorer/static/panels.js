@@ -109,7 +109,7 @@ function overlapMap(svg, box, { snapshots, start }) {
     return text;
   };
   if (!overlaps)
-    return say(step === 0 ? "No update yet." : start.source === "atlas" ? "Stored runs keep no vectors: train here." : "Not known for this step.");
+    return say(step === 0 ? "No update yet." : start.source === "stored" ? "Stored runs keep no vectors: train here." : "Not known for this step.");
   const k = overlaps.length, side = Math.min(box.right - box.left, box.bottom - box.top);
   const left = box.left + (box.right - box.left - side) / 2, square = { left, right: left + side, top: box.top, bottom: box.top + side };
   const x = linearScale([0.5, k + 0.5], [square.left, square.right]), y = linearScale([0.5, k + 0.5], [square.top, square.bottom]);
