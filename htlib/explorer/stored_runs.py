@@ -65,9 +65,9 @@ def pack_runs(runs: Sequence[Trajectory]) -> bytes:
     Examples
     --------
     >>> import htlib as ht
-    >>> run = ht.train(n=60, d=30, h=45, n_test=50, steps=1, progress=False)
-    >>> stored = json.loads(gzip.decompress(pack_runs([run])))
-    >>> sum(stored["runs"][0]["counts"][1][1:])
+    >>> config = ht.ExperimentConfig(n=60, d=30, h=45, n_test=50, steps=1)
+    >>> packed = pack_runs([ht.train(config, progress=False)])
+    >>> sum(json.loads(gzip.decompress(packed))["runs"][0]["counts"][1][1:])
     30
     """
     if not runs:

@@ -59,7 +59,7 @@ function spectrum(svg, box, { snapshots, start }, kind) {
   if (outliers.length)
     svg.append(make("path", { d: MARKERS.triangle, transform: `translate(${x.at(outliers.at(-1))},${box.top + 9}) rotate(180) scale(1.4)`, fill: ORANGE },
       make("title", {}, `largest eigenvalue: ${format(outliers.at(-1))}`)));
-  return `Histogram of the ${eigenvalues.length} eigenvalues after step ${step}, from ${format(positive[0])} to ` +
+  return `Histogram of the ${eigenvalues.length} eigenvalues after step ${step}, from about ${format(positive[0], 2)} to ` +
     `${format(positive.at(-1))}; ${outliers.length} lie beyond the noise edge at ${format(edge)}.` +
     (spike ? ` The spike is predicted at ${format(spike)}.` : "");
 }
