@@ -18,10 +18,11 @@ PAGE      := _build/html/index.html
 CODE      := $(sort $(shell find htlib experiments -type f ! -path 'htlib/explorer/static/*' ! -name '*.pyc' ! -name '.*' 2>/dev/null))
 MATTER    := $(sort $(shell find book -type f ! -name '*.ipynb' ! -name '*.pyc' ! -name '.*'))
 # The experiments that run in the pages, and what they are made of.
-ATLAS     := _build/$(PROFILE)/atlas.bin
+RUNS      := _build/$(PROFILE)/stored-runs.json.gz
 LIVE      := _build/$(PROFILE)/live/meta.json
 LIVE_CODE := $(sort $(shell find live htlib/explorer/static -name node_modules -prune -o -type f ! -name '*.pyc' ! -name '.*' -print))
 MODULES   := live/node_modules/.package-lock.json
+WASM      := live/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm
 # Stamps that change when a file comes or goes, or when the pages must be made from other sources.
 CODE_LIST := _build/code.txt
 PAGE_LIST := _build/page.txt
@@ -35,10 +36,10 @@ STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.l
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY: $(EXECUTED)
-.PHONY: help env lock book atlas test lint format strip bench serve clean distclean FORCE
+.PHONY: help env lock book stored-runs test lint format strip bench serve clean distclean FORCE
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 	@echo "Settings: PROFILE=fast or paper, PYTHON=python3, PORT=8000, HTLIB_REPOSITORY=https://..."
 
 env: $(ENV) ## Make .venv with everything in it
@@ -80,19 +81,22 @@ $(PAGE_LIST): FORCE
 _build/$(PROFILE)/%.ipynb: book/%.ipynb book/build.py requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
 	$(BIN)/python book/build.py execute $< $@ -p profile $(PROFILE)
 
-atlas: $(ATLAS) ## Compute the stored runs that the pages show at once
+stored-runs: $(RUNS) ## Compute the stored runs that the pages show at once
 
-# Only the runs decide the atlas, and they are in the store: cheap to pack again.
-$(ATLAS): live/build.py requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
-	$(BIN)/python live/build.py atlas $(PROFILE) $@
+# Only the runs decide it, and they are in the store: cheap to pack again.
+$(RUNS): requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
+	$(BIN)/python -m htlib.explorer.page stored-runs $(PROFILE) $@
 
 $(MODULES): live/package.json live/package-lock.json | $(ENV)
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-$(LIVE): $(LIVE_CODE) $(ATLAS) $(MODULES) | $(ENV)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python live/build.py engine $(ATLAS) $(@D)
-	@touch $@
+# The target, meta.json, comes last: a build that was killed is not taken for a whole one.
+$(LIVE): $(LIVE_CODE) $(RUNS) $(MODULES) | $(ENV)
+	@rm -rf $(@D); mkdir -p $(@D)
+	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent build -- --outdir="$(CURDIR)/$(@D)"
+	cp $(RUNS) $(WASM) htlib/explorer/static/explorer.css $(@D)
+	$(BIN)/python -m htlib.explorer.page engine $(RUNS) $(@D)
 
 $(PAGE): $(EXECUTED) $(MATTER) $(LIVE) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
 	$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"

@@ -191,7 +191,7 @@ def main() -> int:
     pages.add_argument("executed", type=Path)
     pages.add_argument("html", type=Path)
     pages.add_argument("--book", type=Path, default=Path(__file__).parent)
-    pages.add_argument("--live", type=Path, help="folder made by live/build.py")
+    pages.add_argument("--live", type=Path, help="folder of the experiments that run in the pages")
     pages.add_argument("--repository", default="", metavar="URL", help="the project's public address")
     options = parser.parse_args()
     try:

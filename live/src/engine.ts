@@ -1,17 +1,17 @@
 // The explorer's engine in a page without a kernel: stored runs at once, and a worker that trains on request.
 
-import { Atlas } from "./atlas";
-import { Refusal, refuse } from "./bounds";
-import { predict } from "./law";
 import { lawKey, type Meta } from "./meta";
+import { Refusal, refuse } from "./mirror/bounds";
+import { predict } from "./mirror/law";
 import type { Engine, Message, Settings } from "./protocol";
+import { configOf, find, rateMap, read, snapshots, type StoredRuns } from "./stored_runs";
 import type { Order } from "./worker";
 
 export class BrowserEngine implements Engine {
   private id = 0;
   private readonly hearers = new Set<(message: Message) => void>();
   private worker: Worker | null = null;
-  private atlas: Promise<Atlas> | null = null;
+  private stored: Promise<StoredRuns> | null = null;
   /** The request that the worker has not finished. */
   private trained: number | null = null;
 
@@ -77,41 +77,42 @@ export class BrowserEngine implements Engine {
   /** Answer from the stored runs. */
   private async look(id: number, settings: Settings): Promise<void> {
     try {
-      const atlas = await (this.atlas ??= readAtlas(new URL("atlas.bin", this.base)));
+      const stored = await (this.stored ??= fetchRuns(new URL("stored-runs.json.gz", this.base)));
       refuse(settings, this.meta); // not before: nobody listens for an id that has not been given yet
-      this.answer(id, settings, atlas);
+      this.answer(id, settings, stored);
     } catch (error) {
       let message = error instanceof Error ? error.message : String(error);
       if (!(error instanceof Refusal)) {
-        this.atlas = null;
+        this.stored = null;
         message = `the stored runs cannot be read: ${message}`;
       }
       this.tell({ id, type: "error", step: null, message });
     }
   }
 
-  private answer(id: number, settings: Settings, atlas: Atlas): void {
+  private answer(id: number, settings: Settings, stored: StoredRuns): void {
     const { noise, laws, sizes } = this.meta.stored;
-    const place = atlas.find(settings);
-    if (typeof place === "string") return this.tell({ id, type: "absent", step: null, message: place });
-    const config = { ...atlas.config(place, settings.steps), ...sizes };
+    const run = find(stored, settings);
+    if (typeof run === "string") return this.tell({ id, type: "absent", step: null, message: run });
+    const config = { ...configOf(stored, run, settings.steps), ...sizes };
     const law = laws[lawKey(config)];
-    const diverged = atlas.divergedAt(place);
-    const map = atlas.map(config.optimizer, config.labels, settings.steps, "spectral_norm");
+    const seeds = new Set(stored.runs.map(({ seed }) => seed)).size;
     this.tell({
-      id, type: "start", config, noise, map, source: "atlas",
+      id, type: "start", config, noise, source: "stored",
+      map: rateMap(stored, run, settings.steps, "spectral_norm"),
       prediction: law ? predict(law, config.lr) : null,
-      note: `A stored run: rate ${config.lr}, n = ${sizes.n}, d = ${sizes.d}, h = ${sizes.h}. ` +
-        `Bands: all ${atlas.header.seeds.length} seeds. Eigenvalues to ${(100 * atlas.header.eigenvalue_error).toPrecision(2)} %.`,
+      note: `A stored run: rate ${config.lr}, n = ${sizes.n}, d = ${sizes.d}, h = ${sizes.h}. Bands: all ${seeds} seeds. ` +
+        `Eigenvalues in bins of ${1 / stored.bins_per_decade} decades, the largest to ${stored.largest_digits} digits.`,
     });
-    this.tell({ id, type: "snapshots", snapshots: atlas.snapshots(place, settings.steps) });
+    this.tell({ id, type: "snapshots", snapshots: snapshots(stored, run, settings.steps) });
+    const diverged = run.diverged_at;
     if (diverged !== null && diverged <= settings.steps) this.tell({ id, type: "diverged", step: diverged, message: null });
     else this.tell({ id, type: "done", step: settings.steps, message: null });
   }
 }
 
-async function readAtlas(url: URL): Promise<Atlas> {
+async function fetchRuns(url: URL): Promise<StoredRuns> {
   const response = await fetch(url);
   if (!response.ok) throw new Error(`${url.pathname} is missing (${response.status})`);
-  return Atlas.read(await response.arrayBuffer());
+  return read(await response.arrayBuffer());
 }

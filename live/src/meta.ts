@@ -1,6 +1,6 @@
 // What the build writes beside the engine: everything that is computed in Python and needed here.
 
-import type { Law } from "./law";
+import type { Law } from "./mirror/law";
 import type { Noise, Settings, Sizes } from "./protocol";
 
 /** Noise law and closed forms for runs of one size. */

@@ -60,7 +60,7 @@ export interface Noise {
 
 export type Message = { id: number } & (
   | { type: "progress"; phase: "load" | "start" | "train"; step: number; steps: number }
-  | { type: "start"; config: Config; noise: Noise; prediction: Prediction | null; source: "atlas" | "train"; map?: RateMap; note?: string }
+  | { type: "start"; config: Config; noise: Noise; prediction: Prediction | null; source: "stored" | "train"; map?: RateMap; note?: string }
   | { type: "snapshots"; snapshots: Snapshot[] }
   | { type: "done" | "cancelled" | "diverged"; step: number | null; message: null }
   | { type: "error" | "absent"; step: null; message: string }

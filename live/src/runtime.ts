@@ -1,7 +1,7 @@
 // The exported graphs, run by ONNX Runtime's WebAssembly; all files lie beside this one.
 
 import * as ort from "onnxruntime-web/wasm";
-import type { Graphs, Value } from "./student";
+import type { Graphs, Value } from "./mirror/student";
 
 ort.env.wasm.numThreads = 1; // more need headers that static hosts do not send
 ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", import.meta.url).href };

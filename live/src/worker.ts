@@ -1,12 +1,12 @@
 // The worker that trains.  It is asked as htlib/explorer/messages.py says, and sends the messages described there.
 
-import { Refusal, refuse } from "./bounds";
-import { predict } from "./law";
 import { fetchMeta, lawKey, type Meta } from "./meta";
-import type { Problem } from "./problem";
+import { Refusal, refuse } from "./mirror/bounds";
+import { predict } from "./mirror/law";
+import type { Problem } from "./mirror/problem";
+import { problemFor, Student } from "./mirror/student";
 import type { Message, Settings } from "./protocol";
 import { OrtGraphs } from "./runtime";
-import { problemFor, Student } from "./student";
 
 export type Order = { type: "request"; id: number; settings: Settings } | { type: "cancel"; id: number };
 

@@ -15,20 +15,24 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = """#!/bin/sh
+test "$1" = -m && shift
 case "$2" in
   execute) echo "$2 $4" >> log; mkdir -p "$(dirname "$4")"; test ! -e broken && touch "$4";;
   render) echo "$2 $3" >> log; mkdir -p "$4"; touch "$4/index.html";;
-  atlas) echo "$2 $3" >> log; mkdir -p "$(dirname "$4")"; touch "$4";;
-  engine) echo "$2 $3" >> log; mkdir -p "$4"; touch "$4/meta.json";;
+  stored-runs) echo "$2 $3" >> log; mkdir -p "$(dirname "$4")"; touch "$4";;
+  engine) echo "$2 $3" >> log; touch "$4/meta.json";;
 esac
 """
 NPM = """#!/bin/sh
-echo "npm $1" >> ../log; mkdir -p node_modules; touch node_modules/.package-lock.json
+test "$1" = ci || { echo "npm run" >> ../log; exit; }
+echo "npm ci" >> ../log; mkdir -p node_modules/onnxruntime-web/dist
+touch node_modules/.package-lock.json node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm
 """
 ONE, TWO = "execute _build/fast/01-one.ipynb", "execute _build/fast/02-two.ipynb"
 PAGES = "render _build/fast"
-ATLAS, ENGINE, MODULES = "atlas fast", "engine _build/fast/atlas.bin", "npm ci"
-LIVE = [ATLAS, ENGINE]
+RUNS, ENGINE = "stored-runs fast", "engine _build/fast/stored-runs.json.gz"
+MODULES, BUNDLE = "npm ci", "npm run"
+LIVE = [RUNS, ENGINE, BUNDLE]
 
 
 class Project:
@@ -43,9 +47,10 @@ class Project:
             "pyproject.toml",
             "_config.yml",
             "_toc.yml",
+            "htlib/explorer/static/explorer.css",
             "htlib/explorer/static/explorer.js",
         ]
-        names += ["live/build.py", "live/src/page.ts", "live/package.json", "live/package-lock.json"]
+        names += ["live/src/page.ts", "live/package.json", "live/package-lock.json"]
         for name in [*names, ".venv/bin/python", ".venv/bin/npm", ".venv/requirements", ".venv/installed"]:
             self.change(name)
         for program, text in (("python", STAND_IN), ("npm", NPM)):
@@ -110,19 +115,19 @@ def test_the_numbers_follow_code_and_versions(project: Project, name: str) -> No
 def test_the_engine_follows_its_sources_and_the_chapters_do_not(project: Project, name: str) -> None:
     project.make("book")
     project.change(name)
-    assert project.make("book") == [ENGINE, PAGES]
+    assert project.make("book") == [ENGINE, BUNDLE, PAGES]
     assert project.make("book") == []
 
 
 def test_packages_of_the_engine_follow_their_lock(project: Project) -> None:
     project.make("book")
     project.change("live/package-lock.json")
-    assert project.make("book") == [ENGINE, MODULES, PAGES]
+    assert project.make("book") == [ENGINE, MODULES, BUNDLE, PAGES]
 
 
-def test_the_atlas_alone(project: Project) -> None:
-    assert project.make("atlas") == [ATLAS]
-    assert project.make("atlas") == []
+def test_only_the_stored_runs(project: Project) -> None:
+    assert project.make("stored-runs") == [RUNS]
+    assert project.make("stored-runs") == []
 
 
 def test_profiles_stand_side_by_side(project: Project) -> None:
@@ -152,5 +157,5 @@ def test_an_old_python_is_named(project: Project) -> None:
 
 def test_help_names_the_targets(project: Project) -> None:
     project.make()
-    for target in ("env", "book", "atlas", "test", "bench", "serve", "lock", "clean", "distclean"):
+    for target in ("env", "book", "stored-runs", "test", "bench", "serve", "lock", "clean", "distclean"):
         assert f"make {target} " in project.result.stdout

@@ -1,10 +1,10 @@
 // For tests and benchmarks: a run in the page itself, with a problem of their making, or timed.
 
 import { fetchMeta, type Meta } from "../../live/src/meta";
-import type { Problem } from "../../live/src/problem";
+import type { Problem } from "../../live/src/mirror/problem";
 import type { Settings, Snapshot } from "../../live/src/protocol";
 import { OrtGraphs } from "../../live/src/runtime";
-import { problemFor, Student } from "../../live/src/student";
+import { problemFor, Student } from "../../live/src/mirror/student";
 
 async function prepare(settings: Settings): Promise<[Meta, OrtGraphs, Problem]> {
   const [meta, graphs] = [await fetchMeta(new URL(".", import.meta.url)), new OrtGraphs()];

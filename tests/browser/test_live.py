@@ -1,10 +1,12 @@
 """Experiments inside the pages: the browser's own engine against htlib, and the explorer that it serves.
 
-Oracle: htlib.train for what is trained, htlib.atlas for what is stored, from the same settings.
+Oracle: htlib.train for what is trained, the file of stored runs for what is stored, from the same settings.
 """
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,6 @@ import pytest
 from playwright.sync_api import Browser, Route
 
 import htlib as ht
-from htlib.explorer.stored_runs import Atlas, unpack
 from htlib.student.probes import METRICS
 from tests.browser.chromium import bundled_harness
 from tests.browser.conftest import HTML, Visit
@@ -45,8 +46,8 @@ RUN = "async ([folder, settings, change]) => (await import(`${folder}/harness.js
 
 
 @pytest.fixture(scope="module")
-def atlas() -> Atlas:
-    return unpack((HTML / LIVE / "atlas.bin").read_bytes())
+def stored() -> list[dict[str, Any]]:
+    return json.loads(gzip.decompress((HTML / LIVE / "stored-runs.json.gz").read_bytes()))["runs"]
 
 
 @pytest.fixture
@@ -186,21 +187,19 @@ def assert_trained(visit: Visit, **settings: Any) -> None:
         assert value == pytest.approx(expected[name], rel=2e-3), name
 
 
-def assert_stored(visit: Visit, atlas: Atlas, **settings: Any) -> None:
+def assert_stored(visit: Visit, stored: list[dict[str, Any]], **settings: Any) -> None:
     """The readout is that of the stored run nearest in rate."""
     wanted = DEFAULT | settings
     same = [
-        run
-        for run in atlas.runs
-        if all(getattr(run.config, name) == wanted[name] for name in ("optimizer", "labels", "seed"))
+        run for run in stored if all(run[name] == wanted[name] for name in ("optimizer", "labels", "seed"))
     ]
-    run = min(same, key=lambda run: abs(np.log10(run.config.lr / wanted["lr"])))
-    row = run.metrics.loc[wanted["steps"]]
+    run = min(same, key=lambda run: abs(np.log10(run["lr"] / wanted["lr"])))
+    row = {name: values[wanted["steps"]] for name, values in run["metrics"].items()}
     for name, value in readout(visit.page).items():
         assert value == pytest.approx(row[name], rel=1e-3), name
-    assert f"rate {run.config.lr:g}," in status(visit)
+    assert f"rate {run['lr']:g}," in status(visit)
     chart = visit.page.locator("figure.esd > svg").get_attribute("aria-label") or ""
-    assert f"; {row.n_outliers:.0f} lie beyond" in chart
+    assert f"; {row['n_outliers']} lie beyond" in chart
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -265,23 +264,23 @@ def test_each_control_changes_what_is_trained(visit: Visit, book: str) -> None:
     )
 
 
-def test_stored_runs_answer_at_once(visit: Visit, book: str, atlas: Atlas) -> None:
+def test_stored_runs_answer_at_once(visit: Visit, book: str, stored: list[dict[str, Any]]) -> None:
     page = visit.page
     open_page(visit, f"{book}book/03-rates.html")
-    assert_stored(visit, atlas)
+    assert_stored(visit, stored)
     page.get_by_role("slider", name="Learning rate").fill("-0.9")
     settle(page)
-    assert_stored(visit, atlas, lr=0.13)
+    assert_stored(visit, stored, lr=0.13)
     page.get_by_role("slider", name="Steps").fill("4")
     settle(page)
-    assert_stored(visit, atlas, lr=0.13, steps=4)
+    assert_stored(visit, stored, lr=0.13, steps=4)
     page.get_by_role("combobox", name="Training labels").select_option("shuffled")
     settle(page)
-    assert_stored(visit, atlas, lr=0.13, steps=4, labels="shuffled")
+    assert_stored(visit, stored, lr=0.13, steps=4, labels="shuffled")
     page.get_by_role("spinbutton", name="Seed").fill("1")
     page.get_by_role("spinbutton", name="Seed").press("Enter")
     settle(page)
-    assert_stored(visit, atlas, lr=0.13, steps=4, labels="shuffled", seed=1)
+    assert_stored(visit, stored, lr=0.13, steps=4, labels="shuffled", seed=1)
     # the map of rates is of the same runs
     assert "after step 4." in (page.locator("figure.rates > svg").get_attribute("aria-label") or "")
     page.get_by_role("combobox", name="Teacher").select_option("relu")
@@ -310,7 +309,7 @@ def test_the_prediction_is_that_of_htlib(visit: Visit, book: str) -> None:
     assert float(rates.split("from rate ")[1].split(" on")[0]) == pytest.approx(law.critical_lr, rel=1e-3)
 
 
-def test_presets_step_reset_and_play(visit: Visit, book: str, atlas: Atlas) -> None:
+def test_presets_step_reset_and_play(visit: Visit, book: str, stored: list[dict[str, Any]]) -> None:
     page = visit.page
     open_page(visit, f"{book}book/02-one-step.html")
     page.get_by_role("button", name="shuffled labels: same tail").click()
@@ -318,16 +317,16 @@ def test_presets_step_reset_and_play(visit: Visit, book: str, atlas: Atlas) -> N
     assert (
         page.get_by_role("button", name="shuffled labels: same tail").get_attribute("aria-pressed") == "true"
     )
-    assert_stored(visit, atlas, labels="shuffled")
+    assert_stored(visit, stored, labels="shuffled")
     page.get_by_role("button", name="bulk", exact=True).click()
     settle(page)
-    assert_stored(visit, atlas, lr=0.01, steps=1)
+    assert_stored(visit, stored, lr=0.01, steps=1)
     page.get_by_role("button", name="Step", exact=True).click()
     settle(page)
-    assert_stored(visit, atlas, lr=0.01, steps=2)
+    assert_stored(visit, stored, lr=0.01, steps=2)
     page.get_by_role("button", name="Reset").click()
     settle(page)
-    assert_stored(visit, atlas, lr=0.316, steps=1)
+    assert_stored(visit, stored, lr=0.316, steps=1)
     page.get_by_role("button", name="heavy tail", exact=True).click()
     settle(page)
     page.evaluate(
@@ -343,7 +342,7 @@ def test_presets_step_reset_and_play(visit: Visit, book: str, atlas: Atlas) -> N
     page.get_by_role("button", name="Play").wait_for(timeout=15_000)
     assert page.evaluate("window.seen") == [str(step) for step in range(11)]
     assert "steps=3" not in page.url  # playing is not the reader's doing
-    assert_stored(visit, atlas)
+    assert_stored(visit, stored)
     page.get_by_role("button", name="Play").click()
     page.wait_for_function("() => window.seen.at(-1) === '3'")
     page.get_by_role("button", name="Pause").click()

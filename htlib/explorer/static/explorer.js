@@ -18,7 +18,7 @@ const RATES = { from: -3, to: 6, step: 0.05 }; // log10 of the learning rate
 const PACE = 450; // ms from one step to the next while the run is played
 const KEPT = 300; // runs of this reader that the map of rates remembers
 
-// At rates that the atlas has.
+// At rates that the stored runs have.
 const PRESETS = [
   ["bulk", { optimizer: "adam", lr: 0.01, steps: 1, labels: "real" }],
   ["bulk + spike", { optimizer: "adam", lr: 0.316, steps: 1, labels: "real" }],
@@ -256,7 +256,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   }
 
   function remember() {
-    if (run.start.source === "atlas") return; // the map has them all
+    if (run.start.source === "stored") return; // the map has them all
     const { lr } = run.start.config, { spectral_norm: norm } = run.snapshots.at(-1).metrics;
     const visit = { family: familyOf(run.start), steps: run.settings.steps, lr, norm }, known = JSON.stringify(visit);
     view.visited = [...view.visited.filter((v) => JSON.stringify(v) !== known), visit].slice(-KEPT);

@@ -59,7 +59,7 @@ function spectrum(svg, box, { snapshots, start }, kind) {
   if (outliers.length)
     svg.append(make("path", { d: MARKERS.triangle, transform: `translate(${x.at(outliers.at(-1))},${box.top + 9}) rotate(180) scale(1.4)`, fill: ORANGE },
       make("title", {}, `largest eigenvalue: ${format(outliers.at(-1))}`)));
-  return `Histogram of the ${eigenvalues.length} eigenvalues after step ${step}, from ${format(positive[0])} to ` +
+  return `Histogram of the ${eigenvalues.length} eigenvalues after step ${step}, from about ${format(positive[0], 2)} to ` +
     `${format(positive.at(-1))}; ${outliers.length} lie beyond the noise edge at ${format(edge)}.` +
     (spike ? ` The spike is predicted at ${format(spike)}.` : "");
 }
@@ -109,7 +109,7 @@ function overlapMap(svg, box, { snapshots, start }) {
     return text;
   };
   if (!overlaps)
-    return say(step === 0 ? "No update yet." : start.source === "atlas" ? "Stored runs keep no vectors: train here." : "Not known for this step.");
+    return say(step === 0 ? "No update yet." : start.source === "stored" ? "Stored runs keep no vectors: train here." : "Not known for this step.");
   const k = overlaps.length, side = Math.min(box.right - box.left, box.bottom - box.top);
   const left = box.left + (box.right - box.left - side) / 2, square = { left, right: left + side, top: box.top, bottom: box.top + side };
   const x = linearScale([0.5, k + 0.5], [square.left, square.right]), y = linearScale([0.5, k + 0.5], [square.top, square.bottom]);

@@ -1,7 +1,8 @@
-// Which settings the page runs, and what is said of the others.
+// Which settings the page runs, and why it refuses the others.
+// Source: htlib/student/config.py, for the checks of ExperimentConfig and their wording.
 
-import type { Meta } from "./meta";
-import type { Settings } from "./protocol";
+import type { Meta } from "../meta";
+import type { Settings } from "../protocol";
 
 /** Something the reader can mend. */
 export class Refusal extends Error {}

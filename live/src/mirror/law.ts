@@ -1,7 +1,7 @@
 // One step from Gaussian weights in closed form, at every learning rate.
 // Source: htlib/theory/one_step.py (OneStepLaw) and htlib/spectra/spikes.py; the derivations are in the book's appendix.
 
-import type { Prediction } from "./protocol";
+import type { Prediction } from "../protocol";
 
 /** The numbers of htlib's OneStepLaw that its predictions need. */
 export interface Law {

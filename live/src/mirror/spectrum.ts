@@ -1,5 +1,6 @@
 // Singular values and vectors of a weight matrix, and the numbers read off them.
-// Source: htlib/spectra/eigenvalues.py, overlaps.py, heavy_tail.py, ks_scan.py and probes.py (spectral_measures).
+// Source: htlib/spectra/eigenvalues.py, htlib/spectra/vectors.py, htlib/spectra/power_law.py, htlib/spectra/ks_scan.py and
+// spectral_measures in htlib/student/probes.py.
 
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 

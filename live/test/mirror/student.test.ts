@@ -1,10 +1,10 @@
 // Oracle: by hand.  The graphs are stand-ins whose every answer is known; the real ones are tested from Python.
 
 import { beforeEach, describe, expect, test } from "vitest";
-import type { Meta } from "../src/meta";
-import type { Problem } from "../src/problem";
-import { type Graphs, Student, type Value } from "../src/student";
-import { CHOICES, SETTINGS } from "./settings";
+import type { Meta } from "../../src/meta";
+import type { Problem } from "../../src/mirror/problem";
+import { type Graphs, Student, type Value } from "../../src/mirror/student";
+import { CHOICES, SETTINGS } from "../settings";
 
 const SIZES = { n: 1, d: 2, h: 3, n_test: 1 };
 const shape = { sizes: SIZES, noise: { x: [], density: [], edge: 4 }, laws: {} };

@@ -1,7 +1,7 @@
 // Oracle: htlib and NumPy (the calls are in the comments), or a spectrum known by construction.
 
 import { describe, expect, it } from "vitest";
-import { Generator } from "../src/random";
+import { Generator } from "../../src/random";
 import {
   type SingularSystem,
   decompose,
@@ -12,7 +12,7 @@ import {
   overlaps,
   spectralMeasures,
   stableRank,
-} from "../src/spectrum";
+} from "../../src/mirror/spectrum";
 
 const matrix = (h: number, d: number, entry: (i: number, j: number) => number): Float32Array =>
   Float32Array.from({ length: h * d }, (_, k) => entry(Math.floor(k / d), k % d));

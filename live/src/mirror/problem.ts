@@ -1,8 +1,8 @@
 // The learning problem that a seed draws: teacher direction, three datasets and the initial weights.
 // Source: htlib/student/problem.py, stream for stream and in float64; the results are cast to float32 as htlib casts them.
 
-import type { Settings, Sizes } from "./protocol";
-import { Generator } from "./random";
+import type { Settings, Sizes } from "../protocol";
+import { Generator } from "../random";
 
 /** f of the teacher f(<beta, x>), and the mean and variance of f(z) for a standard normal z. */
 export interface Teacher {

@@ -1,9 +1,9 @@
 // One run in the browser: the exported graphs, step by step, with all measures of htlib.
-// Source: htlib/student/training.py and htlib/student/start.py, whose order of updates and measures this follows.
+// Source: htlib/student/training.py, whose order of updates and measures this follows.
 
-import type { Meta } from "./meta";
+import type { Meta } from "../meta";
 import { makeProblem, type Problem } from "./problem";
-import type { Metrics, Settings, Snapshot } from "./protocol";
+import type { Metrics, Settings, Snapshot } from "../protocol";
 import { factorise, overlaps, type SingularSystem, spectralMeasures } from "./spectrum";
 
 export type Value = Float32Array | Float64Array | number;

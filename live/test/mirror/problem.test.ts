@@ -2,8 +2,8 @@
 // rounded to float32; E relu(z) = 1 / sqrt(2 pi) and E relu(z)^2 = 1/2 in closed form.
 
 import { describe, expect, it } from "vitest";
-import { type Problem, type Teacher, makeProblem } from "../src/problem";
-import type { Settings } from "../src/protocol";
+import { type Problem, type Teacher, makeProblem } from "../../src/mirror/problem";
+import type { Settings } from "../../src/protocol";
 
 const SETTINGS: Settings = {
   optimizer: "adam",

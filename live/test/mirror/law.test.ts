@@ -1,7 +1,7 @@
 // Oracle: htlib, law = one_step_law(n=600, d=300, h=450, optimizer=...) and law(lr); limits in closed form.
 
 import { describe, expect, it } from "vitest";
-import { type Law, predict } from "../src/law";
+import { type Law, predict } from "../../src/mirror/law";
 
 const ADAM: Law = {
   h: 450,

@@ -1,0 +1,98 @@
+"""What the pages of the book need to run experiments without a kernel, and only Python can compute.
+
+    python -m htlib.explorer.page stored-runs fast _build/fast/stored-runs.json.gz
+    python -m htlib.explorer.page engine _build/fast/stored-runs.json.gz _build/fast/live
+
+The Makefile calls this, and adds to the folder of the engine the stored runs, the bundled TypeScript of
+live/ and the WebAssembly of ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from htlib.explorer import graphs, messages, trainer, widget
+from htlib.explorer.stored_runs import pack_runs
+from htlib.student.config import ExperimentConfig
+from htlib.student.functions import gaussian_mean, get_teacher
+from htlib.sweeps.presets import load_experiment
+from htlib.theory.one_step import one_step_law
+
+_SIZES = ("n", "d", "h", "n_test")
+
+
+def write_stored_runs(profile: str, target: Path) -> None:
+    """Pack the runs of the preset ``atlas``, from the store or computed: in a minute, or an hour."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(pack_runs(load_experiment("atlas", profile).runs()))
+
+
+def write_engine(stored_runs: Path, folder: Path) -> None:
+    """Export the graphs and write, last, ``meta.json``."""
+    shared = json.loads(gzip.decompress(stored_runs.read_bytes()))["config"]
+    explorer = widget.explorer()
+    graphs.export_graphs(folder, explorer.config)
+    stored = explorer.config.replace(**{name: shared[name] for name in _SIZES})
+    (folder / "meta.json").write_text(json.dumps(meta(explorer, stored), allow_nan=False))
+
+
+def meta(explorer: widget.Explorer, stored: ExperimentConfig) -> dict[str, Any]:
+    """What live/src/meta.ts describes."""
+    config, options = explorer.config, dict(explorer.options)
+    options["choices"] = {**options["choices"], "teacher": list(graphs.GRAPH_TEACHERS)}
+    return {
+        "options": options,
+        "activation": config.activation,
+        "ridge_lambda": config.ridge_lambda,
+        "input_scales": {"paper": 1 / math.sqrt(config.d), "released-code": 1 / config.d},
+        "vectors": trainer.LEADING_VECTORS,
+        "teachers": {name: _moments(name) for name in graphs.GRAPH_TEACHERS},
+        "trained": _shape(config, options["choices"]),
+        "stored": _shape(stored, options["choices"]),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Run one of the two commands; 0 if it worked."""
+    match arguments:
+        case ["stored-runs", profile, target]:
+            write_stored_runs(profile, Path(target))
+        case ["engine", stored_runs, folder]:
+            write_engine(Path(stored_runs), Path(folder))
+        case _:
+            print(__doc__, file=sys.stderr)
+            return 2
+    return 0
+
+
+def _moments(teacher: str) -> dict[str, float]:
+    """Mean and variance of the link function of a standard normal variable."""
+    link = get_teacher(teacher).value
+    mean = gaussian_mean(link)
+    return {"mean": mean, "variance": gaussian_mean(lambda z: (link(z) - mean) ** 2)}
+
+
+def _shape(config: ExperimentConfig, choices: dict[str, list[Any]]) -> dict[str, Any]:
+    """Noise law and closed forms of runs of one size."""
+    laws = {}
+    names = ("optimizer", "teacher", "labels", "noise_std")
+    for values in itertools.product(*(choices[name] for name in names)):
+        fields = dict(zip(names, values, strict=True))
+        try:
+            law = one_step_law(n=config.n, d=config.d, h=config.h, activation=config.activation, **fields)
+        except ValueError:  # labels without theory
+            continue
+        key = " ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
+        laws[key] = {name: getattr(law, name) for name in ("h", "d", "gain", "drag", "cross", "signal")}
+    sizes = {name: getattr(config, name) for name in _SIZES}
+    return {"sizes": sizes, "noise": messages.noise_of(config.h, config.d), "laws": laws}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
