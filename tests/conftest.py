@@ -15,8 +15,8 @@ install_import_hook("htlib.student.network", "beartype.beartype")
 @pytest.fixture
 def no_starts_kept():
     """Before and after the test no worker of this process remembers a start."""
-    from htlib.sweeps import tasks
+    from htlib.sweeps import workers
 
-    tasks.forget_starts()
+    workers.forget_starts()
     yield
-    tasks.forget_starts()
+    workers.forget_starts()
