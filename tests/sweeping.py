@@ -5,16 +5,19 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
+import loky
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
 import htlib as ht
-from htlib.sweeps.tasks import Task
 
 TINY = {"n": 40, "d": 10, "h": 15, "n_test": 20, "steps": 1}
 SLOW = {"n": 300, "d": 100, "h": 150, "n_test": 100, "steps": 40}  # tenths of a second
@@ -54,16 +57,37 @@ def blas_threads(number):
             torch.set_num_threads(before)
 
 
-def task_of(*configs, keep_weights=False, keep_overlaps=False):
-    return Task(configs, "cpu", keep_weights, keep_overlaps)
-
-
 def assert_same(run, expected):
     assert run.config == expected.config
     pd.testing.assert_frame_equal(run.metrics, expected.metrics, check_exact=True)
     np.testing.assert_array_equal(run.eigenvalues, expected.eigenvalues)
     assert list(run.weights) == list(expected.weights)
     assert list(run.overlaps) == list(expected.overlaps)
+
+
+@contextmanager
+def dask_executor():
+    pytest.importorskip("distributed")
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client.get_executor()
+
+
+# Everything that a sweep may be computed by: options of `htlib.sweep`, or a context that gives an executor.
+EXECUTORS = {
+    "its own choice": {},
+    "its own thread": {"workers": 1},
+    "its own processes": {"workers": 2},
+    "its own Dask": {"scheduler": "local", "workers": 2},
+    "threads": lambda: ThreadPoolExecutor(2),
+    "processes": lambda: ProcessPoolExecutor(2, get_context("spawn")),
+    "loky": lambda: loky.ProcessPoolExecutor(2),
+    "Dask": dask_executor,
+}
 
 
 def start_sweep(store, *, wait=False, die_in_save=0, **options):

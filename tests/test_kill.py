@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import htlib as ht
-from tests.sweeping import SLOW, TINY, assert_intact, files_of, start, start_sweep, wait_for
+from tests.sweeping import EXECUTORS, SLOW, TINY, assert_intact, files_of, start, start_sweep, wait_for
 
 GRID = SLOW | {"lr": [0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0]}
 SEEDS = 2
@@ -126,7 +126,6 @@ def test_two_processes_on_one_store_share_the_work(expected, tmp_path, processes
     assert names[1] in notes[0] or names[0] in notes[1]
     assert len(files_of(tmp_path)) == TOTAL
     assert_intact(tmp_path)
-    assert len(pd.unique(ht.Store(tmp_path).index()["run"])) == TOTAL
 
 
 def kill_when(store, runs, victim):
@@ -155,8 +154,29 @@ def test_a_killed_worker_process_costs_only_its_own_run(expected, tmp_path):
     assert_intact(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["processes", "loky"])
+def test_a_killed_worker_of_a_given_pool_ends_the_sweep_and_not_the_next_one(kind, expected, tmp_path):
+    before = set(psutil.Process().children())
+
+    def worker():
+        new = set(psutil.Process().children()) - before
+        return next(p for p in new if "tracker" not in " ".join(p.cmdline()))
+
+    killer = kill_when(tmp_path, 3, worker)
+    with EXECUTORS[kind]() as pool, pytest.raises(ht.SweepError, match="lost the given executor"):
+        sweep_here(tmp_path, workers=None, executor=pool)
+    killer.join()
+    finished = files_of(tmp_path)
+    assert 3 <= len(finished) < TOTAL
+    pd.testing.assert_frame_equal(sweep_here(tmp_path), expected, check_exact=True)
+    assert finished.items() <= files_of(tmp_path).items()
+    assert_intact(tmp_path)
+
+
 def test_a_killed_dask_worker_and_a_killed_dask_scheduler(expected, tmp_path, processes):
     pytest.importorskip("distributed")
+    from distributed import Client
+
     contact = tmp_path / "scheduler.json"
     command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
     command += ["--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(contact)]
@@ -166,10 +186,10 @@ def test_a_killed_dask_worker_and_a_killed_dask_scheduler(expected, tmp_path, pr
     wait_for(contact.exists, scheduler)
     workers = [processes(start(command, cwd=tmp_path)) for _ in range(2)]
     address = wait_for(lambda: contact.read_text() and json.loads(contact.read_text())["address"])
-    wait_for_workers(address, 2)
-
     killer = kill_when(tmp_path / "one", 3, lambda: workers[0])
-    table = sweep_here(tmp_path / "one", workers=None, scheduler=address)
+    with Client(address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=120)
+        table = sweep_here(tmp_path / "one", workers=None, executor=client.get_executor())
     killer.join()
     pd.testing.assert_frame_equal(table, expected, check_exact=True)
     assert_intact(tmp_path / "one")
@@ -185,13 +205,6 @@ def test_a_killed_dask_worker_and_a_killed_dask_scheduler(expected, tmp_path, pr
     pd.testing.assert_frame_equal(sweep_here(tmp_path / "two"), expected, check_exact=True)
     assert finished.items() <= files_of(tmp_path / "two").items()
     assert_intact(tmp_path / "two")
-
-
-def wait_for_workers(address, number):
-    from distributed import Client
-
-    with Client(address, set_as_default=False) as client:
-        client.wait_for_workers(number, timeout=120)
 
 
 PRESET = """

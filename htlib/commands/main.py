@@ -113,8 +113,10 @@ def _add_sweep(commands: Any) -> None:
     sweep.add_argument(
         "--scheduler", metavar="ADDRESS", help="'local' or a Dask scheduler, such as tcp://host:8786"
     )
-    sweep.add_argument("--workers", type=int, metavar="N", help="tasks at a time (default: by measurement)")
-    sweep.add_argument("--threads", type=int, metavar="N", help="BLAS threads of each (default: the same)")
+    sweep.add_argument(
+        "--workers", type=int, metavar="N", help="tasks at a time (default: by cores and memory)"
+    )
+    sweep.add_argument("--threads", type=int, metavar="N", help="BLAS threads of each worker (default: 1)")
     sweep.add_argument("--device", default="cpu", help="any torch device (default: cpu)")
     sweep.add_argument("--output", type=Path, metavar="FILE", help="write the table (.parquet or .csv)")
     sweep.add_argument("--plot", type=Path, metavar="FILE", help="draw it (.png, .svg, .pdf)")

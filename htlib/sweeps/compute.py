@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
+import time
+import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
+from filelock import BaseFileLock
+from tqdm.auto import tqdm
 
+from htlib.student.config import ExperimentConfig, Reading
 from htlib.student.run import Trajectory, tidy
+from htlib.student.training import Readings, readings_of
 from htlib.sweeps import workers as executors
 from htlib.sweeps.grid import Grid, expand, fields_of
-from htlib.sweeps.progress import Report
 from htlib.sweeps.store import Store
-from htlib.sweeps.tasks import Task, forget_starts, start_of
-from htlib.sweeps.workers import Engine
-from htlib.sweeps.workload import Options, Workload, bytes_of, work_of
+from htlib.sweeps.workers import Task
 
-_WORTH_MEASURING = 4  # tasks per core, from which trying several layouts pays
-_WORTH_PROCESSES = 30.0  # seconds of work left, from which starting processes pays
 _LOSSES_ALLOWED = 3  # worker deaths in a row without a finished task between them
+_POLL = 0.2  # seconds
 
 
 class SweepError(RuntimeError):
@@ -34,6 +39,7 @@ def sweep(
     store: Store | str | os.PathLike[str] | None = None,
     scheduler: str | None = None,
     *,
+    executor: Executor | None = None,
     device: str = "cpu",
     workers: int | None = None,
     threads: int | None = None,
@@ -55,15 +61,21 @@ def sweep(
     store : Store or path, optional
         Default: the user's store, see `htlib.Store`.
     scheduler : str, optional
-        None computes on this machine.  ``"local"`` starts a Dask cluster here; an address such as
-        ``"tcp://host:8786"`` uses that one.  Workers need htlib, not the store.
+        ``"local"`` starts a Dask cluster on this machine; an address such as ``"tcp://host:8786"`` uses
+        that one.
+    executor : concurrent.futures.Executor, optional
+        Computes the runs and stays open: a pool of threads or processes, loky's, or that of a Dask client by
+        ``client.get_executor()``.  Its workers need htlib, not the store.  Default: processes of this
+        machine by loky; threads of this process for a sweep that would end before processes are up.
     device : str
         Any torch device.  It is not part of a run's name: a run stored from another device counts.
-    workers, threads : int, optional
-        Tasks at a time and BLAS threads of each.  Default: what is fastest when tried on the first
-        runs of the sweep.
+    workers : int, optional
+        Tasks at a time.  Default: as many as an executor or cluster has workers; on this machine as many as
+        cores and memory allow; one for a device that is not the CPU.
+    threads : int, optional
+        BLAS threads of each worker.  Default 1, which is fastest for many runs.
     progress : bool
-        Show a bar, in a notebook a live summary.
+        Show a bar.
 
     Returns
     -------
@@ -79,7 +91,7 @@ def sweep(
     StoreError
         If the store cannot be written to.
     SweepError
-        If workers keep dying or the scheduler is lost.
+        If workers keep dying, or those of a scheduler or a given executor are lost.
 
     Examples
     --------
@@ -92,17 +104,11 @@ def sweep(
     >>> table.equals(sweep(grid, seeds=2, store=folder))  # from the store
     True
     """
-    runs, report = _collect(
-        grid,
-        seeds,
-        store,
-        scheduler,
-        Options(device, workers, threads, progress),
-        keep=_measures_only,
-    )
-    names = fields_of(grid)
+    options = _Options(scheduler, executor, device, workers, threads, progress)
+    work = _Sweep(expand(grid, seeds), store, options, keep=_measures_only)
+    runs, names = work.runs(), fields_of(grid)
     table = tidy(runs, names)
-    table.attrs["notes"] = [*report.notes, report.summary()]
+    table.attrs["notes"] = [*work.notes, work.summary()]
     table.attrs["diverged"] = [
         {name: getattr(run.config, name) for name in (*names, "seed")} | {"step": run.diverged_at}
         for run in runs
@@ -117,147 +123,245 @@ def sweep_runs(
     store: Store | str | os.PathLike[str] | None = None,
     scheduler: str | None = None,
     *,
+    executor: Executor | None = None,
     device: str = "cpu",
     workers: int | None = None,
     threads: int | None = None,
     keep_weights: bool = False,
     keep_overlaps: bool = False,
+    readings: Readings = None,
     progress: bool = True,
 ) -> list[Trajectory]:
     """As `sweep`, but returns the runs themselves, with their spectra.
 
     Parameters
     ----------
-    grid, seeds, store, scheduler, device, workers, threads, progress
+    grid, seeds, store, scheduler, executor, device, workers, threads, progress
         As for `sweep`.
     keep_weights, keep_overlaps : bool
         As for `htlib.train`.  Runs with and without are kept side by side in the store.
+    readings
+        As for `htlib.train`.
 
     Returns
     -------
     list of Trajectory
         In the order of grid and seeds.
     """
-    options = Options(device, workers, threads, progress, keep_weights, keep_overlaps)
-    return _collect(grid, seeds, store, scheduler, options, keep=lambda run: run)[0]
+    options = _Options(scheduler, executor, device, workers, threads, progress, keep_weights, keep_overlaps)
+    return _Sweep(expand(grid, seeds), store, options, keep=lambda run: run, readings=readings).runs()
 
 
-def _collect(
-    grid: Grid,
-    seeds: int | Iterable[int],
-    store: Store | str | os.PathLike[str] | None,
-    scheduler: str | None,
-    options: Options,
-    keep: Callable[[Trajectory], Trajectory],
-) -> tuple[list[Trajectory], Report]:
-    configs = expand(grid, seeds)
-    store = store if isinstance(store, Store) else Store(store)
-    told = len(store.set_aside)  # a Store may have served other sweeps
-    state = Workload(configs, store, options, keep)
-    names = fields_of(grid)
-    varying = [name for name in names if len({getattr(c, name) for c in configs}) > 1]
-    with Report(len(configs), len(state.results), varying, show=options.progress) as report:
-        found = len(store.set_aside)
-        for line in store.set_aside[told:found]:
-            report.note(line)
-        if state.tasks:
-            with store.writing() as others:
-                for other in others:
-                    report.note(f"{other} also works on this store; finished runs are shared")
-                try:
-                    _compute(state, scheduler, report)
-                except KeyboardInterrupt:
-                    raise KeyboardInterrupt(
-                        f"interrupted; {report.summary()}; the same call goes on from there"
-                    ) from None
-                finally:
-                    forget_starts()
-                    store.write_index(state.new)
-        for line in store.set_aside[found:]:
-            report.note(line)
-    return [state.results[config] for config in configs], report
+@dataclasses.dataclass(frozen=True)
+class _Options:
+    """How a sweep is computed; it changes its numbers only by rounding."""
+
+    scheduler: str | None
+    executor: Executor | None
+    device: str
+    workers: int | None
+    threads: int | None
+    progress: bool
+    keep_weights: bool = False
+    keep_overlaps: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "threads"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"{name} must be None or a positive integer; got {value!r}")
+        given: Any = self.executor
+        if given is not None and not isinstance(given, Executor):
+            raise TypeError(f"executor must be a concurrent.futures.Executor; got {given!r}")
+        if given is not None and self.scheduler is not None:
+            raise ValueError(f"give scheduler or executor, not both; got {self.scheduler!r} and {given!r}")
 
 
-def _compute(state: Workload, scheduler: str | None, report: Report) -> None:
-    losses = 0
-    while state.tasks:
-        finished = report.computed
-        engine = _engine(state, scheduler, report)
-        if engine is None:
-            return
-        give_up = True
-        try:
-            state.compute(engine, report)
-            give_up = False
-        except engine.lost as error:
-            if scheduler is not None:
-                raise SweepError(
-                    f"lost the Dask scheduler or too many of its workers ({error}); {report.summary()}; "
-                    "the same call goes on from there"
-                ) from error
-            losses = losses + 1 if report.computed == finished else 1
-            if losses >= _LOSSES_ALLOWED:
-                raise SweepError(
-                    f"workers died {losses} times in a row, perhaps for lack of memory; {report.summary()}; "
-                    "go on with fewer workers="
-                ) from error
-            report.note("a worker died; its runs start again")
-        finally:
-            engine.close(give_up)
+class _Sweep:
+    """The runs of a sweep: those at hand, and how the others are computed."""
 
+    def __init__(
+        self,
+        configs: Sequence[ExperimentConfig],
+        store: Store | str | os.PathLike[str] | None,
+        options: _Options,
+        keep: Callable[[Trajectory], Trajectory],
+        readings: Readings = None,
+    ) -> None:
+        self.notes: list[str] = []
+        self._configs, self._options, self._keep = configs, options, keep
+        self._trainings: dict[ExperimentConfig, list[ExperimentConfig]] = {}
+        self._readings: dict[ExperimentConfig, list[Reading]] = {}
+        for config in configs:
+            self._trainings.setdefault(config.training, []).append(config)
+            self._readings.setdefault(config.training, []).extend(readings_of(config, readings))
+        self._store = store if isinstance(store, Store) else Store(store)
+        self._kept = {"keep_weights": options.keep_weights, "keep_overlaps": options.keep_overlaps}
+        self._results: dict[ExperimentConfig, Trajectory] = {}
+        self._computed, self._began = 0, time.monotonic()
+        self._told = len(self._store.set_aside)  # a Store may have served other sweeps
+        self._bar: Any = None
 
-def _engine(state: Workload, scheduler: str | None, report: Report) -> Engine | None:
-    """The engine for what is to do; on this machine it is chosen by trying.  None if that was all."""
-    options = state.options
-    if scheduler is not None:
-        engine = executors.dask(scheduler, options.workers, options.threads)
-        report.note(f"computing on {engine.name}")
-        return engine
-    cores = executors.available_cores()
-    tasks = state.tasks
-    most = _workers_that_fit(tasks)
-    if options.workers or options.threads or options.device != "cpu":
-        alone = options.device != "cpu" and options.workers is None
-        workers = options.workers or (1 if alone else min(most, max(1, cores // (options.threads or 1))))
-        blas_threads = options.threads or max(1, cores // workers)
-        make = executors.threads if workers == 1 else executors.processes
-        engine = make(workers, blas_threads)
-        report.note(f"computing with {engine.name}")
-        return engine
-    layouts = sorted({(w, cores // w) for w in _divisors(cores) if w <= min(most, len(tasks))}, reverse=True)
-    layouts = layouts or [(1, cores)]
-    speed = dict.fromkeys(layouts, 0.0)
-    if len(layouts) > 1 and len(tasks) >= _WORTH_MEASURING * cores:
-        start_of(tasks[0])  # no trial pays for it
-        for workers, blas_threads in layouts:
-            trial = executors.threads(workers, blas_threads)
-            give_up = True
+    def runs(self) -> list[Trajectory]:
+        """All runs in the order of the configs; those that the store lacks are computed first."""
+        for training in self._trainings:
+            self._look_up(training)
+        stored, total = len(self._results), len(self._configs)
+        show = self._options.progress and stored < total
+        with tqdm(
+            desc="sweep", total=total, initial=stored, unit="run", smoothing=0.1, disable=not show
+        ) as self._bar:
+            self._count(0)
+            self._note_damage()
+            if stored < total:
+                with self._store.writing() as others, executors.process_as_it_was():
+                    for other in others:
+                        self._note(f"{other} also works on this store; finished runs are shared")
+                    try:
+                        self._compute()
+                    except KeyboardInterrupt:
+                        raise KeyboardInterrupt(
+                            f"interrupted; {self.summary()}; the same call goes on from there"
+                        ) from None
+            self._note_damage()
+        return [self._results[config] for config in self._configs]
+
+    def summary(self) -> str:
+        """One line on how the sweep went so far."""
+        done = len(self._results)
+        parts = [f"{done} of {len(self._configs)} runs"]
+        if stored := done - self._computed:
+            parts.append(f"{stored} from the store")
+        if self._computed:
+            seconds = time.monotonic() - self._began
+            took = f"{seconds:.1f} s" if seconds < 60 else tqdm.format_interval(seconds)
+            parts.append(f"{self._computed} computed in {took}")
+        if diverged := sum(run.diverged_at is not None for run in self._results.values()):
+            parts.append(f"{diverged} diverged")
+        return ", ".join(parts)
+
+    def _compute(self) -> None:
+        """Compute what is missing; if workers of this machine die, once more."""
+        options, losses = self._options, 0
+        threads = options.threads or 1
+        while tasks := [
+            Task(configs[0], tuple(self._readings[training]), options.device, **self._kept)
+            for training, configs in self._trainings.items()
+            if configs[0] not in self._results
+        ]:
+            before = self._computed
             try:
-                speed[workers, blas_threads] = workers * state.compute(trial, report, limit=workers)
-                give_up = False
-            finally:
-                trial.close(give_up)
-            if not state.tasks:
-                return None
-        report.note(
-            "tried "
-            + ", ".join(f"{w} x {t}: {speed[w, t] / speed[layouts[0]]:.2f}" for w, t in layouts)
-            + " (workers x BLAS threads: relative throughput)"
-        )
-    best = max(layouts, key=lambda layout: speed[layout])
-    long = speed[best] > 0 and sum(map(work_of, state.tasks)) / speed[best] > _WORTH_PROCESSES
-    engine = (executors.processes if long and best[0] > 1 else executors.threads)(*best)
-    report.note(f"computing with {engine.name}")
-    return engine
+                with executors.open_executor(
+                    tasks, options.executor, options.scheduler, options.workers, threads
+                ) as (executor, slots, name):
+                    self._note(f"computing {name}")
+                    self._finish(tasks, executor, slots, threads)
+            except executors.lost_workers() as error:
+                if options.executor is not None or options.scheduler is not None:
+                    lost = "the given executor" if options.scheduler is None else "the Dask scheduler"
+                    raise SweepError(
+                        f"lost {lost} or too many of its workers ({error!r}); {self.summary()}; "
+                        "the same call goes on from there"
+                    ) from error
+                losses = losses + 1 if self._computed == before else 1
+                if losses >= _LOSSES_ALLOWED:
+                    raise SweepError(
+                        f"workers died {losses} times in a row, perhaps for lack of memory; "
+                        f"{self.summary()}; go on with fewer workers="
+                    ) from error
+                self._note("a worker died; its runs start again")
 
+    def _finish(self, tasks: Sequence[Task], executor: Executor, slots: int, threads: int) -> None:
+        """Compute tasks and store their runs; what another process has at work is waited for.
 
-def _workers_that_fit(tasks: Sequence[Task]) -> int:
-    need = 3e8 + max(bytes_of(task.configs[0]) for task in tasks)  # the interpreter with torch, and a run
-    return max(1, int(0.8 * psutil.virtual_memory().available / need))
+        An error of a task is raised once those at work have ended and are stored.
+        """
+        todo: dict[str, deque[Task]] = {}
+        for task in tasks:
+            todo.setdefault(task.start_key, deque()).append(task)
+        running: dict[Future[Trajectory], Task] = {}
+        claims: dict[ExperimentConfig, BaseFileLock] = {}
+        errors: list[Exception] = []
+        name, previous = uuid.uuid4().hex, None
+        try:
+            while running or (any(todo.values()) and not errors):
+                while len(running) < slots and not errors and (task := self._claim(todo, previous, claims)):
+                    if self._look_up(task.training):  # another process has stored it by now
+                        self._count(len(self._trainings[task.training]))
+                        claims.pop(task.training).release()
+                    else:
+                        future = executor.submit(executors.compute, task, threads, name)
+                        running[future] = task
+                        if isinstance(executor, ThreadPoolExecutor):  # threads keep their starts together
+                            previous = task.start_key
+                if not running:
+                    time.sleep(_POLL)
+                for future in wait(running, timeout=_POLL, return_when=FIRST_COMPLETED).done:
+                    task = running.pop(future)
+                    try:
+                        run = future.result()
+                    except Exception as error:
+                        errors.append(error)
+                    else:
+                        self._save(task, run)
+                        claims.pop(task.training).release()
+                        previous = task.start_key
+        finally:
+            if running:
+                executors.give_up(name)
+            for future in running:
+                future.cancel()
+            for claim in claims.values():
+                claim.release()
+        if errors:
+            raise errors[0]
 
+    def _claim(
+        self, todo: dict[str, deque[Task]], previous: str | None, claims: dict[ExperimentConfig, BaseFileLock]
+    ) -> Task | None:
+        """The next task that no other process has: of the previous problem, else of that with most left."""
+        for key in sorted(todo, key=lambda key: (key != previous, -len(todo[key]))):
+            for _ in range(len(todo[key])):
+                task = todo[key].popleft()
+                claim = self._store.claim(task.training.digest())
+                if claim is not None:
+                    claims[task.training] = claim
+                    return task
+                todo[key].append(task)
+        return None
 
-def _divisors(number: int) -> list[int]:
-    return [k for k in range(1, number + 1) if number % k == 0]
+    def _look_up(self, training: ExperimentConfig) -> bool:
+        """Whether the store has a training with all of its readings; its runs are at hand from then on."""
+        run = self._store.load(self._trainings[training][0], readings=self._readings[training], **self._kept)
+        if run is not None:
+            self._take(training, run)
+        return run is not None
+
+    def _save(self, task: Task, run: Trajectory) -> None:
+        self._store.save(run, **self._kept)
+        self._take(task.training, run)
+        self._computed += len(self._trainings[task.training])
+        self._count(len(self._trainings[task.training]))
+
+    def _take(self, training: ExperimentConfig, run: Trajectory) -> None:
+        for config in self._trainings[training]:
+            self._results[config] = self._keep(run.read(*config.reading))
+
+    def _count(self, more: int) -> None:
+        stored = len(self._results) - self._computed
+        self._bar.set_description(f"sweep: {stored} stored, {self._computed} computed", refresh=False)
+        self._bar.update(more)
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        if not self._bar.disable:
+            self._bar.write(f"sweep: {text}", file=sys.stderr)
+
+    def _note_damage(self) -> None:
+        """Note which files of the store were found damaged since the last call."""
+        for line in self._store.set_aside[self._told :]:
+            self._note(line)
+        self._told = len(self._store.set_aside)
 
 
 def _measures_only(run: Trajectory) -> Trajectory:

@@ -2,7 +2,6 @@
 
     <folder>/htlib-store.json           marks the folder as a store
     <folder>/runs/<code>/ab/ab12....safetensors     one file a run, written by `Trajectory.save`
-    <folder>/runs/<code>/index.parquet  every measured step of every run, for readers without htlib
     <folder>/set-aside/                 files that failed their checks
     <folder>/locks/                     held while a process computes; freed by the system when it dies
 
@@ -19,20 +18,18 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from htlib.student.config import ExperimentConfig
-from htlib.student.run import RecordError, Trajectory, tidy
+from htlib.student.config import ExperimentConfig, Reading
+from htlib.student.run import RecordError, Trajectory
 from htlib.sweeps.numerics import RUNS, code_digest
 
-_MARKER, _INDEX = "htlib-store.json", "index.parquet"
+_MARKER = "htlib-store.json"
 _FORMAT = {"format": "htlib-store-1"}
 
 
@@ -87,23 +84,30 @@ class Store:
     def file_of(
         self, config: ExperimentConfig, *, keep_weights: bool = False, keep_overlaps: bool = False
     ) -> Path:
-        """Where the run of a configuration is, or would be."""
-        what = [config.digest(), keep_weights, keep_overlaps]
+        """Where the run of a configuration is, or would be: the same file for all of its readings."""
+        what = [config.training.digest(), keep_weights, keep_overlaps]
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
         return self._runs / key[:2] / f"{key}.safetensors"
 
     def load(
-        self, config: ExperimentConfig, *, keep_weights: bool = False, keep_overlaps: bool = False
+        self,
+        config: ExperimentConfig,
+        *,
+        readings: Iterable[Reading] = (),
+        keep_weights: bool = False,
+        keep_overlaps: bool = False,
     ) -> Trajectory | None:
-        """The stored run of a configuration, or None.
+        """The stored run of a configuration; None if there is none, or not with all of these readings.
 
         A file that fails its checks is moved to ``set-aside`` and counts as absent; `set_aside` tells.
         """
-        path = self.file_of(config, keep_weights=keep_weights, keep_overlaps=keep_overlaps)
-        return self._read(path, config)
+        run = self._read(self.file_of(config, keep_weights=keep_weights, keep_overlaps=keep_overlaps), config)
+        if run is None or not {config.reading, *readings} <= {run.config.reading, *run.refits}:
+            return None
+        return run.read(*config.reading)
 
     def save(self, run: Trajectory, *, keep_weights: bool = False, keep_overlaps: bool = False) -> Path:
-        """Store a run; the file appears complete or not at all.
+        """Store a run, beside what was read of the same training before, complete or not at all.
 
         Raises
         ------
@@ -113,6 +117,9 @@ class Store:
         path = self.file_of(run.config, keep_weights=keep_weights, keep_overlaps=keep_overlaps)
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
+            before = self._read(path, run.config)
+            if before is not None and before.metrics.index.equals(run.metrics.index):
+                run = dataclasses.replace(run, refits={**before.refits, **run.refits})
             return run.save(path)
 
     def check_writable(self) -> None:
@@ -162,30 +169,6 @@ class Store:
                 return None
         return lock
 
-    def index(self) -> pd.DataFrame:
-        """Every measured step of every stored run, a row each; made from the runs if need be."""
-        return self._index({})
-
-    def write_index(self, runs: Mapping[Path, Trajectory] | None = None) -> Path:
-        """Bring ``index.parquet`` up to date with the runs.
-
-        Parameters
-        ----------
-        runs : mapping, optional
-            Runs at hand by their file, which are then not read again.
-        """
-        target = self._runs / _INDEX
-        with self._writing():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            table = self._index(runs or {})
-            unfinished = target.with_name(f".{_INDEX}.{uuid.uuid4().hex}")
-            try:
-                table.to_parquet(unfinished, index=False, write_page_checksum=True)
-                unfinished.replace(target)
-            finally:
-                unfinished.unlink(missing_ok=True)
-        return target
-
     def clear(self) -> tuple[int, int]:
         """Delete every run.
 
@@ -218,44 +201,17 @@ class Store:
     def _runs(self) -> Path:
         return self.path / "runs" / code_digest(RUNS)
 
-    def _index(self, at_hand: Mapping[Path, Trajectory]) -> pd.DataFrame:
-        fields = [field.name for field in dataclasses.fields(ExperimentConfig)]
-        try:
-            known = pd.read_parquet(self._runs / _INDEX, page_checksum_verification=True)
-        except (OSError, ValueError):  # absent, or damaged
-            known = pd.DataFrame()
-        if not {"run", "diverged_at", "step", *fields}.issubset(known.columns):
-            known = pd.DataFrame({"run": []}, dtype="str")
-        files = {path.stem: path for path in self._runs.glob("*/*.safetensors")}
-        keys, runs = [], []
-        for key in sorted(files.keys() - set(known["run"])):
-            run = at_hand.get(files[key]) or self._read(files[key])
-            if run is not None:
-                keys.append(key)
-                runs.append(run)
-        kept = known.loc[known["run"].isin(list(files))].reset_index(drop=True)
-        if not runs:
-            return kept
-        new = tidy(runs, fields)
-        lengths = [len(run.metrics) for run in runs]
-        new.insert(0, "run", np.repeat(keys, lengths))
-        diverged = pd.array([run.diverged_at for run in runs], dtype="Int64")
-        new.insert(1, "diverged_at", diverged.repeat(lengths))
-        table = pd.concat([kept, new], ignore_index=True) if len(kept) else new
-        return table.sort_values("run", kind="stable", ignore_index=True)
-
     def _clear_leftovers(self, older_than: float) -> None:
         """Delete half-written files; one written since then is of a process that came later."""
-        for pattern in ("runs/*/.*", "runs/*/*/.*"):
-            for path in self.path.glob(pattern):
-                with suppress(FileNotFoundError):
-                    if path.stat().st_mtime < older_than:
-                        path.unlink()
+        for path in self.path.glob("runs/*/*/.*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < older_than:
+                    path.unlink()
 
-    def _read(self, path: Path, config: ExperimentConfig | None = None) -> Trajectory | None:
+    def _read(self, path: Path, config: ExperimentConfig) -> Trajectory | None:
         try:
             run = Trajectory.load(path)
-            if config is not None and run.config != config:
+            if run.config.training != config.training:
                 raise RecordError(f"{path} holds another run than its name says")
         except FileNotFoundError:
             return None

@@ -1,161 +1,268 @@
-"""Where the runs of a sweep are computed: threads or processes of this machine, or a Dask cluster.
+"""Executors of a sweep, and what their workers compute: one training at a time.
 
-Every engine takes the same task, `compute`, and gives concurrent.futures futures.
+A worker is a thread or a process of this machine, of a Dask cluster, or of the executor that the caller gave.
+All of them call `compute`, with one meaning of ``threads``: the BLAS threads of each worker.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
-from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Generator, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import psutil
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
-from htlib.sweeps.tasks import Done, Task, compute
+from htlib.student.config import ExperimentConfig, Reading
+from htlib.student.run import Trajectory
+from htlib.student.training import forget_starts, start_key, train
 
 _CONNECT_SECONDS = 10
+_WORTH_PROCESSES = 2e12  # floating-point operations, half a minute of two cores: then starting processes pays
+_given_up: set[str] = set()
+_pause = threading.Event()
 
 
 @dataclass(frozen=True)
-class Engine:
-    """Something that computes tasks.
+class Task:
+    """One training, with all that is to be read of it.
 
     Attributes
     ----------
-    name : str
-        For the user: where, how many workers and threads.
-    slots : int
-        Tasks at work at a time.
-    submit : callable
-        Takes a Task, gives a Future of Done.
-    close : callable
-        Ends the engine; argument True gives up what is at work.
-    lost : tuple of exception types
-        What a future raises when a worker died on it.
+    config : ExperimentConfig
+    readings : tuple of Reading
+    device : str
+    keep_weights, keep_overlaps : bool
     """
 
-    name: str
-    slots: int
-    submit: Callable[[Task], Future[Done]]
-    close: Callable[[bool], None]
-    lost: tuple[type[BaseException], ...] = ()
+    config: ExperimentConfig
+    readings: tuple[Reading, ...]
+    device: str = "cpu"
+    keep_weights: bool = False
+    keep_overlaps: bool = False
+
+    @property
+    def training(self) -> ExperimentConfig:
+        """Equal for tasks that train alike, whatever they read."""
+        return self.config.training
+
+    @property
+    def start_key(self) -> str:
+        """Tasks with the same one share their problem, first gradient and first probe."""
+        return start_key(self.config)
 
 
-def threads(workers: int, blas_threads: int) -> Engine:
-    """Threads of this process: at work at once, and fine for a sweep of seconds."""
-    before = torch.get_num_threads()
-    limits = threadpool_limits(blas_threads, user_api="blas")
-    pool = ThreadPoolExecutor(workers, "sweep", initializer=torch.set_num_threads, initargs=(blas_threads,))
+@contextmanager
+def open_executor(
+    tasks: Sequence[Task],
+    executor: Executor | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    threads: int = 1,
+) -> Generator[tuple[Executor, int, str]]:
+    """Give an executor for some tasks, the number of tasks it takes at a time, and its name for the user.
 
-    given_up = threading.Event()
-
-    def submit(task: Task) -> Future[Done]:
-        return pool.submit(compute, task, given_up.is_set)
-
-    def close(give_up: bool) -> None:
-        if give_up:
-            given_up.set()
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
-        limits.restore_original_limits()
-
-    return Engine(
-        f"{_count(workers, 'thread')} of this process x {_count(blas_threads, 'BLAS thread')}",
-        workers,
-        submit,
-        close,
-    )
-
-
-def processes(workers: int, blas_threads: int) -> Engine:
-    """Processes of this machine: they take seconds to start, and one that dies takes nothing with it."""
-    from loky import ProcessPoolExecutor  # pyright: ignore[reportMissingTypeStubs]
-    from loky.process_executor import BrokenProcessPool  # pyright: ignore[reportMissingTypeStubs]
-
-    pool = ProcessPoolExecutor(
-        workers,
-        initializer=_start_worker,
-        initargs=(os.getpid(), blas_threads),
-        env=_environment(blas_threads),
-    )
-
-    def submit(task: Task) -> Future[Done]:
-        return pool.submit(compute, task)
-
-    def close(give_up: bool) -> None:
-        pool.shutdown(wait=True, kill_workers=give_up)
-
-    return Engine(
-        f"{_count(workers, 'process', 'processes')} x {_count(blas_threads, 'BLAS thread')}",
-        workers,
-        submit,
-        close,
-        (BrokenProcessPool,),
-    )
-
-
-def dask(scheduler: str, workers: int | None, blas_threads: int | None) -> Engine:
-    """A Dask cluster: ``"local"`` starts one on this machine, else the address of a scheduler.
+    An executor that was given stays open.  One that is opened here ends with the context, after an exception
+    at once.  It has as many workers as there are tasks, cores, and memory for them; work that ends before
+    processes are up is done by threads of this process.
 
     Raises
     ------
     ImportError
-        If dask.distributed is not installed.
+        If a scheduler is named and dask.distributed is not installed.
     ConnectionError
         If no scheduler answers, or it has no workers.
     """
+    if executor is not None:
+        slots = workers or _workers_of(executor)
+        yield executor, slots, f"with the given {type(executor).__name__}, {_count(slots, 'task')} at a time"
+        return
+    if scheduler is not None:
+        with _dask(scheduler, workers, threads) as opened:
+            yield opened
+        return
+    count = workers or _workers_for(tasks)
+    here = count == 1 or (workers is None and sum(map(work_of, tasks)) < _WORTH_PROCESSES)
+    kind = _count(count, "thread") + " of this process" if here else f"{count} processes"
+    with _threads(count) if here else _processes(count, threads) as pool:
+        yield pool, count, f"with {kind}, {_count(threads, 'BLAS thread')} each"
+
+
+def lost_workers() -> tuple[type[Exception], ...]:
+    """What a future raises when a worker died on it."""
+    distributed: Any = sys.modules.get("distributed")
+    return (BrokenExecutor, CancelledError, *([distributed.KilledWorker] if distributed else []))
+
+
+def compute(task: Task, threads: int, sweep: str = "") -> Trajectory:
+    """Train; the start is kept for the next task of the same problem.
+
+    Parameters
+    ----------
+    task : Task
+    threads : int
+        BLAS threads; this worker keeps the setting.
+    sweep : str
+        After `give_up` with this name in this process, the task ends after its step by CancelledError.
+    """
+    torch.set_num_threads(threads)
+    _blas().limit(limits=threads, user_api="blas")
+
+    def on_step() -> None:
+        if sweep in _given_up:
+            raise CancelledError
+
+    return train(
+        task.config,
+        device=task.device,
+        keep_weights=task.keep_weights,
+        keep_overlaps=task.keep_overlaps,
+        readings=task.readings,
+        progress=False,
+        on_step=on_step,
+    )
+
+
+def give_up(sweep: str) -> None:
+    """End the tasks of a sweep that threads of this process have at work."""
+    _given_up.add(sweep)
+
+
+@contextmanager
+def process_as_it_was() -> Generator[None]:
+    """Restore the numbers of threads of this process, and free what its workers keep."""
+    before = torch.get_num_threads()
+    with _blas().limit(limits=None):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+            forget_starts()
+
+
+def work_of(task: Task) -> float:
+    """Floating-point operations of a task, roughly."""
+    c = task.config
+    probes = 1 + c.steps / c.probe_every
+    small, fit = min(c.h, c.d), min(c.n, c.h)
+    training = 4.0 * c.n * c.h * c.d * c.steps
+    features = 2.0 * (2 * c.n + c.n_test) * c.h * c.d
+    # float64 counts twice; a tridiagonalisation runs at a fifth of the speed of a product
+    spectrum = 2 * (c.h * c.d * small + 5 * small**3 * (4 if task.keep_overlaps else 1))
+    refit = 2 * (c.n * c.h * fit + len(task.readings) * fit**3 / 3)
+    return training + probes * (features + spectrum + refit)
+
+
+def bytes_of(config: ExperimentConfig) -> float:
+    """Memory of a run at work, roughly: data, weights and their float64 copies, features, Gram matrices."""
+    c = config
+    single = 4.0 * ((2 * c.n + c.n_test) * c.d + 8 * c.h * c.d + 3 * c.n * c.h)
+    double = 8.0 * (2 * c.h * c.d + (c.n + c.n_test) * c.h + 3 * min(c.n, c.h) ** 2 + 3 * min(c.h, c.d) ** 2)
+    return single + double
+
+
+def available_cores() -> int:
+    """Processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _workers_for(tasks: Sequence[Task]) -> int:
+    """One for each core, as far as there are tasks, and memory for the interpreter with torch and a run."""
+    if tasks[0].device != "cpu":
+        return 1
+    need = 3e8 + max(bytes_of(task.config) for task in tasks)
+    return max(1, min(available_cores(), len(tasks), int(0.8 * psutil.virtual_memory().available / need)))
+
+
+def _workers_of(executor: Any) -> int:
+    """Workers of any executor, where it says; else as many as this machine has cores."""
+    if hasattr(executor, "_client"):  # Dask's
+        return max(1, sum(executor._client.nthreads().values()))
+    return getattr(executor, "_max_workers", None) or available_cores()
+
+
+@contextmanager
+def _threads(workers: int) -> Generator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(workers, "sweep")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _processes(workers: int, threads: int) -> Generator[Executor]:
+    """Processes of this machine: one that dies takes nothing with it."""
+    from loky import ProcessPoolExecutor  # pyright: ignore[reportMissingTypeStubs]
+
+    pool = ProcessPoolExecutor(
+        workers, initializer=_start_worker, initargs=(os.getpid(),), env=_environment(threads)
+    )
+    ended = False
+    try:
+        yield pool
+        ended = True
+    finally:
+        pool.shutdown(wait=True, kill_workers=not ended)
+
+
+@contextmanager
+def _dask(scheduler: str, workers: int | None, threads: int) -> Generator[tuple[Executor, int, str]]:
+    """A Dask cluster: ``"local"`` starts one on this machine, else the address of a scheduler."""
     try:
         from dask import config
         from distributed import Client, LocalCluster
-        from distributed.scheduler import KilledWorker
     except ImportError as error:
         raise ImportError("scheduler= needs dask.distributed: pip install 'htlib[dask]'") from error
     cluster: Any = None
     if scheduler != "local":
         _check_answers(scheduler)  # a Client that cannot connect is not closed, and blocks later ones
     else:
-        workers = workers or available_cores()
-        blas_threads = blas_threads or max(1, available_cores() // workers)
         settings = {
-            "distributed.nanny.pre-spawn-environ": _environment(blas_threads),
+            "distributed.nanny.pre-spawn-environ": _environment(threads),
             "distributed.worker.profile.enabled": False,  # it wakes a hundred times a second
         }
         with config.set(settings):
             # Its web page cannot be switched off; port 0 is any free one, and nobody outside sees it.
             cluster = LocalCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
+                n_workers=workers or available_cores(),
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
+                silence_logs=50,
             )
     try:
         client: Any = Client(cluster or scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise ConnectionError(f"no Dask scheduler answers at {scheduler!r}: {error}") from error
-    slots = sum(info["nthreads"] for info in client.scheduler_info(n_workers=-1)["workers"].values())
-    if not slots:
-        client.close()
-        raise ConnectionError(f"the Dask scheduler at {scheduler!r} has no workers; start some: dask worker")
-    pool = client.get_executor(pure=False, retries=2)
-
-    def submit(task: Task) -> Future[Done]:
-        return pool.submit(_compute_on, blas_threads, task)
-
-    def close(give_up: bool) -> None:
-        pool.shutdown(wait=False)
-        client.close(timeout=1 if give_up else 10)
+    patience = 1
+    try:
+        slots = sum(client.nthreads().values())
+        if not slots:
+            raise ConnectionError(
+                f"the Dask scheduler at {scheduler!r} has no workers; start some: dask worker"
+            )
+        place = "this machine" if cluster else client.scheduler.address
+        # More tasks than slots would wait at a busy worker and not go to a free one.
+        yield (
+            client.get_executor(pure=False, retries=2),
+            slots,
+            f"on Dask at {place}, {_count(slots, 'slot')}",
+        )
+        patience = 10
+    finally:
+        client.close(timeout=patience)
         if cluster is not None:
-            cluster.close(timeout=1 if give_up else 10)
-
-    return Engine(
-        f"Dask at {client.scheduler.address if cluster is None else 'this machine'}, {_count(slots, 'slot')}",
-        slots,  # a task that waits at a busy worker would not go to a free one
-        submit,
-        close,
-        (KilledWorker, CancelledError),
-    )
+            cluster.close(timeout=patience)
 
 
 def _check_answers(address: str) -> None:
@@ -170,9 +277,9 @@ def _check_answers(address: str) -> None:
         raise ConnectionError(f"no Dask scheduler answers at {address!r}: {error}") from error
 
 
-def _environment(blas_threads: int) -> dict[str, str]:
+def _environment(threads: int) -> dict[str, str]:
     """Environment of a worker process."""
-    limits = {f"{name}_NUM_THREADS": str(blas_threads) for name in ("OMP", "MKL", "OPENBLAS")}
+    limits = {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}
     # Freed arrays stay with the process, in large pages: mapping them anew costs a tenth of a run, and
     # a third with the threshold that Dask sets.
     return limits | {
@@ -182,26 +289,11 @@ def _environment(blas_threads: int) -> dict[str, str]:
     }
 
 
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _compute_on(blas_threads: int | None, task: Task) -> Done:
-    """`compute` on a cluster; None leaves the BLAS threads as Dask sets them, one per worker."""
-    if blas_threads is not None:
-        torch.set_num_threads(blas_threads)
-    return compute(task)
-
-
-def _start_worker(parent: int, blas_threads: int) -> None:
-    """Set up a worker process: Ctrl-C is its parent's affair, and it does not outlive its parent."""
+def _start_worker(parent: int) -> None:
+    """Set up a worker process: it ignores Ctrl-C, and ends when its parent does."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(blas_threads)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -212,8 +304,10 @@ def _start_worker(parent: int, blas_threads: int) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-_pause = threading.Event()
+@cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
-def _count(number: int, singular: str, plural: str | None = None) -> str:
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -2,22 +2,27 @@
 
 import gc
 import re
+import signal
+import sys
+import threading
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
+from threadpoolctl import threadpool_info
 
 import htlib as ht
 from htlib.student.probes import METRICS
 from htlib.student.run import tidy
-from htlib.sweeps import tasks
 from htlib.sweeps import workers as executors
 from htlib.sweeps.grid import expand
-from htlib.sweeps.tasks import Done
-from htlib.sweeps.workers import Engine
-from htlib.sweeps.workload import Options, bytes_of, work_of
-from tests.sweeping import TINY, assert_intact, blas_threads, files_of
+from tests.sweeping import DEADLINE, EXECUTORS, TINY, assert_intact, blas_threads, files_of, start
 
 GRID = TINY | {"lr": [0.1, 1.0], "optimizer": ["adam", "gd"]}
 DIVERGING = TINY | {"activation": "relu", "optimizer": "gd", "steps": 9, "lr": [1.0, 1e9]}
@@ -38,7 +43,7 @@ def no_computing(monkeypatch):
         raise AssertionError("computed")
 
     monkeypatch.setattr(executors, "compute", fail)
-    monkeypatch.setattr(tasks, "prepare", fail)
+    monkeypatch.setattr(executors, "prepare", fail)
 
 
 def sweep(store, grid=GRID, seeds=2, **options):
@@ -134,7 +139,7 @@ def test_again_costs_nothing(tmp_path, request):
 
 def test_a_second_time_nothing_is_computed_nor_written(tmp_path, computed, monkeypatch):
     first = sweep(tmp_path)
-    assert sum(len(task.configs) for task in computed) == 8
+    assert len(computed) == 8
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     computed.clear()
     second = sweep(tmp_path)
@@ -149,11 +154,11 @@ def test_only_what_is_new_is_computed(tmp_path, computed):
     sweep(tmp_path)
     computed.clear()
     more = sweep(tmp_path, seeds=3)
-    assert {config.seed for task in computed for config in task.configs} == {2}
+    assert {task.config.seed for task in computed} == {2}
     assert count(more, "computed") == 4
     computed.clear()
     wider = sweep(tmp_path, GRID | {"lr": [0.1, 0.5, 1.0]})
-    assert {config.lr for task in computed for config in task.configs} == {0.5}
+    assert {task.config.lr for task in computed} == {0.5}
     assert count(wider, "computed") == 4
     assert count(wider, "from the store") == 8
     computed.clear()
@@ -168,18 +173,25 @@ def test_a_store_object_serves_as_well(tmp_path, monkeypatch):
     assert len(files_of(tmp_path / "a")) == len(files_of(tmp_path / "b")) == 8
 
 
-def test_a_family_is_trained_once(tmp_path, monkeypatch):
-    trained = []
-    train_family = tasks.train_family
-    monkeypatch.setattr(
-        tasks, "train_family", lambda c, *args, **kw: trained.append(c) or train_family(c, *args, **kw)
-    )
+def test_one_training_serves_all_of_its_readings(tmp_path, computed):
     grid = TINY | {"ridge_lambda": [0.1, 0.01], "lr": [0.5, 1.0], "feature_scale": ["paper", "released-code"]}
     table = sweep(tmp_path, grid, 1)
-    assert sorted(map(len, trained)) == [4, 4]
+    assert [len(task.readings) for task in computed] == [4, 4]
+    assert len(files_of(tmp_path)) == 2
     for (ridge, lr, scale, _), rows in runs_of(table, ["ridge_lambda", "lr", "feature_scale"]).items():
         config = ht.ExperimentConfig(**TINY, ridge_lambda=ridge, lr=lr, feature_scale=scale)
-        np.testing.assert_array_equal(rows[list(METRICS)], ht.train(config).metrics)
+        with blas_threads(1):
+            np.testing.assert_array_equal(rows[list(METRICS)], ht.train(config).metrics)
+    # a reading that the store lacks is trained for, and joins the others
+    computed.clear()
+    assert count(sweep(tmp_path, grid | {"ridge_lambda": [1.0, 0.1]}, 1), "computed") == 8
+    assert [len(task.readings) for task in computed] == [4, 4]
+    computed.clear()
+    (run, _) = ht.sweep_runs(
+        TINY | {"lr": [0.5, 1.0]}, 1, tmp_path, readings={"ridge_lambda": [0.01, 0.1, 1.0]}, progress=False
+    )
+    assert computed == []
+    assert len(run.refits) == 6
 
 
 def test_runs_keep_their_spectra(tmp_path):
@@ -214,7 +226,7 @@ def test_runs_with_and_without_overlaps_lie_side_by_side(tmp_path, computed):
 
 
 def test_what_another_process_stored_meanwhile_is_not_computed(tmp_path, monkeypatch):
-    """The other one is played by the engine: while the first task is at work, it stores all."""
+    """The other one is played by the worker: while the first task is at work, it stores all."""
     compute = executors.compute
     called = []
 
@@ -233,38 +245,82 @@ def test_what_another_process_stored_meanwhile_is_not_computed(tmp_path, monkeyp
     assert table.attrs["notes"][-1].startswith("4 of 4 runs, 3 from the store, 1 computed")
 
 
-# Engines
+# Executors: the same tests for all of them
 
 
-def test_every_engine_gives_the_same_table(tmp_path):
-    pytest.importorskip("distributed")
-    configs = expand(GRID, 2)
-    expected: dict[int, pd.DataFrame] = {}  # by the number of BLAS threads
-    for number in (1, 2):
-        with blas_threads(number):
-            expected[number] = tidy([ht.train(config) for config in configs], list(GRID))
-    notes = set()
-    for number, options in enumerate(
-        [
-            {"workers": 2},
-            {"workers": None, "scheduler": "local"},
-            {"workers": None, "threads": None},
-            {"workers": 1, "threads": 2},
-        ]
-    ):
-        store = tmp_path / str(number)
-        table = sweep(store, **options)
-        note = table.attrs["notes"][-2]
-        threads = re.search(r"x (\d+) BLAS", note)
-        pd.testing.assert_frame_equal(table, expected[int(threads[1]) if threads else 1], check_exact=True)
-        notes.add(note)
-        assert_intact(store)
-        assert len(files_of(store)) == 8
-    assert "computing with 2 processes x 1 BLAS thread" in notes
-    assert "computing on Dask at this machine, 2 slots" in notes
-    assert "computing with 1 thread of this process x 2 BLAS threads" in notes
-    children = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
-    assert [child for child in children if "resource_tracker" not in child] == []
+@pytest.fixture(scope="module", params=EXECUTORS)
+def by(request):
+    """Options of a sweep: one of all the ways to compute it."""
+    how = EXECUTORS[request.param]
+    if isinstance(how, dict):
+        yield how
+    else:
+        with how() as executor:
+            yield {"executor": executor}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with blas_threads(1):
+        return tidy([ht.train(config) for config in expand(GRID, 2)], list(GRID))
+
+
+def test_every_executor_gives_the_same_table(by, expected, tmp_path):
+    table = ht.sweep(GRID, 2, tmp_path, progress=False, **by)
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    assert len(files_of(tmp_path)) == count(table, "computed") == 8
+    assert_intact(tmp_path)
+    assert ht.sweep(GRID, 2, tmp_path, progress=False, **by).equals(expected)
+
+
+def test_every_executor_is_left_as_it_was(by, tmp_path):
+    """One that was given can go on; of one that was opened nothing is left."""
+    before = torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]
+    children = set(psutil.Process().children(recursive=True))
+    (note, _) = ht.sweep(GRID, 1, tmp_path, progress=False, **by).attrs["notes"]
+    assert before == (torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()])
+    if "executor" in by:
+        assert by["executor"].submit(abs, -1).result() == 1
+        assert note == f"computing with the given {type(by['executor']).__name__}, 2 tasks at a time"
+    else:
+        left = [" ".join(p.cmdline()) for p in set(psutil.Process().children(recursive=True)) - children]
+        assert [command for command in left if "resource_tracker" not in command] == []
+
+
+def test_every_executor_hands_on_an_error(by, tmp_path):
+    with pytest.raises(ValueError, match="device 'nowhere' cannot be used here"):
+        ht.sweep(GRID, 1, tmp_path, progress=False, device="nowhere", **by)
+    assert files_of(tmp_path) == {}
+    assert len(ht.sweep(GRID, 1, tmp_path, progress=False, **by)) == 8
+
+
+def test_ctrl_c_loses_nothing_on_any_executor(by, expected, tmp_path, monkeypatch):
+    save, left = ht.Store.save, iter([True, True])
+
+    def interrupted(*args, **kept):
+        return save(*args, **kept) if next(left, False) else signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with monkeypatch.context() as patch:
+        patch.setattr(ht.Store, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt) as stop:
+            ht.sweep(GRID, 2, tmp_path, progress=False, **by)
+    assert str(stop.value).startswith("interrupted; 2 of 8 runs, 2 computed in ")
+    assert str(stop.value).endswith("; the same call goes on from there")
+    assert len(files_of(tmp_path)) == 2
+    table = ht.sweep(GRID, 2, tmp_path, progress=False, **by)
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    assert count(table, "computed") == 6
+    assert_intact(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"), [({"executor": 2}, TypeError), ({"scheduler": "local"}, ValueError)]
+)
+def test_a_wrong_executor_is_refused(wrong, kind, tmp_path, no_computing):
+    with ThreadPoolExecutor(1) as pool, pytest.raises(kind, match="executor"):
+        sweep(tmp_path / "store", **{"executor": pool} | wrong)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["workers", "threads"])
@@ -275,89 +331,66 @@ def test_a_wrong_number_of_workers_is_refused(name, value, tmp_path, no_computin
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_device_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="device 'nowhere' cannot be used here"):
-        sweep(tmp_path, device="nowhere")
-    assert files_of(tmp_path) == {}
-    assert len(sweep(tmp_path)) == 16
-
-
-def test_many_tasks_are_tried_in_several_layouts(tmp_path, monkeypatch, computed):
-    """With four pretended cores and enough tasks; what the trials compute is kept."""
-    monkeypatch.setattr(executors, "available_cores", lambda: 4)
-    table = ht.sweep(TINY | {"lr": list(np.linspace(0.1, 2, 20))}, 1, tmp_path, progress=False)
-    assert len(computed) == 20
-    (tried,) = [note for note in table.attrs["notes"] if note.startswith("tried ")]
-    assert re.fullmatch(
-        r"tried 4 x 1: 1\.00, 2 x 2: [\d.]+, 1 x 4: [\d.]+ \(workers x BLAS threads: relative throughput\)",
-        tried,
-    )
-    assert count(table, "computed") == 20
-
-
 # Trouble
 
 
-class Lost(Exception):
-    """What a pretended engine raises when a worker died."""
-
-
-def failing_engine(failures):
+class Failing(Executor):
     """Computes at once in this thread; `failures` says for each submission how it goes."""
-    from concurrent.futures import Future
 
-    left = iter(failures)
+    def __init__(self, failures):
+        self.left = iter(failures)
 
-    def submit(task):
-        how = next(left, "good")
+    def submit(self, function, *args):
+        how = next(self.left, "good")
         if how == "submit":
-            raise Lost
+            raise BrokenExecutor
         future = Future()
         if how == "good":
-            future.set_result(executors.compute(task))
+            future.set_result(function(*args))
         else:
             future.set_exception(how)
         return future
 
-    return lambda workers, blas_threads: Engine("pretended", 2, submit, lambda give_up: None, (Lost,))
+
+@pytest.fixture
+def fail(monkeypatch):
+    """Make the threads of a sweep fail as said."""
+
+    def fail(*failures):
+        pool = Failing(failures)
+        monkeypatch.setattr(executors, "_threads", lambda count: nullcontext(pool))
+        monkeypatch.setattr(executors, "_workers_for", lambda tasks: 2)
+
+    return fail
 
 
-def test_a_worker_that_dies_between_tasks_loses_none(tmp_path, monkeypatch):
+def test_a_worker_that_dies_between_tasks_loses_none(tmp_path, fail):
     """The pool may notice at the next submission."""
-    monkeypatch.setattr(
-        executors,
-        "threads",
-        failing_engine(["good", "good", "submit", "good", Lost(), *["good"] * 2, "submit"]),
-    )
-    table = sweep(tmp_path)
+    fail("good", "good", "submit", "good", BrokenExecutor(), *["good"] * 2, "submit")
+    table = sweep(tmp_path, workers=None)
     assert count(table, "computed") == 8
-    assert table.equals(sweep(tmp_path / "other"))
     assert table.attrs["notes"].count("a worker died; its runs start again") == 3
+    assert table.equals(sweep(tmp_path / "other"))
 
 
-def test_workers_that_keep_dying_end_the_sweep(tmp_path, monkeypatch):
-    engine = failing_engine(["good", "good", *[Lost("out of memory")] * 99])
-    with monkeypatch.context() as patch:
-        patch.setattr(executors, "threads", engine)
-        with pytest.raises(ht.SweepError, match=r"workers died 3 times in a row.*2 of 8 runs, .*workers="):
-            sweep(tmp_path)
+def test_workers_that_keep_dying_end_the_sweep(tmp_path, fail):
+    fail("good", "good", *[BrokenExecutor("out of memory")] * 99)
+    with pytest.raises(ht.SweepError, match=r"workers died 3 times in a row.*2 of 8 runs, .*workers="):
+        sweep(tmp_path, workers=None)
     assert len(files_of(tmp_path)) == 2
+    fail()
     assert count(sweep(tmp_path), "computed") == 6
 
 
-@pytest.mark.parametrize("after", [0, 1, 5])
-def test_an_interrupted_sweep_tells_how_to_go_on(after, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(executors, "threads", failing_engine(["good"] * after + [KeyboardInterrupt()]))
-        with pytest.raises(KeyboardInterrupt) as stop:
-            sweep(tmp_path)
-    stored = len(files_of(tmp_path))
-    assert stored in (after // 2 * 2, after // 2 * 2 + 1)  # two at work, the one that ends well may be first
-    assert str(stop.value).startswith(f"interrupted; {stored} of 8 runs")
-    assert str(stop.value).endswith("; the same call goes on from there")
-    assert len(ht.Store(tmp_path).index()) == 2 * stored
+@pytest.mark.parametrize("kind", [BrokenExecutor, CancelledError, "KilledWorker"])
+def test_a_given_executor_that_loses_workers_is_not_replaced(kind, tmp_path):
+    if kind == "KilledWorker":
+        kind = partial(pytest.importorskip("distributed").KilledWorker, last_worker=None, allowed_failures=3)
+    lost = kind("died")
+    with pytest.raises(ht.SweepError, match=r"lost the given executor .*died.* [34] of 8 runs, .* goes on"):
+        sweep(tmp_path, executor=Failing(["good", "good", lost, *["good"] * 9]), workers=2)
+    assert len(files_of(tmp_path)) in (3, 4)
     assert_intact(tmp_path)
-    assert count(sweep(tmp_path), "computed") == 8 - stored
 
 
 def test_a_full_disk_ends_the_sweep_and_not_the_next_one(tmp_path, monkeypatch):
@@ -383,35 +416,63 @@ def test_a_full_disk_ends_the_sweep_and_not_the_next_one(tmp_path, monkeypatch):
     assert_intact(tmp_path)
 
 
-def test_an_error_in_a_run_ends_the_sweep_with_it(tmp_path, monkeypatch):
-    compute = executors.compute
+def test_an_error_in_a_run_ends_the_sweep_once_those_at_work_are_stored(tmp_path, monkeypatch):
+    compute, failed = executors.compute, threading.Event()
 
     def fail(task, *args):
-        if task.configs[0].lr == 1.0:
+        if task.config.lr == 1.0:
+            failed.set()
             raise ArithmeticError("odd")
+        assert failed.wait(60)
         return compute(task, *args)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, ThreadPoolExecutor(3) as pool:
         patch.setattr(executors, "compute", fail)
         with pytest.raises(ArithmeticError, match="odd"):
-            sweep(tmp_path, scheduler=None)
-    assert count(sweep(tmp_path), "computed") <= 8
+            sweep(tmp_path, TINY | {"lr": [0.1, 0.5, 1.0, 2.0, 3.0]}, 1, executor=pool, workers=3)
+    assert len(files_of(tmp_path)) == 2
     assert_intact(tmp_path)
 
 
-# Estimates
+# What the user sees
 
 
-def test_more_work_and_more_memory_for_more_of_everything():
-    small = ht.ExperimentConfig(**TINY)
+def test_the_bar_is_on_stderr_and_counts(tmp_path, capsys):
+    sweep(tmp_path, seeds=1)
+    table = sweep(tmp_path, progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    for part in ("sweep: 4 stored, 4 computed", "8/8", *table.attrs["notes"][:-1]):
+        assert part in captured.err
+    assert re.fullmatch(r"8 of 8 runs, 4 from the store, 4 computed in \d\.\d s", table.attrs["notes"][-1])
 
-    def task(config):
-        return tasks.Task((config,), "cpu", False, False)
 
-    for name in ("n", "d", "h", "n_test", "steps"):
-        larger = small.replace(**{name: 4 * getattr(small, name)})
-        assert work_of(task(larger)) > work_of(task(small))
-        assert name == "steps" or bytes_of(larger) > bytes_of(small)
-    assert work_of(task(small.replace(steps=8))) > work_of(task(small.replace(steps=8, probe_every=4)))
-    assert Options().workers is None
-    assert Done([], 0.0).runs == []
+def test_minutes_are_written_as_minutes(tmp_path, monkeypatch):
+    clock = iter([0.0, 3661.0])
+    monkeypatch.setattr("htlib.sweeps.compute.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert sweep(tmp_path, TINY, 1).attrs["notes"][-1].endswith("1 computed in 1:01:01")
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_nothing_is_shown_where_there_is_nothing_to_show(progress, tmp_path, capsys):
+    """Not if it is not wanted, and not if the store has all."""
+    sweep(tmp_path)
+    sweep(tmp_path, progress=progress)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_notebook_is_shown_a_widget(tmp_path):
+    """In a fresh process that looks like the kernel of a notebook."""
+    code = f"""
+import sys, types
+shell = types.SimpleNamespace(config={{"IPKernelApp": 1}})
+import IPython
+IPython.get_ipython = lambda: shell
+import tqdm.notebook
+tqdm.notebook.display = lambda shown: print(type(shown).__name__)
+import htlib as ht
+ht.sweep({TINY!r}, 1, {str(tmp_path)!r})
+"""
+    process = start([sys.executable, "-c", code])
+    out, err = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, out) == (0, "TqdmHBox\n"), err

@@ -14,13 +14,11 @@ import safetensors.numpy
 
 import htlib as ht
 import htlib.sweeps.store
-from htlib.student.probes import METRICS
 from htlib.sweeps.numerics import RUNS, code_digest
 from htlib.sweeps.store import Store, StoreError
 from tests.sweeping import TINY, assert_intact, files_of
 
 CONFIG = ht.ExperimentConfig(**TINY)
-DIVERGING = CONFIG.replace(activation="relu", optimizer="gd", lr=1e9, steps=9)
 GRID = TINY | {"lr": [0.1, 1.0, 2.0]}
 
 
@@ -100,7 +98,6 @@ def test_a_changed_trainer_never_meets_old_results(store, run, monkeypatch):
     monkeypatch.setattr(htlib.sweeps.store, "code_digest", lambda roots: "changed")
     assert store.file_of(CONFIG) != old
     assert store.load(CONFIG) is None
-    assert len(store.index()) == 0
 
 
 def test_the_environment_names_the_default_store(tmp_path, monkeypatch):
@@ -264,19 +261,6 @@ def test_a_damaged_file_is_set_aside_and_computed_again(damage, store):
     assert len(list((store.path / "set-aside").iterdir())) == 2
 
 
-def test_the_index_never_reads_damage(store):
-    expected = sweep(store)
-    index = store.index()
-    path = store.file_of(CONFIG.replace(lr=1.0))
-    (path.parent.parent / "index.parquet").unlink()
-    flip(path, None)
-    reader = Store(store.path)
-    assert len(reader.index()) == len(index) - 2
-    assert len(reader.set_aside) == 1
-    pd.testing.assert_frame_equal(sweep(store), expected, check_exact=True)
-    assert set(store.index()["run"]) == set(index["run"])
-
-
 def test_a_damaged_file_that_cannot_be_moved_is_an_error(store):
     sweep(store)
     flip(store.file_of(CONFIG), None)
@@ -284,116 +268,13 @@ def test_a_damaged_file_that_cannot_be_moved_is_an_error(store):
         store.load(CONFIG)
 
 
-# Index
+# Other readers
 
 
-def test_the_index_has_every_step_of_every_run(store):
-    table = sweep(store)
-    index = store.index()
-    assert list(index.columns) == ["run", "diverged_at", *without_seed(CONFIG), "seed", "step", *METRICS]
-    both = index.sort_values(["lr", "step"], ignore_index=True)
-    for name in ("lr", "seed", "step", *METRICS):
-        pd.testing.assert_series_equal(both[name], table[name], check_exact=True)
-    assert index["diverged_at"].isna().all()
-    assert set(index["run"]) == {path.stem for path in files_of(store.path)}
-
-
-def without_seed(config):
-    return [name for name in config.to_dict() if name != "seed"]
-
-
-def test_other_tools_read_it(store):
-    sweep(store)
-    (path,) = store.path.glob("runs/*/index.parquet")
-    plain = pd.read_parquet(path)
-    pd.testing.assert_frame_equal(plain, store.index(), check_exact=True)
-    row = plain[(plain["lr"] == 1.0) & (plain["step"] == 1)].iloc[0]
-    tensors = safetensors.numpy.load_file(path.parent / row["run"][:2] / f"{row['run']}.safetensors")
-    expected = ht.train(CONFIG.replace(lr=1.0))
-    np.testing.assert_array_equal(tensors["eigenvalues"], expected.eigenvalues)
-    assert row["test_loss"] == expected.metrics.test_loss[1]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: path.unlink(),
-        lambda path: path.write_bytes(b""),
-        lambda path: path.write_text("PAR1 but not really"),
-        lambda path: os.truncate(path, 300),
-        lambda path: pd.DataFrame({"other": [1]}).to_parquet(path),
-    ],
-    ids=["deleted", "empty", "text", "truncated", "another table"],
-)
-def test_a_lost_index_is_made_again(damage, store):
-    sweep(store)
-    expected = store.index()
-    (path,) = store.path.glob("runs/*/index.parquet")
-    damage(path)
-    pd.testing.assert_frame_equal(store.index(), expected, check_exact=True)
-    store.write_index()
-    pd.testing.assert_frame_equal(pd.read_parquet(path), expected, check_exact=True)
-
-
-def test_no_flipped_byte_of_the_index_is_believed(store):
-    """Every 40th byte of its numbers; Parquet has checksums for them, but none for its footer of names."""
-    sweep(store)
-    expected = store.index()
-    (path,) = store.path.glob("runs/*/index.parquet")
-    good = path.read_bytes()
-    footer = len(good) - 8 - int.from_bytes(good[-8:-4], "little")
-    for position in range(4, footer, 40):
-        data = bytearray(good)
-        data[position] ^= 16
-        path.write_bytes(data)
-        pd.testing.assert_frame_equal(store.index(), expected, check_exact=True)
-
-
-def test_the_index_grows_without_reading_old_runs(store, run, monkeypatch):
-    sweep(store)
-    read = []
-    load = ht.Trajectory.load
-    monkeypatch.setattr(ht.Trajectory, "load", lambda path: read.append(Path(path)) or load(path))
-    store.index()
-    assert read == []
-    store.save(ht.train(DIVERGING))
-    store.save(ht.train(CONFIG.replace(lr_decay=0.5)))
-    store.write_index()
-    assert set(read) == {store.file_of(DIVERGING), store.file_of(CONFIG.replace(lr_decay=0.5))}
-    grown = store.index()
-    assert grown["diverged_at"].dropna().unique().tolist() == [ht.train(DIVERGING).diverged_at]
-    (path,) = store.path.glob("runs/*/index.parquet")
-    path.unlink()
-    whole = store.index()
-    order = ["run", "step"]
-    pd.testing.assert_frame_equal(
-        grown.sort_values(order, ignore_index=True), whole.sort_values(order, ignore_index=True)
-    )
-
-
-def test_the_index_forgets_deleted_runs(store):
-    sweep(store)
-    path = store.file_of(CONFIG)
-    path.unlink()
-    index = store.index()
-    assert path.stem not in set(index["run"])
-    assert index["run"].nunique() == 2
-    assert index.index.equals(pd.RangeIndex(4))
-
-
-def test_a_run_without_a_measure_has_no_row(store, run):
-    store.save(ht.Trajectory(CONFIG, run.metrics.iloc[:0], run.eigenvalues[:0], diverged_at=0))
-    store.write_index()
-    assert len(store.index()) == 0
-    store.save(ht.train(CONFIG.replace(lr=0.1)))
-    store.write_index()
-    assert len(store.index()) == 2
-    assert store.index().dtypes["diverged_at"] == "Int64"
-
-
-def test_the_index_of_no_runs_is_empty(store):
-    assert len(store.index()) == 0
-    assert not store.path.exists()
+def test_other_tools_read_a_run(store, run):
+    tensors = safetensors.numpy.load_file(store.save(run))
+    np.testing.assert_array_equal(tensors["eigenvalues"], run.eigenvalues)
+    np.testing.assert_array_equal(tensors["metrics"], run.metrics)
 
 
 # Writers
@@ -417,20 +298,20 @@ def test_half_a_file_is_never_visible(store, run, monkeypatch):
 
     def look(number):
         fsync(number)
-        seen.append((files_of(store.path), Store(store.path).load(CONFIG), len(Store(store.path).index())))
+        seen.append((files_of(store.path), Store(store.path).load(CONFIG)))
 
     store.check_writable()
     monkeypatch.setattr("htlib.student.run.os.fsync", look)
     store.save(run)
-    assert seen == [({}, None, 0)]
+    assert seen == [({}, None)]
     assert_intact(store.path)
 
 
 def leftovers(store):
-    """Temporary files as a killed writer leaves them, of a run and of the index."""
+    """Temporary files as killed writers leave them."""
     folder = store.file_of(CONFIG).parent
     folder.mkdir(parents=True, exist_ok=True)
-    made = [folder / f".{store.file_of(CONFIG).name}.abc", folder.parent / ".index.parquet.abc"]
+    made = [folder / f".{store.file_of(CONFIG).name}.{end}" for end in ("abc", "def")]
     for path in made:
         path.write_bytes(b"half")
         os.utime(path, (1e9, 1e9))
@@ -576,9 +457,7 @@ def test_a_complete_sweep_is_read_from_a_read_only_store(store):
         with pytest.raises(PermissionError):  # the control: it cannot be written to
             (store.path / "trial").touch()
         table = sweep(store.path)
-        index = Store(store.path).index()
     pd.testing.assert_frame_equal(table, expected, check_exact=True)
-    assert len(index) == 6
     assert files_of(store.path) == before
 
 

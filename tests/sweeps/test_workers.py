@@ -1,68 +1,121 @@
 """Oracle: `htlib.train` of each config alone; the state of the process before."""
 
 import sys
-import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 from threadpoolctl import threadpool_info
 
 import htlib as ht
-from htlib.sweeps import tasks
+from htlib.student.config import Reading
 from htlib.sweeps import workers as executors
-from htlib.sweeps.tasks import GivenUp, Task
-from tests.sweeping import TINY, assert_same, blas_threads, task_of
+from htlib.sweeps.workers import Task, bytes_of, compute, open_executor, work_of
+from tests.sweeping import TINY, assert_same, blas_threads
 
 CONFIG = ht.ExperimentConfig(**TINY)
+PAPER = ht.ExperimentConfig(n_test=200)
+LONG = PAPER.replace(steps=500)
 
 
 pytestmark = pytest.mark.usefixtures("no_starts_kept")
 
 
-def numbers_of_threads():
-    return torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]
+@pytest.fixture(autouse=True)
+def as_it_was():
+    with executors.process_as_it_was():
+        yield
 
 
-@pytest.mark.parametrize("give_up", [False, True])
-def test_threads_compute_and_leave_the_process_as_it_was(give_up):
-    before = numbers_of_threads()
-    engine = executors.threads(2, 1)
-    assert engine.name == "2 threads of this process x 1 BLAS thread"
-    assert engine.slots == 2
-    futures = [engine.submit(task_of(CONFIG.replace(lr=lr))) for lr in (0.1, 1.0, 2.0)]
-    runs = [future.result().runs[0] for future in futures]
-    engine.close(give_up)
-    assert numbers_of_threads() == before
+# Tasks
+
+
+def test_a_task_gives_what_train_gives():
+    readings = (Reading("paper", 0.5), Reading("released-code", 0.01))
     with blas_threads(1):
-        for run in runs:
-            assert_same(run, ht.train(run.config))
-    with pytest.raises(RuntimeError):
-        engine.submit(task_of(CONFIG))
+        assert_same(compute(Task(CONFIG, readings), 1), ht.train(CONFIG, readings=readings))
+        run = compute(Task(CONFIG, (), keep_weights=True, keep_overlaps=True), 1)
+        assert_same(run, ht.train(CONFIG, keep_weights=True, keep_overlaps=True))
 
 
-def test_closing_threads_in_a_hurry_gives_up_what_is_at_work(monkeypatch):
+def test_tasks_of_one_problem_share_their_start_key():
+    one, other, third = (
+        Task(CONFIG.replace(**change), ())
+        for change in ({}, {"lr": 9.0, "steps": 7, "optimizer": "gd"}, {"seed": 1})
+    )
+    assert one.start_key == other.start_key != third.start_key
+
+
+def test_giving_up_ends_a_task_after_the_step():
     """A run of a billion steps would keep the test waiting."""
-    started = threading.Event()
-    train_family = tasks.train_family
-
-    def train(*args, on_step, **options):
-        return train_family(*args, on_step=lambda: started.set() or on_step(), **options)
-
-    monkeypatch.setattr(tasks, "train_family", train)
-    engine = executors.threads(1, 1)
-    futures = [engine.submit(task_of(CONFIG.replace(steps=10**9, lr=lr, probe_every=10**9))) for lr in (1, 2)]
-    assert started.wait(60)
-    engine.close(True)
-    assert isinstance(futures[0].exception(), GivenUp)
-    assert futures[1].cancelled()
+    task = Task((CONFIG.replace(steps=10**9, probe_every=10**9),))
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(compute, task, 1, "this sweep")
+        executors.give_up("another")
+        with pytest.raises(TimeoutError):
+            future.result(timeout=0.2)
+        executors.give_up("this sweep")
+        assert isinstance(future.exception(timeout=60), CancelledError)
 
 
-def test_an_error_of_a_task_reaches_the_caller():
-    engine = executors.threads(1, 1)
-    future = engine.submit(Task((CONFIG,), "nowhere", False, False))
-    with pytest.raises(ValueError, match="device 'nowhere' cannot be used here"):
-        future.result()
-    engine.close(True)
+@pytest.mark.parametrize("number", [1, 2])
+def test_threads_are_blas_threads_of_each_worker(number):
+    """In the thread that computes; the libraries of the process are limited alike."""
+
+    def work():
+        compute(Task(CONFIG, ()), number)
+        blas = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+        return torch.get_num_threads(), blas
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() == (number, {number})
+
+
+# Which executor
+
+
+@pytest.mark.parametrize(
+    ("configs", "options", "memory", "expected"),
+    [
+        ([CONFIG] * 9, {}, 1e12, "with 4 threads of this process, 1 BLAS thread each"),
+        ([CONFIG] * 3, {}, 1e12, "with 3 threads of this process, 1 BLAS thread each"),
+        ([PAPER], {}, 1e12, "with 1 thread of this process, 1 BLAS thread each"),
+        ([LONG], {"threads": 2}, 1e12, "with 1 thread of this process, 2 BLAS threads each"),
+        ([LONG] * 9, {}, 1e12, "with 4 processes, 1 BLAS thread each"),
+        ([LONG] * 9, {}, 2.5 * (3e8 + bytes_of(LONG)) / 0.8, "with 2 processes, 1 BLAS thread each"),
+        ([LONG] * 9, {}, 1e6, "with 1 thread of this process, 1 BLAS thread each"),
+        ([CONFIG] * 9, {"workers": 6, "threads": 3}, 1e6, "with 6 processes, 3 BLAS threads each"),
+    ],
+)
+def test_cores_tasks_memory_and_work_decide(configs, options, memory, expected, monkeypatch):
+    """On four pretended cores; `memory` is the available one in bytes."""
+    monkeypatch.setattr(executors, "available_cores", lambda: 4)
+    monkeypatch.setattr(executors, "_processes", lambda *args: nullcontext(args))
+    monkeypatch.setattr(executors.psutil, "virtual_memory", lambda: SimpleNamespace(available=memory))
+    with open_executor([Task(config, ()) for config in configs], **options) as (_, slots, name):
+        assert name == expected
+        assert slots == int(name.split()[1])
+
+
+def test_another_device_has_one_worker():
+    with open_executor([Task(CONFIG, (), device="cuda")] * 9) as (_, slots, _):
+        assert slots == 1
+
+
+def test_more_work_and_more_memory_for_more_of_everything():
+    def work(config):
+        return work_of(Task(config, ()))
+
+    for name in ("n", "d", "h", "n_test", "steps"):
+        larger = CONFIG.replace(**{name: 4 * getattr(CONFIG, name)})
+        assert work(larger) > work(CONFIG)
+        assert name == "steps" or bytes_of(larger) > bytes_of(CONFIG)
+    assert work(CONFIG.replace(steps=8)) > work(CONFIG.replace(steps=8, probe_every=4))
+
+
+# Dask
 
 
 @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1", "gopher://127.0.0.1:70", ""])
