@@ -15,6 +15,7 @@ def assert_same(first, second):
     assert (first.config, first.diverged_at) == (second.config, second.diverged_at)
     pd.testing.assert_frame_equal(first.metrics, second.metrics, check_exact=True)
     np.testing.assert_array_equal(first.eigenvalues, second.eigenvalues)
+    pd.testing.assert_frame_equal(first.readings, second.readings, check_exact=True)
     assert list(first.weights) == list(second.weights)
     assert list(first.overlaps) == list(second.overlaps)
     for step in first.weights:
@@ -35,6 +36,7 @@ RUNS = {
         CONFIG.replace(activation="relu", optimizer="gd", lr=1e9, steps=100), keep_weights=True
     ),
     "other values": lambda: ht.train(CONFIG.replace(lr_decay=0.5, labels="noise", dtype="float64", steps=0)),
+    "readings": lambda: ht.train(CONFIG, readings={"ridge_lambda": [0.01, 0.1, 1.0, 10.0]}),
     "missing alphas": lambda: ht.train(CONFIG.replace(d=2)),
 }
 
@@ -142,7 +144,7 @@ def test_another_safetensors_file_is_not_a_record(metadata, tmp_path):
 
 
 def test_a_record_without_checksum_is_refused(tmp_path):
-    data = safetensors.numpy.save({"metrics": np.ones((1, 2))}, metadata={"format": "htlib-run-1"})
+    data = safetensors.numpy.save({"metrics": np.ones((1, 2))}, metadata={"format": "htlib-run-2"})
     with pytest.raises(ht.RecordError, match=r"checksum does not match"):
         load_bytes(data, tmp_path)
 
@@ -164,4 +166,4 @@ def test_missing_file_and_folder(tmp_path):
 
 def test_record_error_is_a_value_error():
     assert issubclass(ht.RecordError, ValueError)
-    assert ht.RecordError is htlib.records.RecordError
+    assert ht.RecordError is htlib.student.run.RecordError

@@ -14,6 +14,7 @@ import safetensors.numpy
 
 import htlib as ht
 import htlib.sweeps.store
+from htlib.student.config import Reading
 from htlib.sweeps.numerics import RUNS, code_digest
 from htlib.sweeps.store import Store, StoreError
 from tests.sweeping import TINY, assert_intact, files_of
@@ -57,17 +58,17 @@ def test_a_run_comes_back_whole(store, run):
     assert store.set_aside == []
 
 
-def test_every_field_and_what_is_kept_change_the_path(store):
+def test_every_field_of_training_and_what_is_kept_change_the_path(store):
     other = {
         **dict.fromkeys(("n", "d", "h", "n_test", "steps", "probe_every", "seed"), 7),
-        **dict.fromkeys(("noise_std", "lr", "weight_decay", "adam_eps", "lr_decay", "ridge_lambda"), 0.5),
+        **dict.fromkeys(("noise_std", "lr", "weight_decay", "adam_eps", "lr_decay"), 0.5),
         **{"normalize_weights": True, "train_readout": True, "dtype": "float64", "labels": "noise"},
-        **{"feature_scale": "released-code", "update": "no-top", "teacher": "relu", "activation": "relu"},
+        **{"update": "no-top", "teacher": "relu", "activation": "relu"},
     }
     configs = [CONFIG, *(CONFIG.replace(**{name: value}) for name, value in other.items())]
     gd = CONFIG.replace(optimizer="gd")
     configs += [gd, gd.replace(momentum=0.5)]
-    assert {*other, "optimizer", "momentum"} == set(CONFIG.to_dict())
+    assert {*other, "optimizer", "momentum", *Reading._fields} == set(CONFIG.to_dict())
     paths = {
         store.file_of(c, keep_weights=weights, keep_overlaps=overlaps)
         for c in configs
@@ -75,6 +76,20 @@ def test_every_field_and_what_is_kept_change_the_path(store):
         for overlaps in (False, True)
     }
     assert len(paths) == 4 * len(configs)
+    assert store.file_of(CONFIG.replace(ridge_lambda=0.5, feature_scale="released-code")) in paths
+
+
+def test_readings_of_one_training_share_a_file_and_join_each_other(store):
+    other = CONFIG.replace(ridge_lambda=0.5)
+    path = store.save(ht.train(CONFIG))
+    assert store.load(other) is None
+    assert store.load(CONFIG, readings=[other.reading]) is None
+    assert store.save(ht.train(other)) == path
+    for config in (CONFIG, other):
+        run = store.load(config, readings=[CONFIG.reading, other.reading])
+        assert run.config == config
+        pd.testing.assert_frame_equal(run.metrics, ht.train(config).metrics, check_exact=True)
+    assert len(files_of(store.path)) == 1
 
 
 def test_equal_configs_have_one_path_in_every_process(store):

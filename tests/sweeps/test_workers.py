@@ -50,7 +50,7 @@ def test_tasks_of_one_problem_share_their_start_key():
 
 def test_giving_up_ends_a_task_after_the_step():
     """A run of a billion steps would keep the test waiting."""
-    task = Task((CONFIG.replace(steps=10**9, probe_every=10**9),))
+    task = Task(CONFIG.replace(steps=10**9, probe_every=10**9), ())
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(compute, task, 1, "this sweep")
         executors.give_up("another")
