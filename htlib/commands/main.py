@@ -18,7 +18,7 @@ from htlib.commands import claims as claims_command
 from htlib.commands import predict as predict_command
 from htlib.models.checkpoints import CheckpointError
 from htlib.student.config import CHOICES, ExperimentConfig
-from htlib.student.functions import ACTIVATIONS, TEACHERS
+from htlib.student.functions import EVERY_TEACHER
 from htlib.student.run import tidy
 from htlib.student.training import train
 from htlib.sweeps.compute import SweepError
@@ -73,16 +73,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     fields = run.add_argument_group("experiment")
-    allowed = CHOICES | {"activation": ACTIVATIONS}
     for field in dataclasses.fields(ExperimentConfig):
         flag, default = f"--{field.name.replace('_', '-')}", field.default
         if isinstance(default, bool):
             fields.add_argument(flag, dest=field.name, action="store_true", help=" ")
-        elif field.name in allowed:
-            fields.add_argument(flag, dest=field.name, default=default, choices=allowed[field.name], help=" ")
+        elif field.name in CHOICES:
+            fields.add_argument(flag, dest=field.name, default=default, choices=CHOICES[field.name], help=" ")
         else:
             kind = float if default is None else type(default)
-            text = ", ".join(TEACHERS) if field.name == "teacher" else " "
+            text = EVERY_TEACHER if field.name == "teacher" else " "
             fields.add_argument(
                 flag, dest=field.name, type=kind, default=default, metavar=kind.__name__.upper(), help=text
             )

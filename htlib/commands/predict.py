@@ -12,9 +12,9 @@ import pandas as pd
 from htlib.spectra.eigenvalues import esd
 from htlib.spectra.power_law import hill_alpha
 from htlib.student.config import CHOICES, ExperimentConfig
-from htlib.student.functions import ACTIVATIONS, TEACHERS
+from htlib.student.functions import EVERY_TEACHER
 from htlib.student.training import train_rates
-from htlib.theory.one_step import OneStepLaw, one_step_law
+from htlib.theory.one_step import OneStepLaw, law_of_config
 
 _SIZES = ("n", "d", "h")
 
@@ -33,8 +33,8 @@ def add_parser(commands: Any) -> None:
         parser.add_argument(f"--{name}", type=int, default=getattr(default, name), metavar="INT", help=" ")
     parser.add_argument("--noise-std", type=float, default=default.noise_std, metavar="FLOAT", help=" ")
     parser.add_argument("--optimizer", choices=CHOICES["optimizer"], default=default.optimizer, help=" ")
-    parser.add_argument("--teacher", default=default.teacher, metavar="STR", help=", ".join(TEACHERS))
-    parser.add_argument("--activation", choices=ACTIVATIONS, default=default.activation, help=" ")
+    parser.add_argument("--teacher", default=default.teacher, metavar="STR", help=EVERY_TEACHER)
+    parser.add_argument("--activation", choices=CHOICES["activation"], default=default.activation, help=" ")
     parser.add_argument(
         "--lr",
         type=float,
@@ -53,12 +53,12 @@ def run(options: argparse.Namespace) -> int:
     if options.output is not None and options.output.suffix != ".csv":
         raise ValueError(f"--output must end in .csv; got {options.output}")
     names = (*_SIZES, "noise_std", "optimizer", "teacher", "activation")
-    fields: dict[str, Any] = {name: getattr(options, name) for name in names}
-    law = one_step_law(**fields)
+    config = ExperimentConfig(steps=1, n_test=200, **{name: getattr(options, name) for name in names})
+    law = law_of_config(config)
     rates = options.lr or [float(f"{m * law.critical_lr:.3g}") for m in (0.5, 1, 1.5, 2, 5, 20, 100)]
     rows = [_predicted(law, lr) for lr in rates]
     if options.measure:
-        measured = _measured(ExperimentConfig(**fields, steps=1, n_test=200), rates, options.measure)
+        measured = _measured(config, rates, options.measure)
         rows = [{**row, **found} for row, found in zip(rows, measured, strict=True)]
     table = pd.DataFrame(rows)
     if options.output is not None:

@@ -25,11 +25,12 @@ from torch._higher_order_ops import while_loop
 from htlib.explorer.messages import SATURATED, SATURATION_SAMPLES
 from htlib.student import network
 from htlib.student.config import ExperimentConfig
-from htlib.student.functions import ScalarFunction, get_activation, get_teacher
+from htlib.student.functions import TEACHERS, ScalarFunction, get_activation
+from htlib.student.optimizers import OPTIMIZERS
 
 _BLOCK = 10
 
-GRAPH_TEACHERS = ("softplus", "relu", "identity", "hermite2", "hermite3")
+GRAPH_OPTIMIZERS = tuple(name for name, optimizer in OPTIMIZERS.items() if optimizer.in_page)
 
 
 class Step(nn.Module):
@@ -37,31 +38,29 @@ class Step(nn.Module):
 
     Parameters
     ----------
-    optimizer : {"adam", "gd"}
-        As torch.optim.Adam and torch.optim.SGD define them, without momentum or weight decay.
+    optimizer : str
+        One of `GRAPH_OPTIMIZERS`.
     activation : ScalarFunction
-    adam_eps : float
+    **options
+        The optimizer's hyperparameters.
     """
 
-    def __init__(self, optimizer: str, activation: ScalarFunction, adam_eps: float = 1e-8) -> None:
+    def __init__(self, optimizer: str, activation: ScalarFunction, **options: Any) -> None:
         super().__init__()
-        self.optimizer, self.activation, self.eps = optimizer, activation, adam_eps
-        self.betas: tuple[float, float] = inspect.signature(torch.optim.Adam).parameters["betas"].default
+        self.optimizer, self.activation, self.options = OPTIMIZERS[optimizer], activation, options
 
     def forward(
         self, W: Tensor, a: Tensor, X: Tensor, y: Tensor, lr: Tensor, t: Tensor, m: Tensor, v: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The loss at W, the new W, and Adam's two moments (gradient descent hands them on)."""
+        """The loss at W, the new W, and the optimizer's state in m and v, of which it may need fewer.
+
+        t and lr are float64: 1 - beta2^t of Adam has lost all but three digits in float32.
+        """
         loss, gradient, _ = network.loss_and_gradient_tensors(W, a, X, y, self.activation)
-        if self.optimizer == "gd":
-            return loss, W - lr.to(W.dtype) * gradient, m.clone(), v.clone()
-        beta1, beta2 = self.betas
-        m = m + (1 - beta1) * (gradient - m)
-        v = beta2 * v + (1 - beta2) * gradient * gradient
-        # in float64: 1 - beta2^t has lost all but three digits in float32
-        size = (lr / (1 - beta1**t)).to(W.dtype)
-        root = torch.sqrt(1 - beta2**t).to(W.dtype)
-        return loss, W - size * m / (torch.sqrt(v) / root + self.eps), m, v
+        used = self.optimizer.n_state
+        W, state = self.optimizer.update(gradient, W, (m, v)[:used], t, lr, **self.options)
+        m, v = (x.clone() for x in (*state, *(m, v)[used:]))  # an input cannot be an output
+        return loss, W, m, v
 
 
 class Probe(nn.Module):
@@ -82,7 +81,8 @@ class Probe(nn.Module):
         ridge_lambda: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Ridge training loss, test loss, kernel-target alignment and saturation, all float64."""
-        ceiling = network.features(W, X[:SATURATION_SAMPLES], self.activation).abs() > SATURATED
+        ceiling = SATURATED * (self.activation.bound or math.inf)
+        saturated = network.features(W, X[:SATURATION_SAMPLES], self.activation).abs() > ceiling
         F, F_test = (self._features(W, inputs, input_scale) for inputs in (X, X_test))
         y, y_test = y.double(), y_test.double()
         n, h = F.shape
@@ -92,7 +92,7 @@ class Probe(nn.Module):
         solution = solve_positive(gram + penalty * torch.eye(h, dtype=torch.float64), moment)
         train_loss = (F @ solution - y).square().mean()
         test_loss = (F_test @ solution - y_test).square().mean()
-        return train_loss, test_loss, kta, ceiling.double().mean()
+        return train_loss, test_loss, kta, saturated.double().mean()
 
     def _features(self, W: Tensor, X: Tensor, input_scale: Tensor) -> Tensor:
         features = network.features(W, X, self.activation, input_scale)
@@ -164,14 +164,15 @@ def _inverse(P: Tensor) -> Tensor:
 
 
 def export_graphs(folder: Path, config: ExperimentConfig) -> None:
-    """Write ``step-adam``, ``step-gd``, ``probe`` and a ``link-<teacher>`` for each of `GRAPH_TEACHERS`.
+    """Write ``probe``, and ``step-<optimizer>`` and ``link-<teacher>`` for each that a page offers.
 
     Parameters
     ----------
     folder : Path
         Made if missing; gets a file ``<name>.onnx`` each.
     config : ExperimentConfig
-        Sizes, activation and Adam's eps; the rest is input of the graphs or does not matter.
+        Sizes, activation and the optimizers' hyperparameters; the rest is input of the graphs or does not
+        matter.
 
     Raises
     ------
@@ -186,10 +187,10 @@ def export_graphs(folder: Path, config: ExperimentConfig) -> None:
     def ones(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.ones(shape, dtype=dtype)
 
-    for optimizer in ("adam", "gd"):
+    for optimizer in GRAPH_OPTIMIZERS:
         state = (ones(h, d), ones(h), ones(n, d), ones(n))
         numbers = (ones(dtype=torch.float64), ones(dtype=torch.float64))
-        step = Step(optimizer, activation, config.adam_eps)
+        step = Step(optimizer, activation, **OPTIMIZERS[optimizer].options(config))
         _export(
             folder / f"step-{optimizer}.onnx",
             step,
@@ -204,9 +205,9 @@ def export_graphs(folder: Path, config: ExperimentConfig) -> None:
         (*data, *numbers),
         "ridge_train_loss test_loss kta saturation",
     )
-    for teacher in GRAPH_TEACHERS:
+    for name, teacher in TEACHERS.items():
         z, any_length = ones(2, dtype=torch.float64), ({0: torch.export.Dim.DYNAMIC},)
-        _export(folder / f"link-{teacher}.onnx", Link(get_teacher(teacher)), (z,), "f", any_length)
+        _export(folder / f"link-{name}.onnx", Link(teacher), (z,), "f", any_length)
 
 
 def _export(

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,15 +38,12 @@ from htlib.spectra.noise import MarchenkoPastur, largest_eigenvalue_quantile
 from htlib.student import network
 from htlib.student.config import ExperimentConfig
 from htlib.student.functions import get_activation
-from htlib.theory.one_step import OneStepLaw, one_step_law
+from htlib.theory.one_step import law_of_config
 
 Message = dict[str, Any]
 
 _CURVE = (1 / 30, 300.0, 61)  # times the critical rate: from, to, how many
-_LAW_FIELDS = ("n", "d", "h", "noise_std", "optimizer", "teacher", "activation", "labels")
-
-_SATURATING = ("tanh", "erf")
-SATURATED = 0.99
+SATURATED = 0.99  # of the activation's bound
 SATURATION_SAMPLES = 256  # times h units: the share is good to a few thousandths
 
 
@@ -93,8 +89,8 @@ def noise_of(h: int, d: int) -> Message:
 def one_step(config: ExperimentConfig) -> Message | None:
     """``prediction`` of the messages for a configuration."""
     try:
-        law = _law(*(getattr(config, name) for name in _LAW_FIELDS))
-    except ValueError:  # labels or an activation without theory
+        law = law_of_config(config)
+    except ValueError:  # labels, an activation or an optimizer without theory
         return None
     low, high, points = _CURVE
     rates = law.critical_lr * np.geomspace(low, high, points)
@@ -106,11 +102,6 @@ def one_step(config: ExperimentConfig) -> Message | None:
             "alignment": [point.alignment for point in curve],
         }
     }
-
-
-@lru_cache
-def _law(*fields: Any) -> OneStepLaw:
-    return one_step_law(**dict(zip(_LAW_FIELDS, fields, strict=True)))
 
 
 def saturation(W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], activation: str) -> float | None:
@@ -125,8 +116,8 @@ def saturation(W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], activation: str
     Returns
     -------
     float or None
-        Share of the n h values sigma(W x / sqrt d) that exceed 0.99 in size; None for an activation
-        that has no ceiling.
+        Share of the n h values sigma(W x / sqrt d) that exceed 0.99 of the activation's bound in size;
+        None for an activation that has no bound.
 
     Examples
     --------
@@ -134,6 +125,7 @@ def saturation(W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], activation: str
     >>> saturation(torch.tensor([[9.0], [0.1]]), torch.ones(5, 1), "tanh")
     0.5
     """
-    if activation not in _SATURATING:
+    function = get_activation(activation)
+    if function.bound is None:
         return None
-    return (network.features(W, X, get_activation(activation)).abs() > SATURATED).double().mean().item()
+    return (network.features(W, X, function).abs() > SATURATED * function.bound).double().mean().item()

@@ -20,9 +20,9 @@ from typing import Any
 from htlib.explorer import graphs, messages, trainer, widget
 from htlib.explorer.stored_runs import pack_runs
 from htlib.student.config import ExperimentConfig
-from htlib.student.functions import gaussian_mean, get_teacher
+from htlib.student.functions import TEACHERS, gaussian_mean
 from htlib.sweeps.presets import load_experiment
-from htlib.theory.one_step import one_step_law
+from htlib.theory.one_step import law_of_config
 
 _SIZES = ("n", "d", "h", "n_test")
 
@@ -45,14 +45,14 @@ def write_engine(stored_runs: Path, folder: Path) -> None:
 def meta(explorer: widget.Explorer, stored: ExperimentConfig) -> dict[str, Any]:
     """What live/src/meta.ts describes."""
     config, options = explorer.config, dict(explorer.options)
-    options["choices"] = {**options["choices"], "teacher": list(graphs.GRAPH_TEACHERS)}
+    options["choices"] = {**options["choices"], "optimizer": list(graphs.GRAPH_OPTIMIZERS)}
     return {
         "options": options,
         "activation": config.activation,
         "ridge_lambda": config.ridge_lambda,
         "input_scales": {"paper": 1 / math.sqrt(config.d), "released-code": 1 / config.d},
         "vectors": trainer.LEADING_VECTORS,
-        "teachers": {name: _moments(name) for name in graphs.GRAPH_TEACHERS},
+        "teachers": {name: _moments(name) for name in TEACHERS},
         "trained": _shape(config, options["choices"]),
         "stored": _shape(stored, options["choices"]),
     }
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
 
 def _moments(teacher: str) -> dict[str, float]:
     """Mean and variance of the link function of a standard normal variable."""
-    link = get_teacher(teacher).value
+    link = TEACHERS[teacher].value
     mean = gaussian_mean(link)
     return {"mean": mean, "variance": gaussian_mean(lambda z: (link(z) - mean) ** 2)}
 
@@ -85,7 +85,7 @@ def _shape(config: ExperimentConfig, choices: dict[str, list[Any]]) -> dict[str,
     for values in itertools.product(*(choices[name] for name in names)):
         fields = dict(zip(names, values, strict=True))
         try:
-            law = one_step_law(n=config.n, d=config.d, h=config.h, activation=config.activation, **fields)
+            law = law_of_config(config.replace(**fields))
         except ValueError:  # labels without theory
             continue
         key = " ".join(f"{v:g}" if isinstance(v, float) else v for v in values)

@@ -24,10 +24,11 @@ import traitlets
 
 from htlib.explorer.trainer import KernelEngine
 from htlib.student.config import CHOICES, ExperimentConfig
+from htlib.student.functions import TEACHERS
+from htlib.student.optimizers import OPTIMIZERS
 from htlib.student.training import train
 
 _STATIC = Path(__file__).parent / "static"
-_TEACHERS = ("softplus", "relu", "identity", "hermite2", "hermite3")
 _HOW = (
     "The live one needs JavaScript and WebAssembly, and a page that comes from a server (`make serve`) and "
     "not from a file; or open this chapter in Jupyter (`make env`, then `.venv/bin/jupyter lab book/`) and "
@@ -98,12 +99,13 @@ class Explorer(anywidget.AnyWidget):
         choices: dict[str, list[Any]] = {
             name: list(CHOICES[name]) for name in ("optimizer", "labels", "feature_scale")
         }
-        choices["teacher"] = list(dict.fromkeys((*_TEACHERS, config.teacher)))
+        choices["teacher"] = list(dict.fromkeys((*TEACHERS, config.teacher)))
         choices["noise_std"] = sorted({*_NOISES, config.noise_std})
         super().__init__(
             options={
                 "settings": {name: getattr(config, name) for name in _CONTROLS},
                 "choices": choices,
+                "names": {name: optimizer.label for name, optimizer in OPTIMIZERS.items()},
                 "max_steps": self._engine.max_steps,
             }
         )
@@ -168,10 +170,9 @@ class Explorer(anywidget.AnyWidget):
 
 
 def _described(config: ExperimentConfig) -> str:
-    optimizer = {"adam": "Adam", "gd": "gradient descent"}[config.optimizer]
     steps = "1 step" if config.steps == 1 else f"{config.steps} steps"
     return (
-        f"{optimizer} at rate {config.lr:g}, {steps}, {config.teacher} teacher, "
+        f"{OPTIMIZERS[config.optimizer].label} at rate {config.lr:g}, {steps}, {config.teacher} teacher, "
         f"{config.labels} labels, feature scale {config.feature_scale}, n = {config.n}, d = {config.d}, "
         f"h = {config.h}, seed {config.seed}"
     )

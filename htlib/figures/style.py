@@ -13,6 +13,8 @@ from typing import Any
 import seaborn as sns
 from cycler import cycler
 
+from htlib.student.optimizers import OPTIMIZERS
+
 BLUE, ORANGE, GREEN, PINK, SKY, GOLD, GREY, BLACK = (
     "#0072B2",
     "#D55E00",
@@ -23,9 +25,9 @@ BLUE, ORANGE, GREEN, PINK, SKY, GOLD, GREY, BLACK = (
     "#8C8C8C",
     "#000000",
 )
-OPTIMIZER_COLORS = {"adam": ORANGE, "gd": BLUE}
-OPTIMIZER_MARKERS = {"adam": "o", "gd": "s"}
-OPTIMIZER_NAMES = {"adam": "Adam", "gd": "GD"}
+OPTIMIZER_COLORS = {name: optimizer.color for name, optimizer in OPTIMIZERS.items()}
+OPTIMIZER_MARKERS = {name: optimizer.marker for name, optimizer in OPTIMIZERS.items()}
+OPTIMIZER_NAMES = {name: optimizer.label for name, optimizer in OPTIMIZERS.items()}
 
 LABELS: Mapping[str, str] = {
     "train_loss": "training loss (stage 1)",

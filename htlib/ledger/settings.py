@@ -18,7 +18,7 @@ import numpy as np
 from htlib.student.config import ExperimentConfig
 from htlib.student.problem import draw_readout
 from htlib.student.run import Trajectory
-from htlib.theory.one_step import OneStepLaw, one_step_law
+from htlib.theory.one_step import OneStepLaw, law_of_config
 
 Setting = Mapping[str, Any]
 
@@ -113,10 +113,5 @@ def law_of(run: Trajectory, *, drawn: bool = False, labels: str = "") -> OneStep
     if config.labels == "centred":
         raise ValueError("centred labels are not predicted")
     known = "real" if config.labels == "real" else "shuffled"
-    names = ("n", "d", "h", "noise_std", "optimizer", "teacher", "activation")
     norm = float(np.linalg.norm(draw_readout(config))) if drawn else None
-    return one_step_law(
-        **{name: getattr(config, name) for name in names},
-        labels=labels or known,
-        readout_norm=norm,
-    )
+    return law_of_config(config, labels=labels or known, readout_norm=norm)

@@ -12,15 +12,17 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from htlib.student.functions import get_activation, get_teacher
+from htlib.student.functions import ACTIVATIONS, get_teacher
+from htlib.student.optimizers import HYPERPARAMETERS, OPTIMIZERS
 
 T = TypeVar("T")
 
 _DEFAULTS_VERSION = 1  # one more whenever a default changes: digests leave out what has its default
-_LARGEST_LR = 1e36  # torch's optimizers multiply the rate by up to ten and must not overflow
+_LARGEST_LR = 1e36  # optimizers multiply the rate by up to ten and must not overflow
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": ("adam", "gd"),
+    "activation": tuple(ACTIVATIONS),
+    "optimizer": tuple(OPTIMIZERS),
     "dtype": ("float32", "float64"),
     "feature_scale": ("paper", "released-code"),
     "labels": ("real", "shuffled", "noise", "centred"),
@@ -52,14 +54,16 @@ class ExperimentConfig:
         Standard deviation of the label noise.
     teacher, activation : str
         Link function of the teacher and activation of the student; see `htlib.student.functions`.
-    optimizer : {"adam", "gd"}
-        Full-batch Adam, or gradient descent, on the first layer.
+    optimizer : str
+        Full-batch update of the first layer: a member of `htlib.student.optimizers.OPTIMIZERS`.
     lr : float
         Learning rate (eta).
     steps : int
         Number of full-batch updates.
-    momentum, weight_decay : float
-        As torch.optim.SGD and torch.optim.Adam define them; Adam has no ``momentum``.
+    momentum, nesterov : float, bool
+        As the optimizer defines them, for "gd" as in torch.optim.SGD; not every optimizer has them.
+    weight_decay : float
+        As the optimizer defines it; for "adam" and "gd" weight_decay W is added to the gradient.
     adam_eps : float
         Added to the denominator of Adam's update.
     dtype : {"float32", "float64"}
@@ -109,6 +113,7 @@ class ExperimentConfig:
     lr: float = 1.0
     steps: int = 10
     momentum: float = 0.0
+    nesterov: bool = False
     weight_decay: float = 0.0
     adam_eps: float = 1e-8
     dtype: str = "float32"
@@ -129,7 +134,7 @@ class ExperimentConfig:
             self._set(name, _integer(name, getattr(self, name), minimum=0))
         for name in ("noise_std", "lr", "momentum", "weight_decay", "adam_eps", "ridge_lambda"):
             self._set(name, _number(name, getattr(self, name)))
-        for name in ("normalize_weights", "train_readout"):
+        for name in ("nesterov", "normalize_weights", "train_readout"):
             value = getattr(self, name)
             if not isinstance(value, (bool, np.bool_)):
                 raise TypeError(f"{name} must be True or False; got {value!r}")
@@ -139,18 +144,13 @@ class ExperimentConfig:
             if not isinstance(value, str) or value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
         get_teacher(self.teacher)
-        get_activation(self.activation)
         if self.lr_decay is not None:
             self._set("lr_decay", _number("lr_decay", self.lr_decay))
             if not 0 < self.lr_decay <= 1:
                 raise ValueError(f"lr_decay must be None or in (0, 1]; got {self.lr_decay}")
         if not self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1); got {self.momentum}")
-        if self.momentum and self.optimizer == "adam":
-            raise ValueError(
-                f"momentum = {self.momentum} has no meaning for optimizer='adam'; "
-                "use optimizer='gd' or momentum=0"
-            )
+        self._check_optimizer()
         if self.dtype == "float32" and self.lr > _LARGEST_LR:
             raise ValueError(f"lr must be at most {_LARGEST_LR:g} in float32; got {self.lr}")
         if not self.ridge_lambda > 0:
@@ -189,6 +189,25 @@ class ExperimentConfig:
         changed = {name: value for name, value in self.to_dict().items() if value != fields[name]}
         canonical = json.dumps([_DEFAULTS_VERSION, changed], sort_keys=True, allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def _check_optimizer(self) -> None:
+        """Refuse what the optimizer would not read."""
+        optimizer, name = OPTIMIZERS[self.optimizer], f"optimizer={self.optimizer!r}"
+        for field in sorted(HYPERPARAMETERS - set(optimizer.hyperparameters)):
+            value, default = getattr(self, field), getattr(type(self), field)
+            if value != default:
+                readers = [other.name for other in OPTIMIZERS.values() if field in other.hyperparameters]
+                raise ValueError(
+                    f"{field} = {value} has no meaning for {name}; "
+                    f"use {field}={default} or one of {', '.join(readers)}"
+                )
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov = True has no meaning for momentum = 0; use a momentum above 0")
+        if self.train_readout and optimizer.matrices_only:
+            raise ValueError(
+                f"train_readout = True has no meaning for {name}, which updates matrices and not the "
+                "readout, a vector; use train_readout=False or another optimizer"
+            )
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

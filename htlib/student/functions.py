@@ -1,7 +1,10 @@
-"""Scalar functions of the teacher and the student, looked up by name.
+"""Scalar functions of the teacher and the student, found by name in `ACTIVATIONS` and `TEACHERS`.
 
 Every function acts elementwise on a torch tensor.  ``value_and_derivative`` computes
 both at once because training needs both and, for tanh, the second is free given the first.
+
+A new function is an entry in a registry and a line in tests/student/test_functions.py.  Choices, help texts,
+the explorer's menus, its saturation and what the closed forms accept follow from the entry.
 """
 
 from __future__ import annotations
@@ -14,9 +17,6 @@ from dataclasses import dataclass
 import torch
 from scipy.integrate import quad
 from torch import Tensor
-
-ACTIVATIONS = ("tanh", "relu", "erf", "gelu")
-TEACHERS = ("softplus", "relu", "identity", "hermite1, hermite2, ... hermite99")
 
 _HERMITE = re.compile(r"hermite([1-9]\d?)")
 
@@ -31,11 +31,17 @@ class ScalarFunction:
         Name by which `get_activation` or `get_teacher` finds it.
     value_and_derivative : callable
         Maps a tensor ``u`` to ``(f(u), f'(u))``, both of the shape of ``u``.
+    odd : bool
+        Whether f(-u) = -f(u), which the closed forms ask of an activation.
+    bound : float or None
+        Supremum of |f|; None if there is none.
     """
 
     name: str
     value: Callable[[Tensor], Tensor]
     value_and_derivative: Callable[[Tensor], tuple[Tensor, Tensor]]
+    odd: bool = False
+    bound: float | None = None
 
     def derivative(self, u: Tensor) -> Tensor:
         """First derivative at ``u`` (relu: 0 at the kink, as in PyTorch)."""
@@ -48,7 +54,7 @@ def get_activation(name: str) -> ScalarFunction:
     Parameters
     ----------
     name : str
-        One of ``tanh``, ``relu``, ``erf``, ``gelu`` (the exact, erf-based gelu).
+        A member of `ACTIVATIONS`.
 
     Returns
     -------
@@ -64,9 +70,9 @@ def get_activation(name: str) -> ScalarFunction:
     >>> get_activation("relu").value(torch.tensor([-1.0, 2.0])).tolist()
     [0.0, 2.0]
     """
-    if str(name) not in _ACTIVATIONS:
+    if str(name) not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {name!r}")
-    return _ACTIVATIONS[name]
+    return ACTIVATIONS[name]
 
 
 def get_teacher(name: str) -> ScalarFunction:
@@ -75,7 +81,7 @@ def get_teacher(name: str) -> ScalarFunction:
     Parameters
     ----------
     name : str
-        ``softplus``, ``relu``, ``identity`` or ``hermite<k>``: the probabilists' Hermite
+        A member of `TEACHERS`, or ``hermite<k>`` with k from 1 to 99: the probabilists' Hermite
         polynomial of degree k over sqrt(k!), so that E f(z)^2 = 1 for a standard normal z.
 
     Returns
@@ -92,11 +98,11 @@ def get_teacher(name: str) -> ScalarFunction:
     >>> get_teacher("hermite2").value(torch.tensor([1.0, 3.0])) * math.sqrt(2)
     tensor([0., 8.])
     """
-    if str(name) in _TEACHERS:
-        return _TEACHERS[name]
+    if str(name) in TEACHERS:
+        return TEACHERS[name]
     match = _HERMITE.fullmatch(str(name))
     if match is None:
-        raise ValueError(f"teacher must be one of {', '.join(TEACHERS)}; got {name!r}")
+        raise ValueError(f"teacher must be one of {EVERY_TEACHER}; got {name!r}")
     return _hermite(int(match.group(1)))
 
 
@@ -162,17 +168,24 @@ def _hermite(degree: int) -> ScalarFunction:
             lower, upper = upper, (u * upper - math.sqrt(k) * lower) / math.sqrt(k + 1)
         return upper, math.sqrt(degree) * lower
 
-    return ScalarFunction(f"hermite{degree}", lambda u: both(u)[0], both)
+    return ScalarFunction(f"hermite{degree}", lambda u: both(u)[0], both, odd=degree % 2 == 1)
 
 
-_ACTIVATIONS = {
-    "tanh": ScalarFunction("tanh", torch.tanh, _tanh),
-    "relu": ScalarFunction("relu", torch.relu, _relu),
-    "erf": ScalarFunction("erf", torch.erf, _erf),
-    "gelu": ScalarFunction("gelu", torch.nn.functional.gelu, _gelu),
-}
-_TEACHERS = {
-    "softplus": ScalarFunction("softplus", _softplus_value, _softplus),
-    "relu": _ACTIVATIONS["relu"],
-    "identity": ScalarFunction("identity", torch.clone, lambda u: (u.clone(), torch.ones_like(u))),
-}
+def _by_name(*functions: ScalarFunction) -> dict[str, ScalarFunction]:
+    return {function.name: function for function in functions}
+
+
+ACTIVATIONS = _by_name(
+    ScalarFunction("tanh", torch.tanh, _tanh, odd=True, bound=1),
+    ScalarFunction("relu", torch.relu, _relu),
+    ScalarFunction("erf", torch.erf, _erf, odd=True, bound=1),
+    ScalarFunction("gelu", torch.nn.functional.gelu, _gelu),  # the exact one, of erf
+)
+TEACHERS = _by_name(  # those of the explorer's menu, with and without Python; ONNX must know their operations
+    ScalarFunction("softplus", _softplus_value, _softplus),
+    ACTIVATIONS["relu"],
+    ScalarFunction("identity", torch.clone, lambda u: (u.clone(), torch.ones_like(u)), odd=True),
+    _hermite(2),
+    _hermite(3),
+)
+EVERY_TEACHER = f"{', '.join(TEACHERS)}, or hermite1 to hermite99"

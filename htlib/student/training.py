@@ -23,6 +23,7 @@ from htlib.student import network
 from htlib.student.config import ExperimentConfig, Reading
 from htlib.student.functions import ScalarFunction, get_activation
 from htlib.student.network import LossGradient
+from htlib.student.optimizers import HYPERPARAMETERS, OPTIMIZERS
 from htlib.student.probes import METRICS, Probe, Refit, Sample
 from htlib.student.problem import Problem, make_problem, stream
 from htlib.student.run import StepOverlaps, Trajectory, assemble
@@ -33,9 +34,7 @@ Readings = Mapping[str, Any] | Iterable[Reading] | None
 _OVERLAPS_KEPT = 100
 _STARTS_KEPT = 2  # each holds the data of a problem, some 60 MB at the paper's sizes
 # Fields that only matter once the first gradient is known.
-_AFTER_START = frozenset(
-    {"optimizer", "lr", "steps", "momentum", "weight_decay", "adam_eps", "lr_decay", "update", "probe_every"}
-)
+_AFTER_START = frozenset({"optimizer", "lr", "steps", "lr_decay", "update", "probe_every", *HYPERPARAMETERS})
 
 
 class Diverged(ArithmeticError):
@@ -64,7 +63,7 @@ class Snapshot:
     eigenvalues : (min(h, d),) float64 array
         The ESD, ascending.
     weights : (h, d) tensor
-        Valid until the run is advanced; clone it to keep it.
+        The run does not change it later; nor may you.
     refits : dict
         Reading -> Refit.
     overlaps : StepOverlaps or None
@@ -396,23 +395,24 @@ def _iterate(
         metrics = probe.metrics(config.reading)
         return Snapshot(step, metrics, probe.system.eigenvalues, probe.weights, refits, overlaps)
 
-    W, a = start.hidden_weights.clone(), start.readout_weights.clone()
+    W, a = start.hidden_weights, start.readout_weights
     yield snapshot(0, start.first)
-    optimizer = _optimizer(config, [W, a] if config.train_readout else [W])
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=config.lr_decay or 1.0)
+    optimizer, lr = OPTIMIZERS[config.optimizer], config.lr
+    options, states = optimizer.options(config), [optimizer.init(W), optimizer.init(a)]
     generator = stream(config.seed, "update_control")
     gradient, system = start.gradient, start.first.system
     for step in range(1, config.steps + 1):
         if config.normalize_weights:
-            W.copy_(normalized(W))
-        previous = W.clone() if config.update != "full" or keep_overlaps else W
-        W.grad, a.grad = gradient.hidden, gradient.readout
-        optimizer.step()
-        schedule.step()
+            W = normalized(W)
+        previous = W
+        W, states[0] = optimizer.update(gradient.hidden, W, states[0], step, lr, **options)
+        if config.train_readout:
+            a, states[1] = optimizer.update(gradient.readout, a, states[1], step, lr, **options)
+        lr *= config.lr_decay or 1.0
         if not _squarable(W):
             raise Diverged(step)
         if config.update != "full":
-            W.copy_(previous + _controlled(config.update, W - previous, generator))
+            W = previous + _controlled(config.update, W - previous, generator)
         if on_step is not None:
             on_step()
         last = step == config.steps
@@ -494,14 +494,6 @@ def _squarable(W: Tensor) -> bool:
 def _step_overlaps(before: SingularSystem, after: SingularSystem, update: SingularSystem) -> StepOverlaps:
     k = min(_OVERLAPS_KEPT, len(update.eigenvalues))
     return StepOverlaps(before=overlaps_of(before, update, k), after=overlaps_of(after, update, k))
-
-
-def _optimizer(config: ExperimentConfig, parameters: list[Tensor]) -> torch.optim.Optimizer:
-    if config.optimizer == "gd":
-        return torch.optim.SGD(
-            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-    return torch.optim.Adam(parameters, lr=config.lr, eps=config.adam_eps, weight_decay=config.weight_decay)
 
 
 def _controlled(update: str, M: Tensor, generator: np.random.Generator) -> Tensor:

@@ -12,9 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from htlib.student.config import ExperimentConfig
-from htlib.student.functions import gaussian_mean, get_activation, get_teacher
-
-_ODD = ("tanh", "erf")
+from htlib.student.functions import ACTIVATIONS, gaussian_mean, get_teacher
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,10 @@ def gradient_constants(
     >>> round(known.mean_slope, 4), round(known.residual, 4), round(known.length, 3)
     (0.6057, 1.4055, 1.149)
     """
-    if config.activation not in _ODD:
+    if not ACTIVATIONS[config.activation].odd:
+        odd = " or ".join(name for name, function in ACTIVATIONS.items() if function.odd)
         raise ValueError(
-            f"activation must be odd ({' or '.join(_ODD)}) for a prediction; got {config.activation!r}, "
+            f"activation must be odd ({odd}) for a prediction; got {config.activation!r}, "
             "whose gradient has a term of full rank that depends on the draw of the readout"
         )
     if labels not in ("real", "shuffled"):
@@ -117,7 +116,7 @@ class _Means(NamedTuple):
 
 @lru_cache  # ten milliseconds of quadrature for the same pair, whatever the sizes
 def _means(teacher: str, activation: str) -> _Means:
-    student, link = get_activation(activation), get_teacher(teacher)
+    student, link = ACTIVATIONS[activation], get_teacher(teacher)
     return _Means(
         student_square=gaussian_mean(lambda z: student.value(z) ** 2),
         student_slope=gaussian_mean(student.derivative),

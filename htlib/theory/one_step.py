@@ -1,12 +1,13 @@
 """What one step does to the spectrum, in closed form and without a fitted parameter.
 
 One full-batch step from Gaussian weights adds to W0 a matrix that is nearly of rank one: lr a g^T up to a
-factor for gradient descent, lr sgn(a) p^T with p_k = erf(b z_k) for Adam, whose first step takes the sign of
-each entry.  So it changes the rows of W0 along one left direction, and nearly nothing else; W1 is a spiked
-matrix (`htlib.spectra.spikes`).  But the spike is not independent of the noise, because the residual contains
-the student's own output and g therefore the row a^T W0.  What counts is by how much the Gram matrix of the
-few rows concerned exceeds that of noise, d times the identity: for Adam, whose left direction sgn(a) is not
-a,
+factor for gradient descent, lr sgn(a) p^T with p_k = erf(b z_k) for a step along the signs of the gradient's
+entries.  The first step of Adam is one: its moments then are those of one gradient, so that it divides each
+entry by its own size.  So W0 changes in the rows along one left direction, and nearly nowhere else; W1 is a
+spiked matrix (`htlib.spectra.spikes`).  But the spike is not independent of the noise, because the residual
+contains the student's own output and g therefore the row a^T W0.  What counts is by how much the Gram matrix
+of the few rows concerned exceeds that of noise, d times the identity: for signs, whose left direction sgn(a)
+is not a,
 
     [ gain lr^2 - 2 drag lr    cross lr ]
     [ cross lr                        0 ]
@@ -27,6 +28,7 @@ from scipy.special import erf
 
 from htlib.spectra.spikes import critical_strength, outlier_eigenvalue, outlier_overlaps
 from htlib.student.config import ExperimentConfig
+from htlib.student.optimizers import OPTIMIZERS
 from htlib.theory.gradient import GradientConstants, gradient_constants
 
 Array = NDArray[np.float64]
@@ -70,7 +72,7 @@ class StepSample(NamedTuple):
 
 @dataclass(frozen=True)
 class OneStepLaw:
-    """One step at every learning rate.  Made by `one_step_law`.
+    """One step at every learning rate.  Made by `one_step_law` and `law_of_config`.
 
     Attributes
     ----------
@@ -82,7 +84,7 @@ class OneStepLaw:
     signal : float
         signal lr^2 is the squared length of the update along the teacher's direction.
     sharpness : float
-        b of Adam's sign step: an entry of the gradient has the sign of its mean with probability
+        b of a step of signs: an entry of the gradient has the sign of its mean with probability
         (1 + erf(b |z|)) / 2, z the scaled entry of g.  Infinite for gradient descent, which takes no signs.
     constants : GradientConstants
     """
@@ -137,7 +139,7 @@ class OneStepLaw:
         """Draw the weights after one step, without data and without training.
 
         W0, a, the teacher's direction and the noise of g are drawn, and the step is made of them: a g^T, or
-        for Adam signs that are those of a g^T with the probability that goes with each column.  The signs
+        signs that are those of a g^T with the probability that goes with each column.  The signs
         are independent here and nearly so in training, where the edge of the bulk lies further out at
         large rates (by a sixth at rate 5 and the paper's shape).
 
@@ -170,7 +172,7 @@ class OneStepLaw:
         direction /= np.linalg.norm(direction)
         g = known.teacher_slope * direction + math.sqrt(known.sampling / d) * rng.standard_normal(d)
         g -= known.mean_slope / math.sqrt(h * d) * (a @ W)
-        if self.optimizer == "gd":
+        if OPTIMIZERS[self.optimizer].first_step == "gradient":
             step = 2 * known.mean_slope / math.sqrt(h * d) * np.outer(a, g)
         else:
             mean = erf(self.sharpness * math.sqrt(d) / known.length * g)
@@ -190,12 +192,13 @@ def one_step_law(
     labels: str = "real",
     readout_norm: float | None = None,
 ) -> OneStepLaw:
-    """One full-batch step of gradient descent or Adam, predicted at every learning rate.
+    """One full-batch step of an optimizer, predicted at every learning rate.
 
     Parameters
     ----------
     n, d, h, noise_std, optimizer, teacher, activation
-        As in `htlib.ExperimentConfig`, whose defaults they have.
+        As in `htlib.ExperimentConfig`, whose defaults they have.  The optimizer is one that moves the weights
+        first along the gradient, as gradient descent does, or along its signs, as Adam does.
     labels : {"real", "shuffled"}
         Shuffled labels keep their size and lose the teacher: the spike stays, the alignment is 0.
     readout_norm : float, optional
@@ -209,7 +212,8 @@ def one_step_law(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not allowed; for an activation that is not odd, see Notes.
+        If an argument is not allowed or the optimizer's first step has no closed form; for an activation
+        that is not odd, see Notes.
 
     Notes
     -----
@@ -229,9 +233,50 @@ def one_step_law(
     config = ExperimentConfig(
         n=n, d=d, h=h, noise_std=noise_std, optimizer=optimizer, teacher=teacher, activation=activation
     )
-    known = gradient_constants(config, labels, readout_norm)
+    return law_of_config(config, labels=labels, readout_norm=readout_norm)
+
+
+def law_of_config(
+    config: ExperimentConfig, *, labels: str | None = None, readout_norm: float | None = None
+) -> OneStepLaw:
+    """The law of the first step of an experiment.
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+        The law does not depend on its rate.
+    labels : {"real", "shuffled"}, optional
+        In place of those of the config.
+    readout_norm : float, optional
+        As for `one_step_law`.
+
+    Returns
+    -------
+    OneStepLaw
+
+    Raises
+    ------
+    ValueError
+        If the first step of the config has no law.
+
+    Examples
+    --------
+    >>> law_of_config(ExperimentConfig()) == one_step_law()
+    True
+    """
+    first_step = OPTIMIZERS[config.optimizer].first_step
+    if first_step is None:
+        lawful = ", ".join(name for name, optimizer in OPTIMIZERS.items() if optimizer.first_step)
+        raise ValueError(
+            f"optimizer must be one of {lawful} for a prediction of its first step; got {config.optimizer!r}"
+        )
+    for name in ("nesterov", "weight_decay"):  # they change the first step, and the law does not know them
+        if value := getattr(config, name):
+            raise ValueError(f"{name} must be {value * 0} for a prediction of the first step; got {value}")
+    known = gradient_constants(config, config.labels if labels is None else labels, readout_norm)
+    n, d, h = config.n, config.d, config.h
     mu, c, length, readout = known.mean_slope, known.teacher_slope, known.length, known.readout
-    if optimizer == "gd":
+    if first_step == "gradient":
         per_rate = 2 * mu * readout / math.sqrt(d)  # length of the update over that of g
         gain, drag, cross = (per_rate * length) ** 2, 2 * (mu * readout) ** 2, 0.0
         signal, sharpness = (per_rate * c) ** 2, math.inf
@@ -243,7 +288,7 @@ def one_step_law(
         own = slope * mu * readout / length  # what p has of the row of W0 along a
         drag, cross = d * math.sqrt(h) * own * share, d * math.sqrt(h) * own * math.sqrt(1 - share**2)
         signal = h * d * (slope * c / length) ** 2
-    return OneStepLaw(optimizer, h, d, gain, drag, cross, signal, sharpness, known)
+    return OneStepLaw(config.optimizer, h, d, gain, drag, cross, signal, sharpness, known)
 
 
 def predict_one_step(

@@ -9,6 +9,7 @@ declare module "*/explorer.js" {
       settings: Settings;
       home: Settings;
       choices: Record<string, (string | number)[]>;
+      names: Record<string, string>;
       max_steps: number;
       stored: boolean;
       train: boolean;

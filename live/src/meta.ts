@@ -13,7 +13,12 @@ export interface Shape {
 
 export interface Meta {
   /** As the explorer in Jupyter has them. */
-  options: { settings: Settings; choices: Record<string, (string | number)[]>; max_steps: number };
+  options: {
+    settings: Settings;
+    choices: Record<string, (string | number)[]>;
+    names: Record<string, string>;
+    max_steps: number;
+  };
   activation: string;
   ridge_lambda: number;
   /** What the probes multiply pre-activations with, by feature scale. */

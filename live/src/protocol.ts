@@ -1,7 +1,8 @@
 // What the explorer asks an engine, and what comes back.  htlib/explorer/messages.py describes the same messages.
 
 export interface Settings {
-  optimizer: "adam" | "gd";
+  /** One of `choices.optimizer`. */
+  optimizer: string;
   lr: number;
   steps: number;
   teacher: string;

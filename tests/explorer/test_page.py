@@ -10,6 +10,7 @@ import pytest
 
 import htlib as ht
 from htlib.explorer import graphs, page, widget
+from htlib.student.functions import TEACHERS
 
 ROOT = Path(__file__).parents[2]
 MIRRORS = sorted((ROOT / "live" / "src" / "mirror").glob("*.ts"))
@@ -40,7 +41,8 @@ def test_the_profile_and_the_command_must_be_known(tmp_path, capsys):
 def test_what_the_browser_does_not_compute_is_that_of_htlib():
     explorer = widget.explorer()
     meta = json.loads(json.dumps(page.meta(explorer, explorer.config.replace(n=40)), allow_nan=False))
-    assert meta["options"]["choices"]["teacher"] == list(meta["teachers"]) == list(graphs.GRAPH_TEACHERS)
+    assert meta["options"]["choices"]["teacher"] == list(meta["teachers"]) == list(TEACHERS)
+    assert meta["options"]["choices"]["optimizer"] == list(graphs.GRAPH_OPTIMIZERS)
     assert meta["teachers"]["relu"]["mean"] == pytest.approx(1 / np.sqrt(2 * np.pi))
     assert meta["teachers"]["identity"] == pytest.approx({"mean": 0, "variance": 1}, abs=1e-9)
     assert meta["stored"]["sizes"]["n"] == 40

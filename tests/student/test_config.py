@@ -22,6 +22,7 @@ DEFAULTS = {
     "lr": 1.0,
     "steps": 10,
     "momentum": 0.0,
+    "nesterov": False,
     "weight_decay": 0.0,
     "adam_eps": 1e-8,
     "dtype": "float32",
@@ -47,8 +48,9 @@ CHANGED = DEFAULTS | {
     "lr": 0.0,
     "steps": 0,
     "momentum": 0.9,
+    "nesterov": True,
     "weight_decay": 0.1,
-    "adam_eps": 0.0,
+    "adam_eps": 1e-8,  # gradient descent does not read it
     "dtype": "float64",
     "lr_decay": 0.5,
     "normalize_weights": True,
@@ -106,9 +108,10 @@ def test_equal_values_have_equal_digests(same):
 
 def test_digest_sees_every_field():
     digests = {"nothing": DIGEST_OF_DEFAULTS, "optimizer": ht.ExperimentConfig(optimizer="gd").digest()}
+    gd = {"momentum": {"optimizer": "gd"}, "nesterov": {"optimizer": "gd", "momentum": 0.9}}
     for name in DEFAULTS.keys() - {"optimizer"}:
-        base = {"optimizer": "gd"} if name == "momentum" else {}  # Adam has no momentum
-        digests[name] = ht.ExperimentConfig(**base, **{name: CHANGED[name]}).digest()
+        value = 0.0 if name == "adam_eps" else CHANGED[name]
+        digests[name] = ht.ExperimentConfig(**gd.get(name, {}), **{name: value}).digest()
     assert len(set(digests.values())) == len(DEFAULTS) + 1
     assert all(len(d) == 16 and int(d, 16) >= 0 for d in digests.values())
 
@@ -123,8 +126,8 @@ def test_a_new_field_changes_no_digest():
 
 
 def test_every_field_survives_json():
-    config = ht.ExperimentConfig(**CHANGED)
-    assert ht.ExperimentConfig(**json.loads(json.dumps(config.to_dict()))) == config
+    for config in (ht.ExperimentConfig(**CHANGED), ht.ExperimentConfig(adam_eps=0.0)):
+        assert ht.ExperimentConfig(**json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_replace_checks_again():
@@ -150,7 +153,7 @@ BAD = [
     ),
     ("ridge_lambda", 0),
     *(("lr_decay", v) for v in (0, 1.5, -0.5, math.nan, math.inf, "0.5", True)),
-    *((name, v) for name in ("normalize_weights", "train_readout") for v in (1, 0, None, "yes")),
+    *((name, v) for name in ("nesterov", "normalize_weights", "train_readout") for v in (1, 0, None, "yes")),
     *(
         (name, v)
         for name in (
@@ -176,9 +179,22 @@ def test_bad_value_is_refused_by_name(name, value):
         ht.ExperimentConfig(**{name: value})
 
 
-def test_momentum_needs_gd_and_stays_below_one():
-    with pytest.raises(ValueError, match=r"^momentum .*optimizer='adam'"):
-        ht.ExperimentConfig(momentum=0.9)
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"momentum": 0.9}, ["momentum = 0.9", "optimizer='adam'", "use momentum=0.0 or one of gd"]),
+        ({"nesterov": True}, ["nesterov = True", "optimizer='adam'", "gd"]),
+        ({"optimizer": "gd", "adam_eps": 1e-5}, ["adam_eps = 1e-05", "optimizer='gd'", "adam"]),
+        ({"optimizer": "gd", "nesterov": True}, ["nesterov = True", "momentum above 0"]),
+    ],
+)
+def test_what_the_optimizer_does_not_read_is_refused(fields, named):
+    with pytest.raises(ValueError, match=r" has no meaning for ") as refusal:
+        ht.ExperimentConfig(**fields)
+    assert all(words in str(refusal.value) for words in named)
+
+
+def test_momentum_stays_below_one():
     with pytest.raises(ValueError, match=r"^momentum must be in \[0, 1\); got 1"):
         ht.ExperimentConfig(optimizer="gd", momentum=1)
     assert ht.ExperimentConfig(optimizer="gd", momentum=0.9).momentum == 0.9

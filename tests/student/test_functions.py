@@ -1,4 +1,7 @@
-"""Oracles: SciPy special functions, torch autograd, closed-form Gaussian integrals, THEORY.md's constants."""
+"""Oracles: SciPy special functions, torch autograd, closed-form Gaussian integrals, constants to four digits.
+
+`ACTIVATIONS` and `TEACHERS` have one line per member; all tests follow.
+"""
 
 import math
 
@@ -7,6 +10,7 @@ import pytest
 import torch
 from scipy import special
 
+from htlib.student import functions
 from htlib.student.functions import gaussian_mean, get_activation, get_teacher
 
 HERMITE = {f"hermite{k}": k for k in (1, 2, 3, 4, 7, 12)}
@@ -52,12 +56,30 @@ def test_derivative_is_autograds(get, name, oracle):
     torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-13 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("name", ["tanh", "relu", "erf", "gelu"])
+def test_every_member_has_its_line():
+    assert ACTIVATIONS.keys() == functions.ACTIVATIONS.keys()
+    assert TEACHERS.keys() >= functions.TEACHERS.keys()
+
+
+@pytest.mark.parametrize(("get", "name", "oracle"), CASES, ids=IDS)
+def test_symmetry_and_bound_are_those_declared(get, name, oracle):
+    function, far = get(name), np.array([-1e6, 1e6])
+    assert function.odd == np.allclose(oracle(-GRID), -oracle(GRID), rtol=1e-12)
+    largest = np.abs(oracle(far)).max()
+    if function.bound is None:
+        assert largest > 1e5
+    else:
+        assert np.abs(oracle(GRID)).max() <= function.bound
+        assert largest == pytest.approx(function.bound, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_are_finite_where_float32_saturates(name):
-    u = torch.tensor([-1e30, -100.0, 0.0, 100.0, 1e30])
-    value, slope = get_activation(name).value_and_derivative(u)
+    function = get_activation(name)
+    value, slope = function.value_and_derivative(torch.tensor([-1e30, -1e10, 0.0, 1e10, 1e30]))
     assert value.isfinite().all()
-    np.testing.assert_array_equal(slope, [0, 0, slope[2], *([1, 1] if name in ("relu", "gelu") else [0, 0])])
+    ends = [0, 0] if function.bound else [1, 1]  # the others grow like the identity on the right
+    np.testing.assert_allclose(slope, [0, 0, slope[2], *ends], atol=1e-15)
 
 
 def test_softplus_is_exact_far_out():
@@ -87,7 +109,7 @@ def test_gaussian_mean_closed_forms():
 
 
 def test_constants_of_theory():
-    """THEORY.md section 3: mu1, v1, E sigma^2, r^2 and c1, given to four digits."""
+    """mu1, v1, E sigma^2, r^2 and c1 of the book's appendix, to four digits."""
     tanh, softplus = get_activation("tanh"), get_teacher("softplus")
     mu1 = gaussian_mean(tanh.derivative)
     v1 = gaussian_mean(lambda z: tanh.derivative(z) ** 2) - mu1**2

@@ -67,8 +67,8 @@ def test_every_field_of_training_and_what_is_kept_change_the_path(store):
     }
     configs = [CONFIG, *(CONFIG.replace(**{name: value}) for name, value in other.items())]
     gd = CONFIG.replace(optimizer="gd")
-    configs += [gd, gd.replace(momentum=0.5)]
-    assert {*other, "optimizer", "momentum", *Reading._fields} == set(CONFIG.to_dict())
+    configs += [gd, gd.replace(momentum=0.5), gd.replace(momentum=0.5, nesterov=True)]
+    assert {*other, "optimizer", "momentum", "nesterov", *Reading._fields} == set(CONFIG.to_dict())
     paths = {
         store.file_of(c, keep_weights=weights, keep_overlaps=overlaps)
         for c in configs

@@ -172,7 +172,7 @@ def test_a_prediction_is_always_possible(n, d, h, optimizer, lr, noise_std):
         ({"activation": "gelu"}, "activation must be odd"),
         ({"activation": "sine"}, "activation must be one of"),
         ({"teacher": "cubic"}, "teacher must be one of"),
-        ({"optimizer": "sgd"}, "optimizer must be one of adam, gd; got 'sgd'"),
+        ({"optimizer": "sgd"}, "optimizer must be one of adam, gd.*; got 'sgd'"),
         ({"labels": "noise"}, "labels must be real or shuffled"),
         ({"n": 0}, "n must be an integer, at least 1; got 0"),
         ({"noise_std": -1.0}, "noise_std must be finite and not negative"),

@@ -29,7 +29,6 @@ const PRESETS = [
 const EVERY_PRESET = { teacher: "softplus", noise_std: 0.3, feature_scale: "paper", seed: 0 };
 
 const WORDS = {
-  adam: "Adam", gd: "gradient descent",
   softplus: "softplus", relu: "relu", identity: "identity (linear)",
   hermite2: "Hermite 2 (even)", hermite3: "Hermite 3 (odd)",
   real: "real", shuffled: "shuffled", noise: "pure noise", centred: "real, centred",
@@ -57,7 +56,7 @@ export function kernelEngine(model) {
 
 // The view ------------------------------------------------------------------------------------------
 
-// Of the options, `settings` are the first ones and `home` those of Reset; with `stored` the engine has stored
+// Of the options, `settings` are the first ones and `home` those of Reset; `names` are what choices are called; with `stored` the engine has stored
 // runs, and with `train` it begins by training.  `hooks.changed(settings, train)` is told of the reader's changes.
 // Returns a function that ends it all.
 export function createExplorer(el, options, engine, hooks = {}) {
@@ -71,7 +70,8 @@ export function createExplorer(el, options, engine, hooks = {}) {
   // Controls
   const select = (name, title, help) => {
     const input = make("select", { name, title: help ?? "" });
-    for (const value of options.choices[name]) input.append(make("option", { value }, WORDS[value] ?? String(value)));
+    for (const value of options.choices[name])
+      input.append(make("option", { value }, options.names[value] ?? WORDS[value] ?? String(value)));
     const read = typeof options.choices[name][0] === "number" ? Number : String;
     input.addEventListener("change", () => change({ [name]: read(input.value) }));
     const label = make("label", {}, make("span", {}, title), input);
