@@ -114,6 +114,14 @@ def _gd(
     return _moved(W, step, lr), state
 
 
+def _signsgd(
+    G: Tensor, W: Tensor, state: State, t: Any, lr: Any, *, weight_decay: float, momentum: float
+) -> tuple[Tensor, State]:
+    """Bernstein et al. (2018); with momentum it is their Signum, whose sum has the same signs as this one."""
+    state = (momentum * state[0] + _penalised(G, W, weight_decay),)
+    return _moved(W, torch.sign(state[0]), lr), state
+
+
 def _penalised(G: Tensor, W: Tensor, weight_decay: float) -> Tensor:
     """The gradient with that of ``weight_decay |W|^2 / 2``."""
     return torch.add(G, W, alpha=weight_decay) if weight_decay else G
@@ -129,6 +137,7 @@ OPTIMIZERS = {
     for optimizer in (
         Optimizer("adam", "Adam", "#D55E00", "o", _adam, n_state=2, first_step="sign", in_page=True),
         Optimizer("gd", "GD", "#0072B2", "s", _gd, first_step="gradient", in_page=True),
+        Optimizer("signsgd", "SignSGD", "#009E73", "^", _signsgd, first_step="sign"),
     )
 }
 HYPERPARAMETERS = frozenset(name for optimizer in OPTIMIZERS.values() for name in optimizer.hyperparameters)

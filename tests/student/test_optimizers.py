@@ -66,6 +66,13 @@ MEMBERS = [
     ("gd", DECAYED, by_hand(lambda W, Gs: Gs[-1] + 0.1 * W), 1e-6),
     ("gd", {**DECAYED, "momentum": 0.9}, by_torch(torch_sgd), 0),
     ("gd", {**DECAYED, "momentum": 0.9, "nesterov": True}, by_torch(torch_sgd), 0),
+    ("signsgd", DECAYED, by_hand(lambda W, Gs: (Gs[-1] + 0.1 * W).sign()), 1e-6),
+    (
+        "signsgd",
+        {"momentum": 0.9},
+        by_hand(lambda W, Gs: sum(0.9**-s * G for s, G in enumerate(Gs)).sign()),
+        1e-6,
+    ),
 ]
 EACH = pytest.mark.parametrize("name", OPTIMIZERS)
 
