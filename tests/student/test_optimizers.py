@@ -73,6 +73,12 @@ MEMBERS = [
         by_hand(lambda W, Gs: sum(0.9**-s * G for s, G in enumerate(Gs)).sign()),
         1e-6,
     ),
+    (
+        "muon",
+        {"momentum": 0.9, "nesterov": True, **DECAYED},
+        by_torch(lambda W, o: torch.optim.Muon([W], RATE, **o)),
+        0.03,  # torch's own iterates in bfloat16, which has eight bits
+    ),
 ]
 EACH = pytest.mark.parametrize("name", OPTIMIZERS)
 
