@@ -161,6 +161,20 @@ def test_its_first_step_is_the_one_declared(name):
     assert np.allclose(np.abs(moved), RATE) == (declared == "sign")
 
 
+@pytest.mark.parametrize("shape", [(37, 53), (67, 31)])
+def test_muon_keeps_the_singular_vectors_and_levels_the_values(shape):
+    """Oracle: the published polynomial on the singular values, and the band that it is known for."""
+    W, G = tensors(2, shape)
+    left, s, right = torch.linalg.svd(G, full_matrices=False)
+    s = s / s.norm()
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    expected = max(1, shape[0] / shape[1]) ** 0.5 * (left * s) @ right
+    torch.testing.assert_close((W - walk("muon", W, [G])[0]) / RATE, expected, rtol=1e-9, atol=1e-9)
+    assert s.min() > 0.68
+    assert s.max() < 1.21
+
+
 @EACH
 def test_it_trains_from_the_command_line(name, capsys):
     call = ["run", "--n", "20", "--d", "5", "--h", "7", "--n-test", "9", "--steps", "2", "--lr", "0.01"]
