@@ -151,6 +151,10 @@ def _gelu(u: Tensor) -> tuple[Tensor, Tensor]:
     return u * cdf, cdf + u * torch.exp(-0.5 * u * u) / math.sqrt(2 * math.pi)
 
 
+def _arctan(u: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.arctan(u), 1 / (1 + u * u)
+
+
 def _softplus(u: Tensor) -> tuple[Tensor, Tensor]:
     return _softplus_value(u), torch.sigmoid(u)
 
@@ -180,6 +184,7 @@ ACTIVATIONS = _by_name(
     ScalarFunction("relu", torch.relu, _relu),
     ScalarFunction("erf", torch.erf, _erf, odd=True, bound=1),
     ScalarFunction("gelu", torch.nn.functional.gelu, _gelu),  # the exact one, of erf
+    ScalarFunction("arctan", torch.arctan, _arctan, odd=True, bound=math.pi / 2),
 )
 TEACHERS = _by_name(  # those of the explorer's menu, with and without Python; ONNX must know their operations
     ScalarFunction("softplus", _softplus_value, _softplus),

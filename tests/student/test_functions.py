@@ -19,6 +19,7 @@ ACTIVATIONS = {
     "relu": lambda u: np.maximum(u, 0),
     "erf": special.erf,
     "gelu": lambda u: u * special.ndtr(u),
+    "arctan": np.arctan,
 }
 TEACHERS = {
     "softplus": lambda u: np.logaddexp(0, u),
