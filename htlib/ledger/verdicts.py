@@ -17,20 +17,16 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
-from scipy.stats import t as student_t
+from numpy.typing import ArrayLike
 
 from htlib.ledger.claims import Check, Claim, Ledger, LedgerError
 from htlib.ledger.effects import EFFECTS
 from htlib.student.run import Trajectory
 from htlib.sweeps.presets import load_experiment
+from htlib.sweeps.seeds import seed_interval
 from htlib.sweeps.store import Store
 
-Array = NDArray[np.float64]
-
 PROFILES = ("fast", "paper")
-_REPLICATES = 10_000
 
 
 @dataclass(frozen=True)
@@ -145,7 +141,7 @@ def judge(values: ArrayLike, check: Check) -> CheckResult:
     table = np.asarray(values, dtype=np.float64)
     if not np.isfinite(table).all():
         raise ValueError(f"the effect is not finite for every seed: {table.ravel().tolist()}")
-    means, lows, highs = intervals(table)
+    means, lows, highs = seed_interval(table)
     inside, outside = check.expect.low, check.expect.high
     if len(means) > 1:  # sizes of signed errors: each must lie between minus and plus the bound
         if math.isinf(outside):
@@ -162,42 +158,6 @@ def judge(values: ArrayLike, check: Check) -> CheckResult:
     else:
         outcome = "fails" if ((highs <= inside) | (lows >= outside)).any() else "open"
     return CheckResult(check.says, str(check.expect), effect, low, high, len(table), outcome)
-
-
-def intervals(values: Array) -> tuple[Array, Array, Array]:
-    """Means over seeds with simultaneous expanded 95 % bootstrap intervals.
-
-    Percentiles of the mean over seeds drawn with replacement, at levels widened as Student's t and n - 1
-    ask for (Hesterberg 2015, sec. 5.3): plain percentiles are too narrow for few seeds.  Five normal seeds
-    are covered in about 94 % of cases, five exponential ones in about 88 %.  With k columns each level is
-    95 % in Bonferroni's sense, 1 - 0.05 / k.
-
-    Parameters
-    ----------
-    values : (n_seeds, k) array
-
-    Returns
-    -------
-    means, lows, highs : (k,) array
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two seeds.
-
-    Examples
-    --------
-    >>> [round(x.item(), 2) for x in intervals(np.array([[1.0], [2.0], [3.0], [4.0], [5.0]]))]
-    [3.0, 1.2, 4.8]
-    """
-    n, k = values.shape
-    if n < 2:
-        raise ValueError(f"an interval needs two seeds or more; got {n}")
-    draws = np.random.default_rng(0).integers(n, size=(_REPLICATES, n))
-    resampled = values[draws].mean(axis=1)  # (replicates, k)
-    level = norm.cdf(-math.sqrt(n / (n - 1)) * student_t.ppf(1 - 0.025 / k, n - 1))
-    lows, highs = np.quantile(resampled, (level, 1 - level), axis=0)
-    return values.mean(axis=0), lows, highs
 
 
 def fingerprints(claims: Iterable[Claim], profile: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Oracles: Student's interval, coverage by simulation, what was written before, and ledgers of one claim."""
+"""Oracles: hand, what was written before, and ledgers of one claim."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import t as student_t
 
 from htlib.ledger.claims import Check, Expectation, LedgerError, load_ledger
 from htlib.ledger.verdicts import (
@@ -15,7 +14,6 @@ from htlib.ledger.verdicts import (
     contradictions,
     evaluate,
     fingerprints,
-    intervals,
     judge,
     load_verdicts,
     record,
@@ -34,43 +32,6 @@ def checked(*values, expect="> 0"):
     return judge(np.array(values)[:, None], Check("x", "tiny", "value", {}, Expectation.parse(expect)))
 
 
-def test_the_interval_of_a_normal_sample_is_about_students():
-    values = np.random.default_rng(1).normal(3, 2, size=40)
-    half = student_t.ppf(0.975, 39) * values.std(ddof=1) / np.sqrt(40)
-    mean, low, high = (x.item() for x in intervals(values[:, None]))
-    assert mean == pytest.approx(values.mean())
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
-
-
-def test_five_seeds_are_covered_nearly_as_promised():
-    """300 samples of five normals.  Plain percentiles, the negative control, reach about 83 %."""
-    rng = np.random.default_rng(2)
-    covered = plain = 0
-    for _ in range(300):
-        sample = rng.standard_normal(5)
-        _, low, high = (x.item() for x in intervals(sample[:, None]))
-        covered += low < 0 < high
-        means = sample[rng.integers(5, size=(2000, 5))].mean(axis=1)
-        ends = np.quantile(means, (0.025, 0.975))
-        plain += ends[0] < 0 < ends[1]
-    assert covered / 300 > 0.91
-    assert plain / 300 < 0.88
-
-
-def test_intervals_of_several_columns_cover_all_at_once():
-    """Eight columns of noise, ten seeds, 100 times; at 95 % each, one in three times one would miss."""
-    rng = np.random.default_rng(3)
-    together = single = 0
-    for _ in range(100):
-        sample = rng.standard_normal((10, 8))
-        _, lows, highs = intervals(sample)
-        together += bool(((lows < 0) & (highs > 0)).all())
-        ends = [intervals(column[:, None]) for column in sample.T]
-        single += all(low < 0 < high for _, low, high in ends)
-    assert together >= 85
-    assert single < 80
-
-
 def test_of_several_columns_the_worst_is_shown_and_all_count():
     errors = np.array([[0.01, -0.05], [0.02, -0.07], [0.015, -0.06], [0.012, -0.06]])
     check = Check("x", "tiny", "value", {}, Expectation.parse("< 0.1"))
@@ -84,12 +45,6 @@ def test_of_several_columns_the_worst_is_shown_and_all_count():
 def test_several_columns_cannot_be_expected_to_be_large():
     with pytest.raises(ValueError, match="expect must be '< x'; got > 0"):
         judge(np.ones((3, 2)), Check("x", "tiny", "value", {}, Expectation.parse("> 0")))
-
-
-def test_seeds_that_agree_have_a_point_for_an_interval():
-    assert np.concatenate(intervals(np.ones((5, 1)))).tolist() == [1.0, 1.0, 1.0]
-    with pytest.raises(ValueError, match="two seeds or more; got 1"):
-        intervals(np.ones((1, 1)))
 
 
 def test_outcomes():
