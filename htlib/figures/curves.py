@@ -90,7 +90,7 @@ def against_rate(
     suffix = line.pop("label", "")
     colors, markers = cycle((GREEN, PINK, SKY, GOLD, BLACK)), cycle("os^Dv")
     for name, group in table.groupby(by, sort=False):
-        pivot = group.pivot_table(index="seed", columns="lr", values=metric)
+        pivot = group.pivot_table(index="seed", columns="lr", values=metric, dropna=False)
         color = OPTIMIZER_COLORS.get(str(name)) or next(colors)
         marker = OPTIMIZER_MARKERS.get(str(name)) or next(markers)
         options = {"color": color, "marker": marker, **line}

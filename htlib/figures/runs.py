@@ -166,11 +166,14 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
         for scale in scales if metric in _ON_SCALE else scales[:1]:
             # nothing but the probes knows the scale: the other curves take each run once
             at, begin = (_of_scale(table, metric, scale) for table in (ends, starts))
-            against_rate(at, metric, linestyle=_SCALE_LINES[scale], ax=ax)
+            if len(at):
+                against_rate(at, metric, linestyle=_SCALE_LINES[scale], ax=ax)
             ax.axhline(begin[metric].mean(), color=GREY, ls=":", lw=1.4, zorder=0)
         for optimizer, lr in failed:
             ax.plot(lr, 0.02, "x", color=OPTIMIZER_COLORS[optimizer], transform=ax.get_xaxis_transform())
-        ax.set(xscale="log", xlabel="", yscale="log" if metric in _LOGARITHMIC else "linear")
+        ax.set(xscale="log", xlabel="", ylabel=LABELS[metric])
+        if metric in _LOGARITHMIC and np.isfinite(starts[metric]).any():
+            ax.set_yscale("log")
     axes[0, 1].set_ylim(bottom=0)
     _plain_log(axes[1, 1])
     for ax in axes[-1]:
