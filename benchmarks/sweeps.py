@@ -20,12 +20,12 @@ from pathlib import Path
 
 import psutil
 import torch
+from htlib.sweeps.tasks import Task
 
 import htlib as ht
 from benchmarks import baseline
 from htlib.sweeps import workers as executors
 from htlib.sweeps.grid import expand
-from htlib.sweeps.tasks import Task
 
 RATES = [1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3, 2e3, 3e3]
 PLAIN = {"optimizer": ["adam", "gd"], "lr": RATES, "n_test": 200}

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from htlib.figures.style import rc_params
 from htlib.ledger import page as ledger_page
 from htlib.ledger.claims import load_ledger
-from htlib.ledger.verdict_record import load_verdicts
+from htlib.ledger.verdicts import load_verdicts
 from htlib.student.config import for_profile
 from htlib.sweeps.presets import load_experiment
 

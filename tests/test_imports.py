@@ -64,7 +64,7 @@ def test_importing_loads_no_plots_and_no_widgets(importing):
         "ipywidgets",
         "anywidget",
         "IPython",
-        "htlib.figures.plotting",
+        "htlib.figures",
         "htlib.explorer.widget",
     }
     assert not heavy & loaded

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from htlib.ledger.claims import Claim, load_ledger
-from htlib.ledger.verdict_record import PROFILES, contradictions, load_verdicts, record
-from htlib.ledger.verdicts import Verdict, evaluate
+from htlib.ledger.verdicts import PROFILES, Verdict, contradictions, evaluate, load_verdicts, record
 
 
 def add_parser(commands: Any) -> None:

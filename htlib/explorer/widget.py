@@ -170,9 +170,7 @@ class Explorer(anywidget.AnyWidget):
 
 
 def _described(config: ExperimentConfig) -> str:
-    steps = "1 step" if config.steps == 1 else f"{config.steps} steps"
-    return (
-        f"{OPTIMIZERS[config.optimizer].label} at rate {config.lr:g}, {steps}, {config.teacher} teacher, "
-        f"{config.labels} labels, feature scale {config.feature_scale}, n = {config.n}, d = {config.d}, "
-        f"h = {config.h}, seed {config.seed}"
-    )
+    from htlib.figures import setting_label  # slow to import, and may not be needed
+
+    fields = {name: getattr(config, name) for name in (*_CONTROLS, "n", "d", "h")}
+    return setting_label(**fields).replace("$", "")

@@ -1,16 +1,17 @@
 """Pictures of spectra, runs and sweeps.  Nothing here computes an experiment, saves a file or shows a window.
 
 Small pieces take results and an optional Axes and return the Axes: `spectrum`, `power_law`, `hill`,
-`seeds`, `against_rate`, `trajectory`, `prediction`, `layer_spectrum`.  Whole figures take results and return
-a Figure: `overview`, `model_overview`, `measured_and_predicted`, and the members of `FIGURES`, which `draw`
-finds by name.  `rc_params` has the settings of the book for Matplotlib.
+`seeds`, `against_rate`, `trajectory`, `strips`, `prediction`, `layer_spectrum`.  Whole figures take results
+and return a Figure: `overview`, `model_overview`, `measured_and_predicted`, and the members of `FIGURES`,
+which `draw` finds by name.  `setting_label` and `legend_key` serve legends; `rc_params` has the settings of
+the book for Matplotlib.
 """
 
-from htlib.figures.controls import tail_controls
-from htlib.figures.curves import against_rate, seeds, trajectory
+from htlib.figures.curves import against_rate, seeds, strips, trajectory
+from htlib.figures.labels import setting_label
 from htlib.figures.models import layer_spectrum, model_overview
 from htlib.figures.one_step import measured_and_predicted, prediction
-from htlib.figures.runs import FIGURES, along_steps, draw, overview, rate_map
+from htlib.figures.runs import FIGURES, along_steps, draw, overview, rate_map, tail_controls
 from htlib.figures.spectra import hill, power_law, spectrum
 from htlib.figures.style import (
     BLACK,
@@ -25,6 +26,7 @@ from htlib.figures.style import (
     ORANGE,
     PINK,
     SKY,
+    legend_key,
     looks_in_turn,
     rc_params,
 )
@@ -49,6 +51,7 @@ __all__ = [
     "draw",
     "hill",
     "layer_spectrum",
+    "legend_key",
     "looks_in_turn",
     "measured_and_predicted",
     "model_overview",
@@ -59,7 +62,9 @@ __all__ = [
     "rate_map",
     "rc_params",
     "seeds",
+    "setting_label",
     "spectrum",
+    "strips",
     "subspace_overlaps",
     "tail_controls",
     "trajectory",

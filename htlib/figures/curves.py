@@ -1,16 +1,19 @@
-"""Curves of a measure, over seeds: against any variable, the learning rate, the step.
+"""Pictures of tables over seeds: curves against any variable, the learning rate or the step, and rows.
 
-Every function takes results and an optional Axes and returns the Axes.
+Every function takes results and an optional Axes and returns the Axes.  seaborn draws the rows.  It does not
+draw the curves: it takes means on the scale of the axis, which on a logarithmic one are geometric means, and
+its lines run on over a rate at which a seed is missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -23,11 +26,13 @@ from htlib.figures.style import (
     GREEN,
     LABELS,
     OPTIMIZER_COLORS,
+    OPTIMIZER_MARKERS,
     OPTIMIZER_NAMES,
     PINK,
     SKY,
 )
 from htlib.student.run import Trajectory
+from htlib.sweeps.seeds import seed_interval
 
 
 def seeds(
@@ -85,9 +90,10 @@ def against_rate(
     suffix = line.pop("label", "")
     colors, markers = cycle((GREEN, PINK, SKY, GOLD, BLACK)), cycle("os^Dv")
     for name, group in table.groupby(by, sort=False):
-        pivot = group.pivot_table(index="seed", columns="lr", values=metric)
+        pivot = group.pivot_table(index="seed", columns="lr", values=metric, dropna=False)
         color = OPTIMIZER_COLORS.get(str(name)) or next(colors)
-        options = {"color": color, "marker": next(markers), **line}
+        marker = OPTIMIZER_MARKERS.get(str(name)) or next(markers)
+        options = {"color": color, "marker": marker, **line}
         label = f"{OPTIMIZER_NAMES.get(str(name), name)}{suffix}"
         seeds(pivot.columns.to_numpy(), pivot.to_numpy(), label=label, ax=ax, **options)
     ax.set(xscale="log", xlabel=LABELS["lr"], ylabel=LABELS.get(metric, metric))
@@ -95,7 +101,7 @@ def against_rate(
 
 
 def trajectory(runs: Sequence[Trajectory], metric: str, *, ax: Axes | None = None, **line: Any) -> Axes:
-    """A metric against the step for runs that differ in their seed alone.
+    """A metric against the step for runs that differ only in their seed.
 
     Parameters
     ----------
@@ -114,4 +120,45 @@ def trajectory(runs: Sequence[Trajectory], metric: str, *, ax: Axes | None = Non
     seeds(table.index.to_numpy(), table.to_numpy().T, ax=ax, **line)
     ax.set(xlabel=LABELS["step"], ylabel=LABELS.get(metric, metric))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return ax
+
+
+def strips(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    by: str,
+    looks: Mapping[str, Mapping[str, Any]],
+    order: Sequence[str],
+    ax: Axes | None = None,
+) -> Axes:
+    """Rows of values per seed: a faint marker is a seed, a bar the mean, a line its 95 % interval.
+
+    Parameters
+    ----------
+    table : DataFrame
+    x, y, by : str
+        Columns of values, of rows, and of groups within a row.
+    looks : mapping
+        Group -> its ``color`` and ``marker``, from top to bottom.
+    order : sequence of str
+        Rows, from top to bottom.
+    ax : Axes, optional
+
+    Returns
+    -------
+    Axes
+    """
+    ax = plt.gca() if ax is None else ax
+    shared: dict[str, Any] = {"x": x, "y": y, "order": order, "hue": by, "hue_order": list(looks)}
+    shared |= {"palette": [look["color"] for look in looks.values()], "legend": False, "ax": ax}
+    for name, look in looks.items():
+        rows = table.loc[table[by] == name]
+        sns.stripplot(rows, marker=look["marker"], size=6, alpha=0.5, jitter=False, dodge=True, **shared)
+    mean: dict[str, Any] = {"markers": "|", "ms": 15, "mew": 2.4, "ls": "none", "err_kws": {"linewidth": 1.4}}
+    mean["dodge"] = 0.8 * (1 - 1 / len(looks))  # where stripplot puts the groups
+    mean["errorbar"] = lambda values: seed_interval(values)[1:]
+    sns.pointplot(table, **mean, **shared)
+    ax.set(xlabel=LABELS.get(x, x), ylabel="")
     return ax

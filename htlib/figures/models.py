@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from htlib.figures.spectra import spectrum
-from htlib.figures.style import BLACK, BLUE, GOLD, GREEN, GREY, ORANGE, PINK, SKY, rc_params
+from htlib.figures.style import BLACK, BLUE, GOLD, GREEN, GREY, ORANGE, PINK, SKY, in_book_style
 from htlib.spectra.noise import MarchenkoPastur
 
 _LOOKS = {
@@ -58,6 +58,7 @@ def layer_spectrum(row: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@in_book_style
 def model_overview(table: pd.DataFrame) -> Figure:
     """A model at a glance: all spectra, and each exponent beside that of noise of its shape.
 
@@ -73,42 +74,36 @@ def model_overview(table: pd.DataFrame) -> Figure:
         the right PL_Alpha_Hill, and its value for Gaussian matrices of the same shape in grey.
     """
     n = len(table)
-    with plt.rc_context(rc_params()):
-        height = min(14.0, 2.6 + 0.17 * max(n, 8))
-        figure, (spectra, alphas) = plt.subplots(
-            1, 2, figsize=(11, height), sharey=True, width_ratios=(1.5, 1)
-        )
-        ratios = [np.log10(_eigenvalues(row) / row["mp_edge"]) for row in table.to_dict("records")]
-        low = max(-4.0, min(float(np.quantile(r, 0.02)) for r in ratios))
-        high = max(0.3, max(float(r[-1]) for r in ratios))
-        edges = np.linspace(low, high, 61)
-        image = np.array([np.histogram(r, edges)[0] / len(r) for r in ratios])
-        image = 100 * np.where(image > 0, image, np.nan)
-        mesh = spectra.pcolormesh(
-            10.0**edges, np.arange(n + 1) - 0.5, image, norm=PowerNorm(0.5), cmap="cividis", rasterized=True
-        )
-        spectra.axvline(1, color=ORANGE, lw=1.4)
-        spectra.set(xscale="log", xlabel="eigenvalue / noise edge", title="Where the eigenvalues lie")
-        place = spectra.get_xaxis_transform()
-        spectra.text(1, 1.005, " noise edge", color=ORANGE, fontsize=9.5, transform=place)
-        bar = figure.colorbar(mesh, ax=spectra, location="bottom", shrink=0.7)
-        bar.set_label("percent of the layer's eigenvalues")
-        rows = np.arange(n)
-        if "alpha_hill_null" in table:
-            alphas.plot(
-                table["alpha_hill_null"], rows, "|", color=GREY, ms=9, mew=2, label="noise of that shape"
-            )
-        for kind, (marker, color) in _LOOKS.items():
-            chosen = (table["kind"] == kind).to_numpy()
-            if chosen.any():
-                alphas.plot(table["alpha_hill"][chosen], rows[chosen], marker, color=color, ms=5, label=kind)
-        alphas.set(xlabel="PL_Alpha_Hill", title="Exponent against noise")
-        alphas.legend(loc="best", fontsize=9)
-        names = [_plain(name).removesuffix(".weight") for name in table["name"]]
-        every = max(1, int(np.ceil(n / 60)))
-        spectra.set_yticks(rows[::every], names[::every], fontsize=7.5)
-        spectra.set_ylim(n - 0.5, -0.5)
-        plt.close(figure)
+    height = min(14.0, 2.6 + 0.17 * max(n, 8))
+    figure, (spectra, alphas) = plt.subplots(1, 2, figsize=(11, height), sharey=True, width_ratios=(1.5, 1))
+    ratios = [np.log10(_eigenvalues(row) / row["mp_edge"]) for row in table.to_dict("records")]
+    low = max(-4.0, min(float(np.quantile(r, 0.02)) for r in ratios))
+    high = max(0.3, max(float(r[-1]) for r in ratios))
+    edges = np.linspace(low, high, 61)
+    image = np.array([np.histogram(r, edges)[0] / len(r) for r in ratios])
+    image = 100 * np.where(image > 0, image, np.nan)
+    mesh = spectra.pcolormesh(
+        10.0**edges, np.arange(n + 1) - 0.5, image, norm=PowerNorm(0.5), cmap="cividis", rasterized=True
+    )
+    spectra.axvline(1, color=ORANGE, lw=1.4)
+    spectra.set(xscale="log", xlabel="eigenvalue / noise edge", title="Where the eigenvalues lie")
+    place = spectra.get_xaxis_transform()
+    spectra.text(1, 1.005, " noise edge", color=ORANGE, fontsize=9.5, transform=place)
+    bar = figure.colorbar(mesh, ax=spectra, location="bottom", shrink=0.7)
+    bar.set_label("percent of the layer's eigenvalues")
+    rows = np.arange(n)
+    if "alpha_hill_null" in table:
+        alphas.plot(table["alpha_hill_null"], rows, "|", color=GREY, ms=9, mew=2, label="noise of that shape")
+    for kind, (marker, color) in _LOOKS.items():
+        chosen = (table["kind"] == kind).to_numpy()
+        if chosen.any():
+            alphas.plot(table["alpha_hill"][chosen], rows[chosen], marker, color=color, ms=5, label=kind)
+    alphas.set(xlabel="PL_Alpha_Hill", title="Exponent against noise")
+    alphas.legend(loc="best", fontsize=9)
+    names = [_plain(name).removesuffix(".weight") for name in table["name"]]
+    every = max(1, int(np.ceil(n / 60)))
+    spectra.set_yticks(rows[::every], names[::every], fontsize=7.5)
+    spectra.set_ylim(n - 0.5, -0.5)
     return figure
 
 

@@ -13,11 +13,18 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
 
 from htlib.figures.curves import against_rate, seeds
-from htlib.figures.style import BLACK, LABELS, OPTIMIZER_COLORS, OPTIMIZER_MARKERS, OPTIMIZER_NAMES, rc_params
+from htlib.figures.style import (
+    BLACK,
+    LABELS,
+    OPTIMIZER_COLORS,
+    OPTIMIZER_MARKERS,
+    OPTIMIZER_NAMES,
+    in_book_style,
+    legend_key,
+)
 from htlib.theory.one_step import OneStepLaw
 
 _DASHES = (0, (4, 2))
@@ -50,6 +57,7 @@ def prediction(
     return ax
 
 
+@in_book_style
 def measured_and_predicted(
     table: pd.DataFrame, laws: Mapping[str, OneStepLaw], hill: pd.DataFrame | None = None
 ) -> Figure:
@@ -70,47 +78,39 @@ def measured_and_predicted(
     Figure
     """
     metrics = _PREDICTED if hill is None else (*_PREDICTED, "alpha_hill")
-    with plt.rc_context(rc_params()):
-        figure, axes = plt.subplots(
-            2, len(metrics), figsize=(10.5, 6.0), sharex=True, height_ratios=(2, 1), squeeze=False
+    figure, axes = plt.subplots(
+        2, len(metrics), figsize=(10.5, 6.0), sharex=True, height_ratios=(2, 1), squeeze=False
+    )
+    for (top, bottom), metric in zip(axes.T, metrics, strict=True):
+        for optimizer, law in laws.items():
+            rows = table.loc[table["optimizer"] == optimizer]
+            look = {"color": OPTIMIZER_COLORS[optimizer], "marker": OPTIMIZER_MARKERS[optimizer]}
+            against_rate(rows, metric, ax=top, linestyle="")
+            rates = np.sort(rows["lr"].unique())
+            if hill is None or metric != "alpha_hill":
+                prediction(law, metric, rates, ax=top)
+                expected = np.array([getattr(law(float(lr)), metric) for lr in rates])
+            else:
+                drawn = hill.loc[hill["optimizer"] == optimizer].groupby("lr")["alpha_hill"].mean()
+                expected = drawn.loc[rates].to_numpy()
+                top.plot(rates, expected, color=BLACK, ls=_DASHES, lw=1.3, zorder=3)
+            found = rows.pivot_table(index="seed", columns="lr", values=metric)[rates].to_numpy()
+            errors = found - expected
+            errors = 100 * errors / expected if metric == "spectral_norm" else errors
+            seeds(rates, errors, ax=bottom, linestyle="-", **look)
+        bottom.axhline(0, color=BLACK, lw=1.0, ls=_DASHES)
+        top.set(xlabel="", ylabel=LABELS[metric])
+        reach = max(map(abs, bottom.get_ylim()))
+        bottom.set(xscale="log", xlabel=LABELS["lr"], ylim=(-reach, reach))
+        bottom.set_ylabel("difference, %" if metric == "spectral_norm" else "difference")
+    axes[0, 0].set_yscale("log")
+    axes[0, 1].set_ylim(bottom=0)
+    handles = [
+        legend_key(
+            f"{OPTIMIZER_NAMES[name]}, measured", color=OPTIMIZER_COLORS[name], marker=OPTIMIZER_MARKERS[name]
         )
-        for (top, bottom), metric in zip(axes.T, metrics, strict=True):
-            for optimizer, law in laws.items():
-                rows = table.loc[table["optimizer"] == optimizer]
-                look = {"color": OPTIMIZER_COLORS[optimizer], "marker": OPTIMIZER_MARKERS[optimizer]}
-                against_rate(rows, metric, ax=top, linestyle="", color=look["color"], marker=look["marker"])
-                rates = np.sort(rows["lr"].unique())
-                if hill is None or metric != "alpha_hill":
-                    prediction(law, metric, rates, ax=top)
-                    expected = np.array([getattr(law(float(lr)), metric) for lr in rates])
-                else:
-                    drawn = hill.loc[hill["optimizer"] == optimizer].groupby("lr")["alpha_hill"].mean()
-                    expected = drawn.loc[rates].to_numpy()
-                    top.plot(rates, expected, color=BLACK, ls=_DASHES, lw=1.3, zorder=3)
-                found = rows.pivot_table(index="seed", columns="lr", values=metric)[rates].to_numpy()
-                errors = found - expected
-                errors = 100 * errors / expected if metric == "spectral_norm" else errors
-                seeds(rates, errors, ax=bottom, linestyle="-", **look)
-            bottom.axhline(0, color=BLACK, lw=1.0, ls=_DASHES)
-            top.set(xlabel="", ylabel=LABELS[metric])
-            reach = max(map(abs, bottom.get_ylim()))
-            bottom.set(xscale="log", xlabel=LABELS["lr"], ylim=(-reach, reach))
-            bottom.set_ylabel("difference, %" if metric == "spectral_norm" else "difference")
-        axes[0, 0].set_yscale("log")
-        axes[0, 1].set_ylim(bottom=0)
-        handles = [
-            Line2D(
-                [],
-                [],
-                color=OPTIMIZER_COLORS[name],
-                marker=OPTIMIZER_MARKERS[name],
-                label=f"{OPTIMIZER_NAMES[name]}, measured",
-            )
-            for name in laws
-        ]
-        handles.append(
-            Line2D([], [], color=BLACK, ls=_DASHES, lw=1.3, label="predicted, with nothing fitted")
-        )
-        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
-        plt.close(figure)
+        for name in laws
+    ]
+    handles.append(legend_key("predicted, with nothing fitted", color=BLACK, ls=_DASHES, lw=1.3))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure

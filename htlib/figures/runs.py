@@ -1,33 +1,25 @@
 """Whole figures of a run and of sweeps: runs in, Figure out.
 
 They take means over seeds and compute nothing else.  A line is the mean over the seeds, a faint dot
-one seed.  `FIGURES` names them as the presets of `htlib.sweeps.presets` do.
+one seed.  A figure of several runs is a function under `figure_of_runs`; the presets of
+`htlib.sweeps.presets` call it by its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import wraps
+from typing import Concatenate, ParamSpec
 
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
 
-from htlib.figures.controls import tail_controls
-from htlib.figures.curves import against_rate, trajectory
-from htlib.figures.figure_parts import (
-    ON_SCALE,
-    WIDTH,
-    check_runs,
-    ends_and_starts,
-    note_diverged,
-    of_scale,
-    plain_log,
-    present,
-    settings_of,
-    short_label,
-)
+from htlib.figures.curves import against_rate, strips, trajectory
+from htlib.figures.labels import by_setting, setting_label, varying
 from htlib.figures.spectra import spectrum
 from htlib.figures.style import (
     GREEN,
@@ -37,14 +29,37 @@ from htlib.figures.style import (
     OPTIMIZER_MARKERS,
     OPTIMIZER_NAMES,
     ORANGE,
+    WIDTH,
+    in_book_style,
+    legend_key,
     looks_in_turn,
-    rc_params,
 )
-from htlib.figures.vectors import overlap_maps, subspace_overlaps
 from htlib.spectra.noise import MarchenkoPastur, largest_eigenvalue_quantile
-from htlib.student.run import Trajectory
+from htlib.student.config import CHOICES
+from htlib.student.run import Trajectory, tidy
 
+P = ParamSpec("P")
+
+FIGURES: dict[str, Callable[..., Figure]] = {}
+
+_ON_SCALE = {"kta", "test_loss", "ridge_train_loss"}  # what the feature scale changes
+_LOGARITHMIC = {"spectral_norm", "alpha_ks"}
 _SCALE_LINES = {"paper": "-", "released-code": "--"}
+
+
+def figure_of_runs(
+    function: Callable[Concatenate[Sequence[Trajectory], P], Figure],
+) -> Callable[Concatenate[Sequence[Trajectory], P], Figure]:
+    """Let presets name a figure, in the style of the book; it refuses an empty list of runs."""
+
+    @wraps(function)
+    def drawn(runs: Sequence[Trajectory], /, *args: P.args, **kwargs: P.kwargs) -> Figure:
+        if not runs:
+            raise ValueError("no runs to draw")
+        return function(runs, *args, **kwargs)
+
+    FIGURES[function.__name__] = in_book_style(drawn)
+    return FIGURES[function.__name__]
 
 
 def draw(name: str, runs: Sequence[Trajectory]) -> Figure:
@@ -70,6 +85,7 @@ def draw(name: str, runs: Sequence[Trajectory]) -> Figure:
     return FIGURES[name](runs)
 
 
+@in_book_style
 def overview(run: Trajectory, *, step: int | None = None) -> Figure:
     """One run at a glance: spectrum, alignment, alphas, losses.
 
@@ -85,45 +101,40 @@ def overview(run: Trajectory, *, step: int | None = None) -> Figure:
     """
     config = run.config
     step = int(run.metrics.index[-1]) if step is None else step
-    with plt.rc_context(rc_params()):
-        figure, axes = plt.subplots(2, 2, figsize=(10.5, 6.8))
-        (left, alignment), (alphas, losses) = axes
-        law = MarchenkoPastur.of_gaussian_esd(config.h, config.d)
-        edge = largest_eigenvalue_quantile(config.h, config.d)
-        spectrum(run.esd(step), law=law, edge=edge, label=f"after step {step}", ax=left)
-        left.set_title("Spectrum of the weights")
-        left.legend(loc="upper right")
-        trajectory([run], "alignment", ax=alignment)
-        alignment.set_ylim(0, max(0.5, 1.1 * run.metrics["alignment"].max()))
-        alignment.set_title("Alignment with the teacher")
-        trajectory([run], "alpha_hill", label="Hill", ax=alphas)
-        trajectory([run], "alpha_ks", label="KS", color=ORANGE, marker="s", linestyle="--", ax=alphas)
-        alphas.axhline(
-            run.metrics["alpha_hill"].iloc[0], color=GREY, ls=":", lw=1.4, label="Hill at the start"
-        )
-        alphas.set(ylabel=r"power-law exponent $\alpha$", title="Tail exponents")
-        if np.isfinite(
-            run.metrics["alpha_ks"].to_numpy()
-        ).any():  # fewer than three singular values have no tail
-            alphas.set_yscale("log")
-            alphas.yaxis.set_major_formatter("{x:g}")
-            alphas.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-        alphas.legend()
-        trajectory([run], "train_loss", label="stage 1, training set", ax=losses)
-        who = "student" if config.train_readout else "refit"
-        for metric, name, color, marker in (
-            ("ridge_train_loss", f"{who}, probe set", GREEN, "^"),
-            ("test_loss", f"{who}, test set", ORANGE, "s"),
-        ):
-            trajectory([run], metric, label=name, color=color, marker=marker, linestyle="--", ax=losses)
-        losses.set(ylabel="mean squared error", yscale="log", title="Losses")
-        losses.legend()
-        for ax in (alignment, alphas, losses):
-            ax.axvline(step, color=GREY, lw=0.8, alpha=0.6)
-        plt.close(figure)
+    figure, axes = plt.subplots(2, 2, figsize=(10.5, 6.8))
+    (left, alignment), (alphas, losses) = axes
+    law = MarchenkoPastur.of_gaussian_esd(config.h, config.d)
+    edge = largest_eigenvalue_quantile(config.h, config.d)
+    spectrum(run.esd(step), law=law, edge=edge, label=f"after step {step}", ax=left)
+    left.set_title("Spectrum of the weights")
+    left.legend(loc="upper right")
+    trajectory([run], "alignment", ax=alignment)
+    alignment.set_ylim(0, max(0.5, 1.1 * run.metrics["alignment"].max()))
+    alignment.set_title("Alignment with the teacher")
+    trajectory([run], "alpha_hill", label="Hill", ax=alphas)
+    trajectory([run], "alpha_ks", label="KS", color=ORANGE, marker="s", linestyle="--", ax=alphas)
+    begun = run.metrics["alpha_hill"].iloc[0]
+    alphas.axhline(begun, color=GREY, ls=":", lw=1.4, label="Hill at the start")
+    alphas.set(ylabel=r"power-law exponent $\alpha$", title="Tail exponents")
+    if np.isfinite(run.metrics["alpha_ks"]).any():  # fewer than three singular values have no tail
+        alphas.set_yscale("log")
+        _plain_log(alphas)
+    alphas.legend()
+    trajectory([run], "train_loss", label="stage 1, training set", ax=losses)
+    who = "student" if config.train_readout else "refit"
+    for metric, name, color, marker in (
+        ("ridge_train_loss", f"{who}, probe set", GREEN, "^"),
+        ("test_loss", f"{who}, test set", ORANGE, "s"),
+    ):
+        trajectory([run], metric, label=name, color=color, marker=marker, linestyle="--", ax=losses)
+    losses.set(ylabel="mean squared error", yscale="log", title="Losses")
+    losses.legend()
+    for ax in (alignment, alphas, losses):
+        ax.axvline(step, color=GREY, lw=0.8, alpha=0.6)
     return figure
 
 
+@figure_of_runs
 def rate_map(runs: Sequence[Trajectory]) -> Figure:
     """Measures after the last step against the learning rate, a curve per optimizer.
 
@@ -144,60 +155,47 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
     ValueError
         If there is no run, or the runs differ in something else, over which a mean would hide it.
     """
-    check_runs(runs, {"optimizer", "lr", "feature_scale"})
-    ends, starts = ends_and_starts(runs, ["optimizer", "lr", "feature_scale"])
+    fields = ["optimizer", "lr", "feature_scale"]
+    _refuse_other_differences(runs, fields)
+    ends, starts = _ends_and_starts(runs, fields)
     failed = {(run.config.optimizer, run.config.lr) for run in runs if run.diverged_at is not None}
-    scales = present(run.config.feature_scale for run in runs)
+    scales, optimizers = _occurring("feature_scale", runs), _occurring("optimizer", runs)
     metrics = ("spectral_norm", "alignment", "alpha_hill", "alpha_ks", "kta", "test_loss")
-    with plt.rc_context(rc_params()):
-        figure, axes = plt.subplots(3, 2, figsize=(WIDTH, 9.4), sharex=True)
-        for ax, metric in zip(axes.flat, metrics, strict=True):
-            for scale in scales if metric in ON_SCALE else scales[:1]:
-                # nothing but the probes knows the scale: the other curves take each run once
-                at, begin = (of_scale(table, metric, scale) for table in (ends, starts))
-                for optimizer, group in at.groupby("optimizer"):
-                    look = {"marker": OPTIMIZER_MARKERS[str(optimizer)], "linestyle": _SCALE_LINES[scale]}
-                    against_rate(group, metric, ax=ax, **look)
-                ax.axhline(begin[metric].mean(), color=GREY, ls=":", lw=1.4, zorder=0)
-            for optimizer, lr in failed:
-                ax.plot(lr, 0.02, "x", color=OPTIMIZER_COLORS[optimizer], transform=ax.get_xaxis_transform())
-            ax.set(
-                xscale="log",
-                xlabel="",
-                ylabel=short_label(metric),
-                yscale="log" if metric in {"spectral_norm", "alpha_ks"} else "linear",
-            )
-        axes[0, 1].set_ylim(bottom=0)
-        plain_log(axes[1, 1])
-        for ax in axes[-1]:
-            ax.set_xlabel(LABELS["lr"])
-            ax.xaxis.set_minor_locator(NullLocator())
-        optimizers = present(run.config.optimizer for run in runs)
-        handles = [
-            Line2D(
-                [],
-                [],
-                color=OPTIMIZER_COLORS[name],
-                marker=OPTIMIZER_MARKERS[name],
-                label=OPTIMIZER_NAMES[name],
-            )
-            for name in optimizers
-        ]
-        handles += [
-            Line2D([], [], color=GREY, ls=_SCALE_LINES[name], label=f"{name} scale") for name in scales
-        ]
-        handles.append(Line2D([], [], color=GREY, ls=":", label="start"))
-        if failed:
-            handles.append(Line2D([], [], color=GREY, ls="", marker="x", label="diverged"))
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(5, len(handles)))
-        plt.close(figure)
+    figure, axes = plt.subplots(3, 2, figsize=(WIDTH, 9.4), sharex=True)
+    for ax, metric in zip(axes.flat, metrics, strict=True):
+        for scale in scales if metric in _ON_SCALE else scales[:1]:
+            # nothing but the probes knows the scale: the other curves take each run once
+            at, begin = (_of_scale(table, metric, scale) for table in (ends, starts))
+            if len(at):
+                against_rate(at, metric, linestyle=_SCALE_LINES[scale], ax=ax)
+            ax.axhline(begin[metric].mean(), color=GREY, ls=":", lw=1.4, zorder=0)
+        for optimizer, lr in failed:
+            ax.plot(lr, 0.02, "x", color=OPTIMIZER_COLORS[optimizer], transform=ax.get_xaxis_transform())
+        ax.set(xscale="log", xlabel="", ylabel=LABELS[metric])
+        if metric in _LOGARITHMIC and np.isfinite(starts[metric]).any():
+            ax.set_yscale("log")
+    axes[0, 1].set_ylim(bottom=0)
+    _plain_log(axes[1, 1])
+    for ax in axes[-1]:
+        ax.set_xlabel(LABELS["lr"])
+        ax.xaxis.set_minor_locator(NullLocator())
+    handles = [
+        legend_key(OPTIMIZER_NAMES[name], color=OPTIMIZER_COLORS[name], marker=OPTIMIZER_MARKERS[name])
+        for name in optimizers
+    ]
+    handles += [legend_key(setting_label(feature_scale=name), ls=_SCALE_LINES[name]) for name in scales]
+    handles.append(legend_key("start", ls=":"))
+    if failed:
+        handles.append(legend_key("diverged", ls="", marker="x"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(5, len(handles)))
     return figure
 
 
+@figure_of_runs
 def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figure:
     """Measures along the steps, a curve per setting.
 
-    Settings are what differs among the runs, but for seed and feature scale.  Losses and kernel-target
+    Settings are what differs among the runs, seed and feature scale aside.  Losses and kernel-target
     alignment have a panel per feature scale; with a single one the spectral norm is shown too.
 
     Parameters
@@ -215,52 +213,124 @@ def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figur
     ValueError
         If there is no run.
     """
-    check_runs(runs, None)
-    settings = settings_of(runs)
-    scales = present(run.config.feature_scale for run in runs)
+    settings = by_setting(runs, ignore=["feature_scale"])
+    scales = _occurring("feature_scale", runs)
     panels = [("alpha_hill", scales[0]), ("alignment", scales[0])]
     panels += [(metric, scale) for metric in ("test_loss", "ridge_train_loss", "kta") for scale in scales]
     if len(scales) == 1:
         panels.append(("spectral_norm", scales[0]))
     steps = [int(step) for run in runs for step in run.metrics.index if step > 0]
-    with plt.rc_context(rc_params()):
-        figure, axes = plt.subplots(
-            len(panels) // 2, 2, figsize=(WIDTH, 0.9 + 1.42 * len(panels)), sharex=True
-        )
-        for ax, (metric, scale) in zip(axes.flat, panels, strict=True):
-            looks = looks_in_turn()
-            for label, group in settings.items():
-                look = next(looks)
-                one = [run for run in group if run.config.feature_scale == scale]
-                if one:
-                    trajectory(one, metric, ax=ax, label=label, **look)
-            ax.set(xlabel="", ylabel=short_label(metric))
-            if metric in ON_SCALE:
-                ax.set_title(f"{scale} scale", fontsize=10.5)
-            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-            if metric == "spectral_norm":
-                ax.set_yscale("log")
-                plain_log(ax)
-            if log_steps and steps:
-                ax.set_xscale("symlog", linthresh=min(steps))
-                ax.xaxis.set_major_formatter("{x:g}")
-        axes[0, 1].set_ylim(bottom=0)
-        for ax in axes[-1]:
-            ax.set_xlabel(LABELS["step"])
-        handles = [
-            Line2D([], [], label=label, **look)
-            for label, look in zip(settings, looks_in_turn(), strict=False)
-        ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
-        note_diverged(figure, runs)
-        plt.close(figure)
+    looks = dict(zip(settings, looks_in_turn(), strict=False))
+    figure, axes = plt.subplots(len(panels) // 2, 2, figsize=(WIDTH, 0.9 + 1.42 * len(panels)), sharex=True)
+    for ax, (metric, scale) in zip(axes.flat, panels, strict=True):
+        for label, group in settings.items():
+            if one := [run for run in group if run.config.feature_scale == scale]:
+                trajectory(one, metric, ax=ax, label=label, **looks[label])
+        ax.set_xlabel("")
+        if metric in _ON_SCALE:
+            ax.set_title(setting_label(feature_scale=scale), fontsize=10.5)
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+        if metric in _LOGARITHMIC:
+            ax.set_yscale("log")
+            _plain_log(ax)
+        if log_steps and steps:
+            ax.set_xscale("symlog", linthresh=min(steps))
+            ax.xaxis.set_major_formatter("{x:g}")
+    axes[0, 1].set_ylim(bottom=0)
+    for ax in axes[-1]:
+        ax.set_xlabel(LABELS["step"])
+    handles = [legend_key(label, **look) for label, look in looks.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
+    _note_diverged(figure, runs)
     return figure
 
 
-FIGURES: dict[str, Callable[[Sequence[Trajectory]], Figure]] = {
-    "rate_map": rate_map,
-    "along_steps": along_steps,
-    "tail_controls": tail_controls,
-    "overlap_maps": overlap_maps,
-    "subspace_overlaps": subspace_overlaps,
-}
+@figure_of_runs
+def tail_controls(runs: Sequence[Trajectory]) -> Figure:
+    """PL_Alpha_Hill and alignment after the last step, for controls on the labels and on the update.
+
+    A row per control, a colour and marker per optimizer and rate: a faint marker is a seed, the bar their
+    mean, the line its 95 % interval.  Dotted: the start.
+
+    Parameters
+    ----------
+    runs : sequence of Trajectory
+        They may differ in labels, update, optimizer, rate and seed.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no run, or the runs differ in something else, over which a mean would hide it.
+    """
+    fields = ["labels", "update", "optimizer", "lr"]
+    _refuse_other_differences(runs, fields)
+    ends, starts = _ends_and_starts(runs, fields)
+    ends = ends.assign(
+        control=[_control(*pair) for pair in zip(ends["labels"], ends["update"], strict=True)],
+        rate=[_rate(*pair) for pair in zip(ends["optimizer"], ends["lr"], strict=True)],
+    )
+    order = list(dict.fromkeys(_control(run.config.labels, run.config.update) for run in runs))
+    rates = dict.fromkeys(_rate(run.config.optimizer, run.config.lr) for run in runs)
+    looks = dict(zip(rates, looks_in_turn(), strict=False))
+    height = 1.6 + (0.24 * len(looks) + 0.36) * len(order)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, height), sharey=True)
+    for ax, metric in zip(axes, ("alpha_hill", "alignment"), strict=True):
+        ax.axvline(starts[metric].mean(), color=GREY, ls=":", lw=1.4, zorder=0)
+        strips(ends, metric, "control", by="rate", looks=looks, order=order, ax=ax)
+        for k in range(1, len(order)):
+            ax.axhline(k - 0.5, color=GREY, lw=0.6, alpha=0.5)
+    axes[1].set_xlim(left=0)
+    handles = [legend_key(label, **{**look, "linestyle": ""}) for label, look in looks.items()]
+    handles.append(legend_key("start", ls=":"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
+    _note_diverged(figure, runs)
+    return figure
+
+
+def _control(labels: str, update: str) -> str:
+    changed = {"labels": labels, "update": update}
+    changed = {name: value for name, value in changed.items() if value != CHOICES[name][0]}
+    return setting_label(**changed) or "as it is"
+
+
+def _rate(optimizer: str, lr: float) -> str:
+    return setting_label(optimizer=optimizer, lr=lr)
+
+
+def _refuse_other_differences(runs: Sequence[Trajectory], fields: Collection[str]) -> None:
+    if others := sorted(set(varying(runs)) - set(fields)):
+        known = ", ".join(sorted(fields))
+        raise ValueError(f"the runs differ in {', '.join(others)}; this figure tells apart only {known}")
+
+
+def _ends_and_starts(runs: Sequence[Trajectory], fields: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A row per run for the last step of those that did not diverge, and for the start of all."""
+    table = tidy(runs, [*fields, "steps"])
+    whole = np.array([run.diverged_at is None for run in runs for _ in run.metrics.index])
+    return table.loc[whole & (table["step"] == table["steps"])], table.loc[table["step"] == 0]
+
+
+def _of_scale(table: pd.DataFrame, metric: str, scale: str) -> pd.DataFrame:
+    if metric in _ON_SCALE:
+        return table.loc[table["feature_scale"] == scale]
+    return table.drop_duplicates(["optimizer", "lr", "seed"])
+
+
+def _occurring(field: str, runs: Sequence[Trajectory]) -> list[str]:
+    """The choices of a field that occur, in the order of the configuration."""
+    given = {getattr(run.config, field) for run in runs}
+    return [choice for choice in CHOICES[field] if choice in given]
+
+
+def _plain_log(ax: Axes) -> None:
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
+
+
+def _note_diverged(figure: Figure, runs: Sequence[Trajectory]) -> None:
+    if count := sum(run.diverged_at is not None for run in runs):
+        figure.supxlabel(f"{count} of {len(runs)} runs diverged and are not drawn to the end", fontsize=9.5)

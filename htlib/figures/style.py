@@ -6,12 +6,18 @@ share an Axes also differ in their dashes or markers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from itertools import cycle
-from typing import Any
+from typing import Any, ParamSpec
 
 import seaborn as sns
 from cycler import cycler
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+P = ParamSpec("P")
 
 from htlib.student.optimizers import OPTIMIZERS
 
@@ -46,6 +52,8 @@ LABELS: Mapping[str, str] = {
     "step": "step",
 }
 
+WIDTH = 8.0  # inches: two columns that can still be read on a phone
+
 
 def rc_params() -> dict[Any, Any]:
     """Matplotlib settings of the book, for ``plt.rcParams.update`` or ``plt.rc_context``."""
@@ -79,3 +87,22 @@ def looks_in_turn() -> Iterator[dict[str, Any]]:
         strict=False,
     )
     return ({"color": color, "marker": marker, "linestyle": dashes} for color, marker, dashes in looks)
+
+
+def in_book_style(function: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Let a function draw with the settings of the book, and leave no figure open in pyplot."""
+
+    @wraps(function)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with plt.rc_context(rc_params()):
+            figure = function(*args, **kwargs)
+            plt.close(figure)
+        return figure
+
+    return drawn
+
+
+def legend_key(label: str, **look: Any) -> Line2D:
+    """An entry of a legend for what several artists share."""
+    look = {"color": GREY, **look}
+    return Line2D([], [], label=label, **look)

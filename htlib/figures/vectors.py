@@ -7,7 +7,6 @@ W_t, and after it, W_{t+1}.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -16,23 +15,21 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from htlib.figures.curves import seeds as draw_seeds
-from htlib.figures.style import GREY, LABELS, OPTIMIZER_NAMES, looks_in_turn, rc_params
-from htlib.student.config import ExperimentConfig
+from htlib.figures.curves import seeds
+from htlib.figures.labels import by_setting, setting_label
+from htlib.figures.runs import figure_of_runs
+from htlib.figures.style import GREY, LABELS, legend_key, looks_in_turn
 from htlib.student.run import Trajectory
-
-__all__ = ["overlap_maps", "subspace_overlaps"]
 
 Array = NDArray[np.float64]
 
 _MAPS = 4  # steps side by side
-_NAMED = ("optimizer", "lr")  # what every label tells
 
 
+@figure_of_runs
 def overlap_maps(runs: Sequence[Trajectory], *, k: int = 15) -> Figure:
     """Squared overlaps of leading singular vectors, weights against update, at a few steps of one run.
 
@@ -62,43 +59,42 @@ def overlap_maps(runs: Sequence[Trajectory], *, k: int = 15) -> Figure:
     config, steps = run.config, _few(list(run.overlaps))
     k = min(k, len(run.overlaps[steps[0]].after.right))
     norm = LogNorm(1 / max(config.h, config.d, 2), 1, clip=True)
-    with plt.rc_context(rc_params()):
-        figure, axes = plt.subplots(
-            4,
-            len(steps),
-            figsize=(2.3 * len(steps) + 1.6, 10.2),
-            layout="compressed",
-            sharex=True,
-            sharey=True,
-            squeeze=False,
-        )
-        image = None
-        for column, step in enumerate(steps):
-            pair = run.overlaps[step]
-            rows = [
-                (f"{side}, {when}", weights, getattr(getattr(pair, when), side))
-                for side in ("right", "left")
-                for when, weights in (("before", "W_t"), ("after", "W_{t+1}"))
-            ]
-            for ax, (title, weights, overlaps) in zip(axes[:, column], rows, strict=True):
-                image = ax.imshow(
-                    overlaps[:k, :k], norm=norm, cmap="viridis", extent=(0.5, k + 0.5, k + 0.5, 0.5)
-                )
-                ax.set_title(f"step {step}: {title}", fontsize=10.5)
-                ax.set_ylabel(rf"vector of ${weights}$" if column == 0 else "")
-                for axis in (ax.xaxis, ax.yaxis):
-                    axis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
-                ax.spines[:].set_visible(False)
-        for ax in axes[-1]:
-            ax.set_xlabel(r"vector of $M_t$")
-        if image is not None:
-            bar = figure.colorbar(image, ax=axes, fraction=0.03, aspect=50, extend="min")
-            bar.set_label("squared overlap (1: the same direction; lower end: chance)")
-        figure.suptitle(f"{_name(config, ())}, seed {config.seed}", x=0.02, ha="left", fontsize=12)
-        plt.close(figure)
+    figure, axes = plt.subplots(
+        4,
+        len(steps),
+        figsize=(2.3 * len(steps) + 1.6, 10.2),
+        layout="compressed",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    image = None
+    for column, step in enumerate(steps):
+        pair = run.overlaps[step]
+        rows = [
+            (f"{side}, {when}", weights, getattr(getattr(pair, when), side))
+            for side in ("right", "left")
+            for when, weights in (("before", "W_t"), ("after", "W_{t+1}"))
+        ]
+        for ax, (title, weights, overlaps) in zip(axes[:, column], rows, strict=True):
+            image = ax.imshow(
+                overlaps[:k, :k], norm=norm, cmap="viridis", extent=(0.5, k + 0.5, k + 0.5, 0.5)
+            )
+            ax.set_title(f"step {step}: {title}", fontsize=10.5)
+            ax.set_ylabel(rf"vector of ${weights}$" if column == 0 else "")
+            for axis in (ax.xaxis, ax.yaxis):
+                axis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+            ax.spines[:].set_visible(False)
+    for ax in axes[-1]:
+        ax.set_xlabel(r"vector of $M_t$")
+    if image is not None:
+        bar = figure.colorbar(image, ax=axes, fraction=0.03, aspect=50, extend="min")
+        bar.set_label("squared overlap (1: the same direction; lower end: chance)")
+    figure.suptitle(_title(run), x=0.02, ha="left", fontsize=12)
     return figure
 
 
+@figure_of_runs
 def subspace_overlaps(runs: Sequence[Trajectory], *, ks: Sequence[int] = (10, 100)) -> Figure:
     """Mean squared cosine between the leading subspaces of weights and update, against the step.
 
@@ -125,70 +121,48 @@ def subspace_overlaps(runs: Sequence[Trajectory], *, ks: Sequence[int] = (10, 10
     """
     if not ks or min(ks) < 1:
         raise ValueError(f"ks must be one or more dimensions of at least 1; got {list(ks)}")
-    groups = _settings(_with_overlaps(runs))
+    groups = by_setting(_with_overlaps(runs))
     kept = min(len(pair.after.right) for run in runs for pair in run.overlaps.values())
     ks = sorted({min(k, kept) for k in ks})
-    looks = {
-        label: (look["color"], look["marker"]) for label, look in zip(groups, looks_in_turn(), strict=False)
-    }
-    with plt.rc_context(rc_params()):
-        figure, axes = plt.subplots(
-            len(ks), 2, figsize=(10.5, 0.9 + 3.3 * len(ks)), sharex=True, sharey=True, squeeze=False
-        )
-        for row, k in zip(axes, ks, strict=True):
-            for column, side in enumerate(("right", "left")):
-                ax = row[column]
-                for label, group in groups.items():
-                    color, marker = looks[label]
-                    steps = sorted(set.intersection(*(set(run.overlaps) for run in group)))
-                    for when, linestyle in (("before", "--"), ("after", "-")):
-                        values = [
-                            [getattr(run.overlaps[t], when).subspace(k)[1 - column] for t in steps]
-                            for run in group
-                        ]
-                        draw_seeds(steps, values, color=color, marker=marker, linestyle=linestyle, ax=ax)
-                _chance(ax, {k / (c.h if column else c.d) for c in (run.config for run in runs)})
-                ax.set_title(f"{side}, $k$ = {k}")
-                ax.set(ylim=(0, 1.03), ylabel="mean squared cosine" if column == 0 else "")
-                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        for ax in axes[-1]:
-            ax.set_xlabel(LABELS["step"])
-        lines = [Line2D([], [], label=label, color=c, marker=m) for label, (c, m) in looks.items()]
-        lines += [
-            Line2D([], [], color=GREY, ls="-", label="after the update"),
-            Line2D([], [], color=GREY, ls="--", label="before it"),
-            Line2D([], [], color=GREY, ls=":", label="chance"),
-        ]
-        figure.legend(handles=lines, loc="outside lower center", ncols=min(3, len(lines)))
-        plt.close(figure)
+    looks = dict(zip(groups, looks_in_turn(), strict=False))
+    figure, axes = plt.subplots(
+        len(ks), 2, figsize=(10.5, 0.9 + 3.3 * len(ks)), sharex=True, sharey=True, squeeze=False
+    )
+    for row, k in zip(axes, ks, strict=True):
+        for column, side in enumerate(("right", "left")):
+            ax = row[column]
+            for label, group in groups.items():
+                steps = sorted(set.intersection(*(set(run.overlaps) for run in group)))
+                for when, linestyle in (("before", "--"), ("after", "-")):
+                    values = [
+                        [getattr(run.overlaps[t], when).subspace(k)[1 - column] for t in steps]
+                        for run in group
+                    ]
+                    seeds(steps, values, **{**looks[label], "linestyle": linestyle}, ax=ax)
+            _chance(ax, {k / (c.h if column else c.d) for c in (run.config for run in runs)})
+            ax.set_title(f"{side}, $k$ = {k}")
+            ax.set(ylim=(0, 1.03), ylabel="mean squared cosine" if column == 0 else "")
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for ax in axes[-1]:
+        ax.set_xlabel(LABELS["step"])
+    lines = [legend_key(label, **{**look, "linestyle": "-"}) for label, look in looks.items()]
+    lines += [legend_key("after the update"), legend_key("before it", ls="--"), legend_key("chance", ls=":")]
+    figure.legend(handles=lines, loc="outside lower center", ncols=min(3, len(lines)))
     return figure
 
 
 def _with_overlaps(runs: Sequence[Trajectory]) -> Sequence[Trajectory]:
-    if not runs:
-        raise ValueError("no runs to draw")
     for run in runs:
         if not run.overlaps:
             raise ValueError(
-                f"the run of {_name(run.config, ())}, seed {run.config.seed} holds no overlaps; "
+                f"the run of {_title(run)} holds no overlaps; "
                 "train with keep_overlaps=True and at least one step"
             )
     return runs
 
 
-def _settings(runs: Sequence[Trajectory]) -> dict[str, list[Trajectory]]:
-    """Runs that differ in their seed alone, under a label that tells the settings apart."""
-    groups: dict[ExperimentConfig, list[Trajectory]] = {}
-    for run in runs:
-        groups.setdefault(run.config.replace(seed=0), []).append(run)
-    names = [field.name for field in dataclasses.fields(ExperimentConfig) if field.name not in _NAMED]
-    varying = [name for name in names if len({getattr(config, name) for config in groups}) > 1]
-    return {_name(config, varying): group for config, group in groups.items()}
-
-
-def _name(config: ExperimentConfig, fields: Sequence[str]) -> str:
-    more = "".join(f", {name} = {getattr(config, name)}" for name in fields)
-    return rf"{OPTIMIZER_NAMES[config.optimizer]}, $\eta$ = {config.lr:g}{more}"
+def _title(run: Trajectory) -> str:
+    return setting_label(optimizer=run.config.optimizer, lr=run.config.lr, seed=run.config.seed)
 
 
 def _few(steps: Sequence[int]) -> list[int]:

@@ -10,14 +10,23 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
 from htlib.ledger.effects import EFFECTS
+
+# Kind of a field -> what YAML makes of it, and its name in an error
+_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "a text"),
+    float: ((int, float), "a number"),
+    list: ((list,), "a list"),
+    Mapping: ((dict,), "a setting"),
+}
 
 
 class LedgerError(ValueError):
@@ -193,69 +202,56 @@ def _find() -> Path:
     return found
 
 
-_TEXTS = ("id", "claim", "source", "shown")
-
-
 def _claim(entry: Any, where: str) -> Claim:
-    if not isinstance(entry, dict):
-        raise LedgerError(f"{where} must be a mapping; got {entry!r}")
-    where = f"{where} ({entry.get('id', 'without an id')})"
-    if wrong := [key for key in entry if key not in (*_TEXTS, "comment", "checks")]:
-        raise LedgerError(f"{where}: unknown key {wrong[0]!r}")
-    for name in (*_TEXTS, *(["comment"] if "comment" in entry else [])):
-        if not isinstance(entry.get(name), str):
-            raise LedgerError(f"{where}: {name!r} must be a text; got {entry.get(name)!r}")
-    if not isinstance(entry.get("checks") or [], list):
-        raise LedgerError(f"{where}: 'checks' must be a list; got {entry['checks']!r}")
+    where = f"{where} ({entry.get('id', 'without an id')})" if isinstance(entry, dict) else where
+    texts = dict.fromkeys(("id", "claim", "source", "shown", "comment"), str)
+    entry = _checked(entry, {**texts, "checks": list}, where, optional=("comment", "checks"))
     if not re.fullmatch(r"[a-z0-9-]+", entry["id"]):
         raise LedgerError(f"{where}: an id has small letters, digits and hyphens; got {entry['id']!r}")
-    checks = tuple(_check(check, where) for check in entry.get("checks") or ())
+    checks = tuple(_check(check, where) for check in entry.pop("checks", ()))
     if not checks and not entry.get("comment"):
         raise LedgerError(f"{where}: a claim without checks needs a comment that says why it is untested")
-    texts: list[str] = [entry[name] for name in _TEXTS]
-    return Claim(*texts, comment=entry.get("comment", ""), checks=checks)
+    return Claim(**{"comment": "", **entry}, checks=checks)
 
 
 def _check(entry: Any, where: str) -> Check:
-    if not isinstance(entry, dict) or not all(
-        isinstance(entry.get(k), str) for k in ("says", "experiment", "effect", "expect")
-    ):
-        raise LedgerError(f"{where}: a check has says, experiment, effect and expect, texts; got {entry!r}")
-    arguments = {k: v for k, v in entry.items() if k not in ("says", "experiment", "effect", "expect")}
-    function = EFFECTS.get(entry["effect"])
+    function = EFFECTS.get(str(entry.get("effect"))) if isinstance(entry, dict) else None
     if function is None:
-        raise LedgerError(f"{where}: effect must be one of {', '.join(EFFECTS)}; got {entry['effect']!r}")
-    for name in ("of", "minus", "whole", "over"):
-        if isinstance(arguments.get(name, {}), (int, float, list)):
-            raise LedgerError(
-                f"{where}, {entry['says']!r}: {name} must be a setting; got {arguments[name]!r}"
-            )
-    for name in ("measure", "x", "y", "along"):
-        if not isinstance(arguments.get(name, ""), str):
-            raise LedgerError(f"{where}, {entry['says']!r}: {name} must be a text; got {arguments[name]!r}")
+        raise LedgerError(
+            f"{where}: the effect of a check must be one of {', '.join(EFFECTS)}; got {entry!r}"
+        )
+    where = f"{where}, {entry.get('says')!r}"
+    texts = dict.fromkeys(("says", "experiment", "effect", "expect"), str)
+    hints, parameters = get_type_hints(function), list(inspect.signature(function).parameters.values())[1:]
+    kinds = {p.name: hints[p.name] for p in parameters}
+    optional = [p.name for p in parameters if p.default is not p.empty]
+    entry = _checked(entry, {**texts, **kinds}, where, optional)
     try:
-        inspect.signature(function).bind([], **arguments)
         expect = Expectation.parse(entry["expect"])
-    except (TypeError, ValueError) as error:
-        raise LedgerError(f"{where}, {entry['says']!r}: {error}") from error
+    except ValueError as error:
+        raise LedgerError(f"{where}: {error}") from error
+    arguments = {name: given for name, given in entry.items() if name in kinds}
     return Check(entry["says"], entry["experiment"], entry["effect"], arguments, expect)
 
 
 def _experiment(entry: Any, where: str) -> PaperExperiment:
-    texts = ("what", "preset", "page", "deviation")
-    if (
-        not isinstance(entry, dict)
-        or entry.keys() != {*texts, "figures"}
-        or not all(isinstance(entry[name], str) for name in texts)
-        or not isinstance(entry["figures"], list)
-    ):
-        raise LedgerError(
-            f"{where}: an experiment has {', '.join(texts)} and a list of figures; got {entry!r}"
-        )
-    return PaperExperiment(
-        what=entry["what"],
-        preset=entry["preset"],
-        page=entry["page"],
-        figures=tuple(map(str, entry["figures"])),
-        deviation=entry["deviation"],
-    )
+    texts = dict.fromkeys(("what", "preset", "page", "deviation"), str)
+    entry = _checked(entry, {**texts, "figures": list}, f"{where}: an experiment")
+    figures = tuple(map(str, entry.pop("figures")))
+    return PaperExperiment(**entry, figures=figures)
+
+
+def _checked(
+    entry: Any, fields: Mapping[str, Any], where: str, optional: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A copy of an entry that has these fields, each of its kind, and no others."""
+    if not isinstance(entry, dict):
+        raise LedgerError(f"{where} must be a mapping; got {entry!r}")
+    if unknown := [name for name in entry if name not in fields]:
+        raise LedgerError(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(fields)}")
+    for name, hint in fields.items():
+        allowed = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        classes, words = zip(*(_KINDS[get_origin(kind) or kind] for kind in allowed), strict=True)
+        if not isinstance(entry.get(name), classes) and (name in entry or name not in optional):
+            raise LedgerError(f"{where}: {name!r} must be {' or '.join(words)}; got {entry.get(name)!r}")
+    return dict(entry)

@@ -1,16 +1,18 @@
-"""Effects: what the runs of an experiment say about a question, as numbers per seed.
+"""Effects: answers of an experiment's runs to a question, as numbers per seed.
 
-Every function takes the runs and returns an (n_seeds, k) array, a row per seed in ascending order; k is 1
-but for `prediction_error`.  Seeds are paired: a difference is taken within a seed.  The claims of the book
-(`htlib.ledger.claims`) name these functions and their arguments.
+An effect is a function under `effect`.  It takes the runs and keyword arguments, and returns an (n_seeds, k)
+array, a row per seed in ascending order; k is 1 except in `prediction_error`.  Seeds are paired: a difference
+is taken within a seed.  The claims of the book (`htlib.ledger.claims`) name these functions and give their
+arguments, each of which is a *setting* (`htlib.ledger.settings`: which runs are meant), a text or a number.
 
-Which runs an effect looks at is said by *settings* (`htlib.ledger.settings`).
+What is measured is a column of a run's metrics or a function under `measure`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,28 +24,50 @@ from htlib.student.probes import METRICS
 from htlib.student.run import Trajectory
 
 Array = NDArray[np.float64]
+Measure = Callable[[Trajectory, int], float]
+F = TypeVar("F", bound=Callable[..., Array])
+
+EFFECTS: dict[str, Callable[..., Array]] = {}
+MEASURES: dict[str, Measure] = {}
 
 
+def effect(function: F) -> F:
+    """Let the checks of a ledger name a function."""
+    EFFECTS[function.__name__] = function
+    return function
+
+
+def measure(function: Measure) -> Measure:
+    """Let the effects measure what a function derives from a run and a step."""
+    MEASURES[function.__name__] = function
+    return function
+
+
+@effect
 def value(runs: Sequence[Trajectory], *, measure: str, of: Setting) -> Array:
     """A measure of a setting."""
     return _measured(runs, measure, of)[:, None]
 
 
+@effect
 def difference(runs: Sequence[Trajectory], *, measure: str, of: Setting, minus: Setting) -> Array:
     """A measure of one setting minus that of another."""
     return (_measured(runs, measure, of) - _measured(runs, measure, minus))[:, None]
 
 
+@effect
 def share(runs: Sequence[Trajectory], *, measure: str, of: Setting, whole: Setting) -> Array:
     """Change of a measure from the start in one setting, over that in another: 1 if they change alike."""
     return (_change(runs, measure, of) / _change(runs, measure, whole))[:, None]
 
 
+@effect
 def change_of_change(runs: Sequence[Trajectory], *, measure: str, of: Setting, minus: Setting) -> Array:
     """Change of a measure from the start in one setting, minus that in another."""
     return (_change(runs, measure, of) - _change(runs, measure, minus))[:, None]
 
 
+@effect
 def critical_rate(runs: Sequence[Trajectory], *, of: Setting, over: Setting | str) -> Array:
     """Rate at which the alignment first crosses half its peak, over another setting's.
 
@@ -65,6 +89,7 @@ def critical_rate(runs: Sequence[Trajectory], *, of: Setting, over: Setting | st
     return (_crossings(curves) / others)[:, None]
 
 
+@effect
 def critical_slope(runs: Sequence[Trajectory], *, of: Setting) -> Array:
     """Exponent k of the critical rate ~ d^k, over the shapes that were run."""
     sizes = sorted({run.config.d for run in runs})
@@ -74,13 +99,15 @@ def critical_slope(runs: Sequence[Trajectory], *, of: Setting) -> Array:
     return np.polyfit(np.log(sizes), logs, 1)[0][:, None]
 
 
+@effect
 def prediction_error(
     runs: Sequence[Trajectory], *, measure: str, of: Setting, beyond: float = 0.0, upto: float = math.inf
 ) -> Array:
     """Measured minus predicted after one step, a column per shape and rate of the setting.
 
-    Of the spectral norm as a part of it; of the alignment as it is.  Only rates from `beyond` to `upto`
-    times the predicted critical one count.  The prediction is that for the |a| which the seed has drawn.
+    The error of the spectral norm is a part of it, that of the alignment is as it is.  Only rates from
+    `beyond` to `upto` times the predicted critical one count.  The prediction is that for the |a| which the
+    seed has drawn.
     """
     if measure not in ("spectral_norm", "alignment"):
         raise ValueError(f"measure must be spectral_norm or alignment, which are predicted; got {measure!r}")
@@ -101,6 +128,7 @@ def prediction_error(
     return np.stack(columns, axis=1)
 
 
+@effect
 def rank_correlation(runs: Sequence[Trajectory], *, x: str, y: str, of: Setting, along: str) -> Array:
     """Spearman's rank correlation of two measures along the steps (from the first on) or along a field.
 
@@ -116,6 +144,32 @@ def rank_correlation(runs: Sequence[Trajectory], *, x: str, y: str, of: Setting,
     pairs = [(table[x], table[y]) for table in tables]
     # Spearman's coefficient is Pearson's of the ranks
     return np.array([[np.corrcoef(rankdata(left), rankdata(right))[0, 1]] for left, right in pairs])
+
+
+@measure
+def second_over_first(run: Trajectory, step: int) -> float:
+    """s_2 / s_1."""
+    values = run.esd(step)
+    return math.sqrt(values[-2] / values[-1])
+
+
+@measure
+def tail_spread_hill(run: Trajectory, step: int) -> float:
+    """The spread of the tail over that of a power law with PL_Alpha_Hill."""
+    return _tail_spread(run.esd(step), run.metrics.alpha_hill[step])
+
+
+@measure
+def tail_spread_ks(run: Trajectory, step: int) -> float:
+    """The spread of the tail over that of a power law with PL_Alpha_KS."""
+    return _tail_spread(run.esd(step), run.metrics.alpha_ks[step])
+
+
+@measure
+def overlap(run: Trajectory, step: int) -> float:
+    """Mean squared cosine of the d/10 leading right directions of the update and of the weights after it."""
+    k = min(len(run.overlaps[step].after.right), max(1, run.config.d // 10))
+    return run.overlaps[step].after.subspace(k)[1]
 
 
 def half_peak_rate(curve: Sequence[tuple[float, float]]) -> float:
@@ -145,63 +199,25 @@ def half_peak_rate(curve: Sequence[tuple[float, float]]) -> float:
     return float(np.exp(rates[k - 1] + part * (rates[k] - rates[k - 1])))
 
 
-EFFECTS: dict[str, Callable[..., Array]] = {
-    f.__name__: f
-    for f in (
-        *(value, difference, share, change_of_change),
-        *(critical_rate, critical_slope, prediction_error, rank_correlation),
-    )
-}
-
-
-def _second_over_first(run: Trajectory, step: int) -> float:
-    """s_2 / s_1."""
-    values = run.esd(step)
-    return math.sqrt(values[-2] / values[-1])
-
-
-def _tail_spread(exponent: str) -> Callable[[Trajectory, int], float]:
-    def spread(run: Trajectory, step: int) -> float:
-        """ln of second over eleventh eigenvalue, over what it is in a power law of the exponent.
-
-        For independent values of density exponent alpha that is sum_{k=2}^{10} 1 / (k (alpha - 1)).
-        """
-        values, alpha = run.esd(step), float(run.metrics[exponent].loc[step])
-        return math.log(values[-2] / values[-11]) * (alpha - 1) / sum(1 / k for k in range(2, 11))
-
-    return spread
-
-
-def _overlap(run: Trajectory, step: int) -> float:
-    """Mean squared cosine of the d/10 leading right directions of the update and of the weights after it."""
-    k = min(len(run.overlaps[step].after.right), max(1, run.config.d // 10))
-    return run.overlaps[step].after.subspace(k)[1]
-
-
-_DERIVED: dict[str, Callable[[Trajectory, int], float]] = {
-    "second_over_first": _second_over_first,
-    "tail_spread_hill": _tail_spread("alpha_hill"),
-    "tail_spread_ks": _tail_spread("alpha_ks"),
-    "overlap": _overlap,
-}
-
-
 def _change(runs: Sequence[Trajectory], measure: str, setting: Setting) -> Array:
     """(n_seeds,) changes of a measure from the start."""
     return _measured(runs, measure, setting) - _measured(runs, measure, {**setting, "step": 0})
 
 
-def _measured(runs: Sequence[Trajectory], measure: str, setting: Setting) -> Array:
+def _measured(runs: Sequence[Trajectory], name: str, setting: Setting) -> Array:
     """(n_seeds,) values of a measure."""
-    if measure not in METRICS and measure not in _DERIVED:
-        raise ValueError(f"measure must be one of {', '.join((*METRICS, *_DERIVED))}; got {measure!r}")
-    values: list[float] = []
-    for run in chosen(runs, setting):
-        at = step_of(run, setting)
-        values.append(
-            _DERIVED[measure](run, at) if measure in _DERIVED else float(run.metrics.loc[at, measure])
-        )
-    return np.array(values)
+    if name not in METRICS and name not in MEASURES:
+        raise ValueError(f"measure must be one of {', '.join((*METRICS, *MEASURES))}; got {name!r}")
+    read = MEASURES.get(name, lambda run, step: float(run.metrics.loc[step, name]))
+    return np.array([read(run, step_of(run, setting)) for run in chosen(runs, setting)])
+
+
+def _tail_spread(values: Array, alpha: float) -> float:
+    """ln of second over eleventh eigenvalue, over what it is in a power law of density exponent alpha.
+
+    For independent values that is sum_{k=2}^{10} 1 / (k (alpha - 1)).
+    """
+    return math.log(values[-2] / values[-11]) * (alpha - 1) / sum(1 / k for k in range(2, 11))
 
 
 def _crossings(curves: list[list[Trajectory]]) -> Array:

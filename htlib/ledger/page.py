@@ -13,8 +13,7 @@ from html import escape
 from typing import Any
 
 from htlib.ledger.claims import Check, Claim, Expectation, Ledger, PaperExperiment
-from htlib.ledger.verdict_record import PROFILES
-from htlib.ledger.verdicts import CheckResult, Verdict
+from htlib.ledger.verdicts import PROFILES, CheckResult, Verdict
 from htlib.student.config import ExperimentConfig
 from htlib.sweeps.grid import fields_of
 from htlib.sweeps.presets import load_experiment

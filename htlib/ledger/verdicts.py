@@ -1,4 +1,8 @@
-"""What the tests of claims say: effects judged over seeds, checks counted into a verdict."""
+"""Verdicts: effects judged over seeds, checks counted, and the record that the book is held against.
+
+A verdict is kept with a fingerprint of its test and of the code that decided it, so that a check, a range, a
+preset or a formula which was changed after the verdict is seen without running anything.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +10,24 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
-from scipy.stats import t as student_t
+import yaml
+from numpy.typing import ArrayLike
 
-from htlib.ledger.claims import Check, Claim, LedgerError
+from htlib.ledger.claims import Check, Claim, Ledger, LedgerError
 from htlib.ledger.effects import EFFECTS
 from htlib.student.run import Trajectory
 from htlib.sweeps.numerics import VERDICTS, code_digest
 from htlib.sweeps.presets import load_experiment
+from htlib.sweeps.seeds import seed_interval
 from htlib.sweeps.store import Store
 
-Array = NDArray[np.float64]
-
-_REPLICATES = 10_000
+PROFILES = ("fast", "paper")
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def judge(values: ArrayLike, check: Check) -> CheckResult:
     table = np.asarray(values, dtype=np.float64)
     if not np.isfinite(table).all():
         raise ValueError(f"the effect is not finite for every seed: {table.ravel().tolist()}")
-    means, lows, highs = intervals(table)
+    means, lows, highs = seed_interval(table)
     inside, outside = check.expect.low, check.expect.high
     if len(means) > 1:  # sizes of signed errors: each must lie between minus and plus the bound
         if math.isinf(outside):
@@ -156,50 +159,6 @@ def judge(values: ArrayLike, check: Check) -> CheckResult:
     else:
         outcome = "fails" if ((highs <= inside) | (lows >= outside)).any() else "open"
     return CheckResult(check.says, str(check.expect), effect, low, high, len(table), outcome)
-
-
-def _word(outcomes: Sequence[str]) -> str:
-    if not outcomes:
-        return "untested"
-    if "holds" in outcomes:
-        return "reproduced" if set(outcomes) == {"holds"} else "partly"
-    return "not reproduced" if "fails" in outcomes else "undecided"
-
-
-def intervals(values: Array) -> tuple[Array, Array, Array]:
-    """Means over seeds with simultaneous expanded 95 % bootstrap intervals.
-
-    Percentiles of the mean over seeds drawn with replacement, at levels widened as Student's t and n - 1
-    ask for (Hesterberg 2015, sec. 5.3): plain percentiles are too narrow for few seeds.  Five normal seeds
-    are covered in about 94 % of cases, five exponential ones in about 88 %.  With k columns each level is
-    95 % in Bonferroni's sense, 1 - 0.05 / k.
-
-    Parameters
-    ----------
-    values : (n_seeds, k) array
-
-    Returns
-    -------
-    means, lows, highs : (k,) array
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two seeds.
-
-    Examples
-    --------
-    >>> [round(x.item(), 2) for x in intervals(np.array([[1.0], [2.0], [3.0], [4.0], [5.0]]))]
-    [3.0, 1.2, 4.8]
-    """
-    n, k = values.shape
-    if n < 2:
-        raise ValueError(f"an interval needs two seeds or more; got {n}")
-    draws = np.random.default_rng(0).integers(n, size=(_REPLICATES, n))
-    resampled = values[draws].mean(axis=1)  # (replicates, k)
-    level = norm.cdf(-math.sqrt(n / (n - 1)) * student_t.ppf(1 - 0.025 / k, n - 1))
-    lows, highs = np.quantile(resampled, (level, 1 - level), axis=0)
-    return values.mean(axis=0), lows, highs
 
 
 def fingerprints(claims: Iterable[Claim], profile: str) -> dict[str, str]:
@@ -222,3 +181,122 @@ def fingerprints(claims: Iterable[Claim], profile: str) -> dict[str, str]:
         text = json.dumps([tests, {name: digests[name] for name in names}], sort_keys=True)
         marks[claim.id] = f"{hashlib.sha256(text.encode()).hexdigest()[:8]}-{code}"
     return marks
+
+
+def load_verdicts(path: str | os.PathLike[str]) -> dict[str, dict[str, Verdict]]:
+    """Recorded verdicts, profile -> claim id -> Verdict; none if there is no such file."""
+    path = Path(path)
+    if not path.is_file():
+        return {profile: {} for profile in PROFILES}
+    try:
+        content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return {
+            profile: {
+                name: Verdict(
+                    entry["verdict"], str(entry["fingerprint"]), [CheckResult(**c) for c in entry["checks"]]
+                )
+                for name, entry in (content.get(profile) or {}).items()
+            }
+            for profile in PROFILES
+        }
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise LedgerError(f"{path} is not a record of verdicts; write it anew: {error}") from error
+
+
+def record(verdicts: Mapping[str, Verdict], profile: str, path: str | os.PathLike[str]) -> None:
+    """Write verdicts of a profile beside those that are there."""
+    path = Path(path)
+    known = load_verdicts(path)
+    known[profile] |= verdicts
+    content = {
+        name: {key: _plain(verdict) for key, verdict in sorted(entries.items())}
+        for name, entries in known.items()
+    }
+    head = "# Written by 'htlib claims --record'. Do not edit: change claims.yml and record again.\n"
+    unfinished = path.with_name(f".{path.name}.new")
+    unfinished.write_text(head + yaml.safe_dump(content, sort_keys=False, width=110), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def confirm(ledger: Ledger, profile: str, **options: Any) -> dict[str, Verdict]:
+    """Test all claims, and fail unless the verdicts are the recorded ones.
+
+    Parameters
+    ----------
+    ledger : Ledger
+    profile : {"fast", "paper"}
+    **options
+        As for `evaluate`.
+
+    Raises
+    ------
+    LedgerError
+        With a line for each verdict that is missing, stale or contradicted, at this profile; and for each
+        that is missing or stale at the other.
+    """
+    recorded = load_verdicts(ledger.verdicts)
+    found = evaluate(ledger.claims, profile, **options)
+    wrong = contradictions(found, recorded[profile], profile)
+    wrong += [line for line in stale(ledger.claims, recorded) if line not in wrong]
+    if wrong:
+        raise LedgerError(
+            "the ledger is not as recorded (if that is meant, 'htlib claims --record' at each profile):\n  "
+            + "\n  ".join(wrong)
+        )
+    return found
+
+
+def contradictions(found: Mapping[str, Verdict], recorded: Mapping[str, Verdict], profile: str) -> list[str]:
+    """A line for each verdict that is not the recorded one."""
+    lines = [_unrecorded(name, profile, verdict.fingerprint, recorded) for name, verdict in found.items()]
+    lines += [
+        f"{name}: recorded as {recorded[name].verdict} {recorded[name].outcomes()} at profile {profile}, "
+        f"found {verdict.verdict} {verdict.outcomes()}"
+        for name, verdict in found.items()
+        if name in recorded and recorded[name].outcomes() != verdict.outcomes()
+    ]
+    return [line for line in lines if line]
+
+
+def stale(claims: Sequence[Claim], recorded: Mapping[str, Mapping[str, Verdict]]) -> list[str]:
+    """A line for each verdict that is missing, superfluous, or of another test or code.  Nothing is run."""
+    lines = [
+        _unrecorded(name, profile, mark, recorded[profile])
+        for profile in PROFILES
+        for name, mark in fingerprints(claims, profile).items()
+    ]
+    names = {claim.id for claim in claims}
+    lines += [
+        f"{name}: a verdict at profile {profile} without a claim"
+        for profile in PROFILES
+        for name in recorded[profile]
+        if name not in names
+    ]
+    return [line for line in lines if line]
+
+
+def _word(outcomes: Sequence[str]) -> str:
+    if not outcomes:
+        return "untested"
+    if "holds" in outcomes:
+        return "reproduced" if set(outcomes) == {"holds"} else "partly"
+    return "not reproduced" if "fails" in outcomes else "undecided"
+
+
+def _unrecorded(name: str, profile: str, mark: str, recorded: Mapping[str, Verdict]) -> str:
+    if name not in recorded:
+        return f"{name}: no verdict is recorded at profile {profile}"
+    known = recorded[name].fingerprint
+    if known == mark:
+        return ""
+    same_test = known.partition("-")[0] == mark.partition("-")[0]
+    other = "other code" if same_test else "another test or of other runs"
+    return f"{name}: the verdict recorded at profile {profile} is of {other}"
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    content = asdict(verdict)
+    for check in content["checks"]:
+        for name in ("effect", "low", "high"):
+            check[name] = float(f"{check[name]:.4g}")
+    return content

@@ -6,7 +6,7 @@ import pytest
 
 from htlib.commands.main import main
 from htlib.ledger.claims import load_ledger
-from htlib.ledger.verdict_record import load_verdicts
+from htlib.ledger.verdicts import load_verdicts
 from tests.ledgers import LEDGER, project
 
 

@@ -471,7 +471,7 @@ def test_the_still_picture_says_what_it_is_and_how_to_get_the_live_one(widget: w
     figure = BeautifulSoup(data["text/html"], "html.parser").find("figure", class_="explorer-still")
     assert figure is not None
     caption = figure.get_text(" ", strip=True)
-    for words in ("Still picture", "Adam at rate 1, 4 steps", "n = 60, d = 20, h = 30", "make env"):
+    for words in ("Still picture", "Adam, η = 1, 4 steps", "n = 60, d = 20, h = 30", "make env"):
         assert words in caption
         assert words == "Still picture" or words in data["text/plain"]
     assert not figure.find_all(["input", "button", "select", "script"])

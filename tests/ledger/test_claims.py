@@ -7,7 +7,8 @@ import math
 import pytest
 
 from htlib.ledger.claims import Expectation, LedgerError, load_ledger
-from htlib.ledger.effects import EFFECTS
+from htlib.ledger.effects import EFFECTS, effect
+from htlib.ledger.settings import Setting
 from tests.ledgers import LEDGER, project
 
 ENTRY = LEDGER.split("claims:\n")[1].split("  - id: open-question")[0]
@@ -53,19 +54,20 @@ def test_expectations_that_say_nothing_are_refused(text):
         ("id: falls", "id: Falls!", "small letters, digits and hyphens; got 'Falls!'"),
         ("claim: The exponent changes.", "claim: 3", "'claim' must be a text; got 3"),
         ("    source: nowhere\n", "", "'source' must be a text; got None"),
-        ("effect: difference", "effect: change", f"effect must be one of {', '.join(EFFECTS)}; got 'change'"),
         (
-            "minus: {lr: 1.0, step: 0}",
-            "plus: {}",
-            "Hill, last minus start.*missing a required argument",
+            "effect: difference",
+            "effect: change",
+            f"effect.* must be one of {', '.join(EFFECTS)}; got .*'change'",
         ),
+        ("minus: {lr: 1.0, step: 0}", "plus: {}", "Hill, last minus start.*unknown key 'plus'.*minus"),
+        ("minus: {lr: 1.0, step: 0}", "", "Hill, last minus start.*'minus' must be a setting; got None"),
         ('expect: "> -100"', "expect: big", "expect must be like"),
-        ("        experiment: tiny\n", "", "a check has says, experiment, effect and expect"),
+        ("        experiment: tiny\n", "", "'experiment' must be a text; got None"),
         ("    shown: 01-setting\n", "    shown: 01-setting\n    verdict: yes\n", "unknown key 'verdict'"),
         (ENTRY, ENTRY + ENTRY, "two claims have the id 'falls'"),
         ("claims:", "entries:", "'claims' must be a list"),
-        ("of: {lr: 1.0}", "of: 5", "of must be a setting; got 5"),
-        ("measure: alpha_hill", "measure: [1]", r"measure must be a text; got \[1\]"),
+        ("of: {lr: 1.0}", "of: 5", "'of' must be a setting; got 5"),
+        ("measure: alpha_hill", "measure: [1]", r"'measure' must be a text; got \[1\]"),
         ("comment: Nobody has looked.", "comment: 7", "'comment' must be a text; got 7"),
         ("    comment: Nobody has looked.\n", "    checks: 5\n", "'checks' must be a list; got 5"),
         ("claims:", "claims: [", "is not YAML"),
@@ -79,11 +81,27 @@ def test_faults_name_the_entry(old, new, message, tmp_path):
         load_ledger(tmp_path / "book" / "claims.yml")
 
 
+def test_an_effect_is_one_function(tmp_path, monkeypatch):
+    """Its name, and the names and kinds of its arguments, are what a check may write."""
+
+    def deepest(runs, *, of: Setting, steps: float = 3):
+        return runs
+
+    monkeypatch.setitem(EFFECTS, "deepest", None)  # so that the registry is as before after the test
+    assert effect(deepest) is deepest
+
+    text = LEDGER.replace("effect: difference\n        measure: alpha_hill", "effect: deepest")
+    text = text.replace("minus: {lr: 1.0, step: 0}", "steps: 2")
+    load_ledger(project(tmp_path, text) / "book" / "claims.yml")
+    with pytest.raises(LedgerError, match="'steps' must be a number; got 'all'"):
+        load_ledger(project(tmp_path, text.replace("steps: 2", "steps: all")) / "book" / "claims.yml")
+
+
 def test_experiments_are_read_and_checked(tmp_path):
     good = "experiments:\n  - {what: one, preset: tiny, page: p, figures: [f], deviation: none}\n"
     project(tmp_path, LEDGER + good)
     (one,) = load_ledger(tmp_path / "book" / "claims.yml").experiments
     assert (one.preset, one.figures) == ("tiny", ("f",))
     project(tmp_path, LEDGER + good.replace("preset: tiny, ", ""))
-    with pytest.raises(LedgerError, match="an experiment has what, preset, page, deviation and a list"):
+    with pytest.raises(LedgerError, match="an experiment: 'preset' must be a text; got None"):
         load_ledger(tmp_path / "book" / "claims.yml")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from htlib.ledger.effects import (
-    EFFECTS,
     change_of_change,
     critical_rate,
     critical_slope,
@@ -155,8 +154,3 @@ def test_the_overlap_is_that_of_the_leading_tenth():
     one = run(0, d=20, h=30)
     one = type(one)(one.config, one.metrics, one.eigenvalues, overlaps={1: StepOverlaps(pair, pair)})
     assert value([one], measure="overlap", of={}) == pytest.approx((1 + 0.5) / 2)
-
-
-def test_every_effect_is_known_by_its_name():
-    assert all(function.__name__ == name for name, function in EFFECTS.items())
-    assert {"value", "difference", "share"} < EFFECTS.keys()

@@ -1,4 +1,4 @@
-"""Oracles: Student's interval, coverage by simulation, and ledgers of one claim."""
+"""Oracles: hand, what was written before, and ledgers of one claim."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import t as student_t
 
 from htlib.ledger.claims import Check, Expectation, LedgerError, load_ledger
-from htlib.ledger.verdicts import evaluate, fingerprints, intervals, judge
-from tests.ledgers import LEDGER, project
+from htlib.ledger.verdicts import (
+    PROFILES,
+    confirm,
+    contradictions,
+    evaluate,
+    fingerprints,
+    judge,
+    load_verdicts,
+    record,
+    stale,
+)
+from tests.ledgers import LEDGER, PRESET, project
 
 
 @pytest.fixture
@@ -21,43 +30,6 @@ def ledger(tmp_path, monkeypatch):
 
 def checked(*values, expect="> 0"):
     return judge(np.array(values)[:, None], Check("x", "tiny", "value", {}, Expectation.parse(expect)))
-
-
-def test_the_interval_of_a_normal_sample_is_about_students():
-    values = np.random.default_rng(1).normal(3, 2, size=40)
-    half = student_t.ppf(0.975, 39) * values.std(ddof=1) / np.sqrt(40)
-    mean, low, high = (x.item() for x in intervals(values[:, None]))
-    assert mean == pytest.approx(values.mean())
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
-
-
-def test_five_seeds_are_covered_nearly_as_promised():
-    """300 samples of five normals.  Plain percentiles, the negative control, reach about 83 %."""
-    rng = np.random.default_rng(2)
-    covered = plain = 0
-    for _ in range(300):
-        sample = rng.standard_normal(5)
-        _, low, high = (x.item() for x in intervals(sample[:, None]))
-        covered += low < 0 < high
-        means = sample[rng.integers(5, size=(2000, 5))].mean(axis=1)
-        ends = np.quantile(means, (0.025, 0.975))
-        plain += ends[0] < 0 < ends[1]
-    assert covered / 300 > 0.91
-    assert plain / 300 < 0.88
-
-
-def test_intervals_of_several_columns_cover_all_at_once():
-    """Eight columns of noise, ten seeds, 100 times; at 95 % each, one in three times one would miss."""
-    rng = np.random.default_rng(3)
-    together = single = 0
-    for _ in range(100):
-        sample = rng.standard_normal((10, 8))
-        _, lows, highs = intervals(sample)
-        together += bool(((lows < 0) & (highs > 0)).all())
-        ends = [intervals(column[:, None]) for column in sample.T]
-        single += all(low < 0 < high for _, low, high in ends)
-    assert together >= 85
-    assert single < 80
 
 
 def test_of_several_columns_the_worst_is_shown_and_all_count():
@@ -73,12 +45,6 @@ def test_of_several_columns_the_worst_is_shown_and_all_count():
 def test_several_columns_cannot_be_expected_to_be_large():
     with pytest.raises(ValueError, match="expect must be '< x'; got > 0"):
         judge(np.ones((3, 2)), Check("x", "tiny", "value", {}, Expectation.parse("> 0")))
-
-
-def test_seeds_that_agree_have_a_point_for_an_interval():
-    assert np.concatenate(intervals(np.ones((5, 1)))).tolist() == [1.0, 1.0, 1.0]
-    with pytest.raises(ValueError, match="two seeds or more; got 1"):
-        intervals(np.ones((1, 1)))
 
 
 def test_outcomes():
@@ -139,3 +105,66 @@ def test_a_check_that_asks_for_what_is_not_there_is_named(tmp_path, monkeypatch)
     monkeypatch.chdir(project(tmp_path, LEDGER.replace("of: {lr: 1.0}", "of: {lr: 7.0}")))
     with pytest.raises(LedgerError, match=r"claim 'falls', 'Hill, last minus start': setting .*7\.0"):
         evaluate(load_ledger().claims, "fast", tmp_path / "store", progress=False)
+
+
+def test_verdicts_come_back_from_the_file(ledger, tmp_path):
+    path = tmp_path / "verdicts.yml"
+    assert load_verdicts(path) == {profile: {} for profile in PROFILES}
+    found = evaluate(ledger.claims, "fast", tmp_path / "store", progress=False)
+    record(found, "fast", path)
+    record({"falls": found["falls"]}, "paper", path)
+    back = load_verdicts(path)
+    assert back["fast"].keys() == found.keys()
+    assert back["paper"].keys() == {"falls"}
+    assert back["fast"]["falls"].checks[0].effect == pytest.approx(found["falls"].checks[0].effect, rel=1e-3)
+    assert contradictions(found, back["fast"], "fast") == []
+    path.write_text("fast: [1]")
+    with pytest.raises(LedgerError, match="is not a record of verdicts; write it anew"):
+        load_verdicts(path)
+
+
+def test_the_book_stops_at_what_is_not_as_recorded(ledger, tmp_path):
+    options = {"store": tmp_path / "store", "progress": False}
+    with pytest.raises(LedgerError, match="falls: no verdict is recorded at profile fast"):
+        confirm(ledger, "fast", **options)
+    for profile in PROFILES:
+        record(evaluate(ledger.claims, profile, **options), profile, ledger.verdicts)
+    assert confirm(ledger, "fast", **options)["falls"].verdict == "reproduced"
+    ledger.verdicts.write_text(ledger.verdicts.read_text().replace("outcome: holds", "outcome: open"))
+    with pytest.raises(
+        LedgerError, match=r"recorded as reproduced \['open'\] at profile fast, found reproduced \['holds'\]"
+    ):
+        confirm(ledger, "fast", **options)
+
+
+def test_other_runs_make_a_verdict_stale_without_running_them(ledger, tmp_path):
+    for profile in PROFILES:
+        found = evaluate(ledger.claims, profile, tmp_path / "store", progress=False)
+        record(found, profile, ledger.verdicts)
+    recorded = load_verdicts(ledger.verdicts)
+    assert stale(ledger.claims, recorded) == []
+    project(tmp_path, preset=PRESET.replace("1003]", "1004]"))  # another seed at the paper's scale alone
+    assert stale(ledger.claims, recorded) == [
+        "falls: the verdict recorded at profile paper is of another test or of other runs"
+    ]
+    assert (
+        stale(ledger.claims[:1], recorded)[-1] == "open-question: a verdict at profile paper without a claim"
+    )
+
+
+def test_other_code_makes_every_verdict_stale(ledger, tmp_path, monkeypatch):
+    options = {"store": tmp_path / "store", "progress": False}
+    recorded = {profile: evaluate(ledger.claims, profile, **options) for profile in PROFILES}
+    assert stale(ledger.claims, recorded) == []
+    monkeypatch.setattr("htlib.ledger.verdicts.code_digest", lambda roots: "0123456789abcdef")
+    assert stale(ledger.claims, recorded) == [
+        f"{claim.id}: the verdict recorded at profile {profile} is of other code"
+        for profile in PROFILES
+        for claim in ledger.claims
+    ]
+
+
+def test_the_ledger_of_the_book_is_recorded_at_both_scales():
+    """Nothing is run: a test or a formula that was changed after its verdict is seen by its fingerprint."""
+    ledger = load_ledger()
+    assert stale(ledger.claims, load_verdicts(ledger.verdicts)) == []

@@ -21,12 +21,19 @@ FOLDER = Path(ht.__file__).parent
 OF_RUNS, OF_VERDICTS = (sorted(modules_behind(roots)) for roots in (RUNS, VERDICTS))
 MUST_COUNT = {
     *("student", "student.functions", "student.problem", "student.network", "student.readout"),
-    *("student.probes", "student.training", "spectra", "spectra.linalg", "spectra.eigenvalues"),
+    *(
+        "student.probes",
+        "student.training",
+        "student.optimizers",
+        "spectra",
+        "spectra.linalg",
+        "spectra.eigenvalues",
+    ),
     *("spectra.vectors", "spectra.noise", "spectra.power_law", "spectra.ks_scan", "spectra.measures"),
 }
 JUDGING = {
     *("ledger", "ledger.effects", "ledger.settings", "ledger.verdicts", "spectra.spikes"),
-    *("theory", "theory.one_step", "theory.gradient"),
+    *("theory", "theory.one_step", "theory.gradient", "sweeps", "sweeps.seeds"),
 }
 
 

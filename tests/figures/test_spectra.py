@@ -1,7 +1,6 @@
-"""Figures draw what the results say; the oracle is the data put in, read back from the artists."""
+"""Pictures of one spectrum; the oracle is the data put in, read back from the artists."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
@@ -14,12 +13,6 @@ def ax():
     figure, ax = plt.subplots()
     yield ax
     plt.close(figure)
-
-
-@pytest.fixture(scope="module")
-def runs():
-    config = ht.ExperimentConfig(n=60, d=20, h=30, n_test=40, steps=3)
-    return [ht.train(config.replace(seed=seed)) for seed in range(2)]
 
 
 def test_spectrum_counts_every_positive_eigenvalue_once(ax):
@@ -35,57 +28,19 @@ def test_the_law_line_expects_as_many_eigenvalues_as_there_are(ax):
     assert 195 < drawn <= 200.001  # bins that expect less than .3 are left out
 
 
+def test_the_law_expects_what_lies_within_the_edge(ax):
+    values = np.concatenate([ht.esd(np.random.default_rng(0).standard_normal((300, 200))), np.full(50, 5e3)])
+    hp.spectrum(values, law=ht.MarchenkoPastur.of_gaussian_esd(300, 200), edge=1100.0, ax=ax)
+    line = next(line for line in ax.lines if line.get_label() == "Marchenko-Pastur law")
+    assert np.sum(line.get_ydata()) == pytest.approx(200, abs=1)  # the ends of less than .3 are not drawn
+
+
 def test_a_few_outliers_are_marked_and_many_are_not(ax):
     hp.spectrum([1.0, 2.0, 50.0, 70.0], edge=10.0, ax=ax)
     assert ax.lines[-1].get_xdata().tolist() == [50.0, 70.0]
     before = len(ax.lines)
     hp.spectrum(np.linspace(11, 99, 80), edge=10.0, ax=ax)
     assert len(ax.lines) == before + 1  # the edge alone
-
-
-def test_seeds_draws_the_mean_and_every_seed(ax):
-    hp.seeds([1, 2, 3], [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], label="two seeds", ax=ax)
-    *dots, mean = ax.lines
-    assert mean.get_ydata().tolist() == [2.0, 2.0, 2.0]
-    assert [line.get_ydata().tolist() for line in dots] == [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]
-
-
-def test_against_rate_has_a_curve_per_optimizer(ax):
-    table = pd.DataFrame(
-        {
-            "optimizer": ["gd", "gd", "adam", "adam"],
-            "lr": [1.0, 2.0, 1.0, 2.0],
-            "seed": 0,
-            "alignment": [0.1, 0.2, 0.3, 0.4],
-        }
-    )
-    hp.against_rate(table, "alignment", ax=ax)
-    labelled = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
-    assert labelled["GD"] == [0.1, 0.2]
-    assert labelled["Adam"] == [0.3, 0.4]
-    assert ax.get_xscale() == "log"
-
-
-def test_trajectory_draws_the_mean_over_runs(runs, ax):
-    hp.trajectory(runs, "spectral_norm", ax=ax)
-    expected = np.mean([run.metrics.spectral_norm for run in runs], axis=0)
-    assert ax.lines[-1].get_ydata() == pytest.approx(expected, rel=1e-12)
-
-
-def test_every_group_gets_a_curve_of_its_own(ax):
-    names = [f"s{k}" for k in range(7)]
-    table = pd.DataFrame({"optimizer": names, "lr": 1.0, "seed": 0, "alignment": np.arange(7.0)})
-    hp.against_rate(table, "alignment", ax=ax)
-    means = [line for line in ax.lines if line.get_label() in names]
-    assert len(means) == 7
-    assert len({(line.get_color(), line.get_marker()) for line in means[:5]}) == 5
-
-
-def test_the_law_expects_what_lies_within_the_edge(ax):
-    values = np.concatenate([ht.esd(np.random.default_rng(0).standard_normal((300, 200))), np.full(50, 5e3)])
-    hp.spectrum(values, law=ht.MarchenkoPastur.of_gaussian_esd(300, 200), edge=1100.0, ax=ax)
-    line = next(line for line in ax.lines if line.get_label() == "Marchenko-Pastur law")
-    assert np.sum(line.get_ydata()) == pytest.approx(200, abs=1)  # the ends of less than .3 are not drawn
 
 
 @pytest.mark.parametrize("xmax", [None, 50.0])

@@ -1,0 +1,89 @@
+"""Labels of settings: what a field's value is called, what differs among runs, and runs grouped by it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from htlib.figures.style import OPTIMIZER_NAMES
+from htlib.student.config import ExperimentConfig
+from htlib.student.run import Trajectory
+
+# Symbols stand between dollar signs, for Matplotlib; without these a label is plain text.
+_FORMS = {
+    "lr": "$η$ = {}",
+    "n": "$n$ = {}",
+    "d": "$d$ = {}",
+    "h": "$h$ = {}",
+    "ridge_lambda": "$λ$ = {}",
+    "noise_std": "$ς$ = {}",
+    "lr_decay": "$γ$ = {}",  # noqa: RUF001
+    "adam_eps": "$ϵ$ = {}",
+    "steps": "{} steps",
+    "seed": "seed {}",
+    "teacher": "{} teacher",
+    "labels": "{} labels",
+    "update": "{} update",
+    "feature_scale": "{} scale",
+}
+_WORDS: dict[tuple[str, Any], str] = {
+    ("steps", 1): "1 step",
+    ("lr_decay", None): "constant rate",
+    ("normalize_weights", True): "normalised",
+    ("normalize_weights", False): "not normalised",
+    **{("optimizer", name): label for name, label in OPTIMIZER_NAMES.items()},
+}
+
+
+def setting_label(**fields: Any) -> str:
+    """Fields of a configuration as a legend or a title shows them.
+
+    Parameters
+    ----------
+    **fields
+        Fields of `ExperimentConfig`, in the order of the label.
+
+    Examples
+    --------
+    >>> setting_label(optimizer="adam", lr=1.0), setting_label(lr_decay=None), setting_label(labels="real")
+    ('Adam, $η$ = 1', 'constant rate', 'real labels')
+    """
+    return ", ".join(_label(name, value) for name, value in fields.items())
+
+
+def by_setting(runs: Sequence[Trajectory], *, ignore: Collection[str] = ()) -> dict[str, list[Trajectory]]:
+    """Runs grouped by what differs among them, the seed aside.
+
+    Parameters
+    ----------
+    runs : sequence of Trajectory
+    ignore : collection of str
+        Fields in which the runs of a group may differ too.
+
+    Returns
+    -------
+    dict
+        Label of the setting -> its runs, in order of appearance.  Optimizer and rate are the label where
+        nothing differs.
+    """
+    names = [name for name in varying(runs) if name not in ignore] or ["optimizer", "lr"]
+    groups: dict[str, list[Trajectory]] = {}
+    for run in runs:
+        label = setting_label(**{name: getattr(run.config, name) for name in names})
+        groups.setdefault(label, []).append(run)
+    return groups
+
+
+def varying(runs: Sequence[Trajectory]) -> list[str]:
+    """Fields other than the seed in which runs differ; optimizer and rate come first."""
+    names = [field.name for field in dataclasses.fields(ExperimentConfig) if field.name != "seed"]
+    names = sorted(names, key=lambda name: name not in {"optimizer", "lr"})
+    return [name for name in names if len({getattr(run.config, name) for run in runs}) > 1]
+
+
+def _label(name: str, value: Any) -> str:
+    if (name, value) in _WORDS:
+        return _WORDS[name, value]
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return _FORMS.get(name, f"{name} = {{}}").format(shown)
