@@ -36,13 +36,14 @@ from htlib.figures.style import (
 )
 from htlib.spectra.noise import MarchenkoPastur, largest_eigenvalue_quantile
 from htlib.student.config import CHOICES
+from htlib.student.probes import METRICS
 from htlib.student.run import Trajectory, tidy
 
 P = ParamSpec("P")
 
 FIGURES: dict[str, Callable[..., Figure]] = {}
 
-_ON_SCALE = {"kta", "test_loss", "ridge_train_loss"}  # what the feature scale changes
+_ON_SCALE = {metric.name for metric in METRICS.values() if metric.reads == "features"}
 _LOGARITHMIC = {"spectral_norm", "alpha_ks"}
 _SCALE_LINES = {"paper": "-", "released-code": "--"}
 

@@ -17,9 +17,10 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-P = ParamSpec("P")
-
 from htlib.student.optimizers import OPTIMIZERS
+from htlib.student.probes import METRICS
+
+P = ParamSpec("P")
 
 BLUE, ORANGE, GREEN, PINK, SKY, GOLD, GREY, BLACK = (
     "#0072B2",
@@ -36,18 +37,7 @@ OPTIMIZER_MARKERS = {name: optimizer.marker for name, optimizer in OPTIMIZERS.it
 OPTIMIZER_NAMES = {name: optimizer.label for name, optimizer in OPTIMIZERS.items()}
 
 LABELS: Mapping[str, str] = {
-    "train_loss": "training loss (stage 1)",
-    "ridge_train_loss": "refit loss, probe set",
-    "test_loss": "test loss after refit",
-    "kta": "kernel-target alignment",
-    "alignment": r"alignment $|\langle v_1, \beta\rangle|$",
-    "alpha_hill": r"PL_Alpha_Hill",
-    "alpha_ks": r"PL_Alpha_KS",
-    "ks_distance": "KS distance of the fit",
-    "ks_xmin": r"KS threshold $x_{\min}$",
-    "stable_rank": "stable rank",
-    "spectral_norm": r"spectral norm $s_1$",
-    "n_outliers": "eigenvalues beyond the noise edge",
+    **{name: metric.label for name, metric in METRICS.items()},
     "lr": r"learning rate $\eta$",
     "step": "step",
 }
