@@ -1,4 +1,8 @@
-"""Oracle: `htlib.train` of each config alone, and counts of what was computed."""
+"""Oracle: `htlib.train` of each config alone, and counts of what was computed.
+
+Numbers are compared to the last bit where one code computes them with one number of BLAS threads; another
+number adds in another order.
+"""
 
 import gc
 import re
@@ -110,7 +114,8 @@ def test_tidy_of_runs_without_a_measure():
 
 def test_diverged_runs_are_listed(tmp_path):
     table = sweep(tmp_path, DIVERGING, 1)
-    alone = ht.train(ht.ExperimentConfig(**DIVERGING | {"lr": 1e9}))
+    with blas_threads(1):
+        alone = ht.train(ht.ExperimentConfig(**DIVERGING | {"lr": 1e9}))
     assert alone.diverged_at is not None
     expected = [{**DIVERGING, "lr": 1e9, "seed": 0, "step": alone.diverged_at}]
     assert table.attrs["diverged"] == expected
@@ -178,15 +183,18 @@ def test_a_family_is_trained_once(tmp_path, monkeypatch):
     assert sorted(map(len, trained)) == [4, 4]
     for (ridge, lr, scale, _), rows in runs_of(table, ["ridge_lambda", "lr", "feature_scale"]).items():
         config = ht.ExperimentConfig(**TINY, ridge_lambda=ridge, lr=lr, feature_scale=scale)
-        np.testing.assert_array_equal(rows[list(METRICS)], ht.train(config).metrics)
+        with blas_threads(1):
+            np.testing.assert_array_equal(rows[list(METRICS)], ht.train(config).metrics)
 
 
 def test_runs_keep_their_spectra(tmp_path):
-    runs = ht.sweep_runs(GRID, 2, tmp_path, workers=1, progress=False)
-    again = ht.sweep_runs(GRID, 2, tmp_path, workers=1, progress=False)
+    options = {"workers": 1, "threads": 1, "progress": False}
+    runs = ht.sweep_runs(GRID, 2, tmp_path, **options)
+    again = ht.sweep_runs(GRID, 2, tmp_path, **options)
     assert len(runs) == 8
     for run, other in zip(runs, again, strict=True):
-        alone = ht.train(run.config)
+        with blas_threads(1):
+            alone = ht.train(run.config)
         np.testing.assert_array_equal(run.eigenvalues, alone.eigenvalues)
         np.testing.assert_array_equal(other.eigenvalues, alone.eigenvalues)
         assert not run.overlaps
@@ -195,7 +203,7 @@ def test_runs_keep_their_spectra(tmp_path):
 
 def test_runs_with_and_without_overlaps_lie_side_by_side(tmp_path, computed):
     sweep(tmp_path, seeds=1)
-    options = {"workers": 1, "progress": False}
+    options = {"workers": 1, "threads": 1, "progress": False}
     full = ht.sweep_runs(GRID, 1, tmp_path, keep_overlaps=True, keep_weights=True, **options)
     overlaps = ht.sweep_runs(GRID, 1, tmp_path, keep_overlaps=True, **options)
     assert len(files_of(tmp_path)) == 12
@@ -206,7 +214,8 @@ def test_runs_with_and_without_overlaps_lie_side_by_side(tmp_path, computed):
     assert [list(run.overlaps) for run in plain] == [[]] * 4
     assert [(list(run.overlaps), list(run.weights)) for run in overlaps] == [([1], [])] * 4
     for run, other in zip(full, again, strict=True):
-        alone = ht.train(run.config, keep_weights=True, keep_overlaps=True)
+        with blas_threads(1):
+            alone = ht.train(run.config, keep_weights=True, keep_overlaps=True)
         np.testing.assert_array_equal(run.weights[1], alone.weights[1])
         np.testing.assert_array_equal(other.weights[1], alone.weights[1])
         np.testing.assert_array_equal(other.overlaps[1].after.left, alone.overlaps[1].after.left)
@@ -239,11 +248,8 @@ def test_every_engine_gives_the_same_table(tmp_path):
     pytest.importorskip("distributed")
     configs = expand(GRID, 2)
     expected: dict[int, pd.DataFrame] = {}  # by the number of BLAS threads
-    for number in (1, 2):
-        with blas_threads(number):
-            expected[number] = tidy([ht.train(config) for config in configs], list(GRID))
     notes = set()
-    for number, options in enumerate(
+    for name, options in enumerate(
         [
             {"workers": 2},
             {"workers": None, "scheduler": "local"},
@@ -251,11 +257,20 @@ def test_every_engine_gives_the_same_table(tmp_path):
             {"workers": 1, "threads": 2},
         ]
     ):
-        store = tmp_path / str(number)
+        store = tmp_path / str(name)
         table = sweep(store, **options)
         note = table.attrs["notes"][-2]
         threads = re.search(r"x (\d+) BLAS", note)
-        pd.testing.assert_frame_equal(table, expected[int(threads[1]) if threads else 1], check_exact=True)
+        number = int(threads[1]) if threads else 1
+        if number not in expected:
+            with blas_threads(number):
+                expected[number] = tidy([ht.train(config) for config in configs], list(GRID))
+        tried = any(note.startswith("tried ") for note in table.attrs["notes"])
+        # Layouts that are tried compute some of the runs, each with its number of threads: those agree to
+        # rounding.  A step sums 65 products, 1e-6 in single precision; the smallest of ten eigenvalues, a
+        # hundredth of the largest, errs by as much of the largest.
+        exactness = {"rtol": 1e-4} if tried else {"check_exact": True}
+        pd.testing.assert_frame_equal(table, expected[number], **exactness)
         notes.add(note)
         assert_intact(store)
         assert len(files_of(store)) == 8
