@@ -6,6 +6,7 @@ import pytest
 
 import htlib as ht
 from benchmarks import baseline
+from tests.rounding import rounding
 
 # With this seed the second-best threshold of every spectrum below fits worse by 1 % or more: rounding
 # cannot make the two routes choose different ones.
@@ -30,23 +31,23 @@ VARIANTS = {
     "no step": {"steps": 0},
     "ridge": {"ridge_lambda": 1.0},
 }
-# Single precision rounds at 6e-8.  Relative tolerances, ten times and more what was seen:
+# A squared number errs by twice its rounding; after one step, 5e-6.
+ROUNDING = 2 * rounding(SMALL, 1)
 TOLERANCE = {
-    # sums over samples or entries, in another order
-    "train_loss": 1e-5,
-    "ridge_train_loss": 1e-5,
-    "test_loss": 1e-5,
-    "kta": 1e-5,
-    "stable_rank": 1e-5,
-    "spectral_norm": 1e-5,
-    # a float32 decomposition errs by eps sigma_1 in every sigma_i, so by more in the small ones
-    "alpha_hill": 2e-5,
-    "alpha_ks": 2e-5,
-    "ks_xmin": 2e-5,
+    "train_loss": ROUNDING,
+    "ridge_train_loss": ROUNDING,
+    "test_loss": ROUNDING,
+    "kta": ROUNDING,
+    "stable_rank": ROUNDING,
+    "spectral_norm": ROUNDING,
+    # a float32 decomposition errs by eps sigma_1 in every sigma_i, so by four times that in the tail
+    "alpha_hill": 4 * ROUNDING,
+    "alpha_ks": 4 * ROUNDING,
+    "ks_xmin": 4 * ROUNDING,
     # a distance of a few hundredths between two numbers near one, each wrong by that
-    "ks_distance": 2e-4,
+    "ks_distance": 40 * ROUNDING,
     # v_1 turns by eps over the gap to sigma_2, a few per cent; the cosine itself may be .02
-    "alignment": 1e-3,
+    "alignment": 200 * ROUNDING,
     "n_outliers": 0.0,
 }
 # In float64 the routes are the same mathematics, and no spectrum here loses six digits.
@@ -64,7 +65,8 @@ def both(config):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_every_column_agrees_in_single_precision(rule, feature_scale):
-    ours, theirs = both(SMALL.replace(feature_scale=feature_scale, **RULES[rule]))
+    """One step: these rates lie beyond the stability limit, where a second one amplifies its rounding."""
+    ours, theirs = both(SMALL.replace(feature_scale=feature_scale, steps=1, **RULES[rule]))
     assert set(TOLERANCE) == set(theirs.columns)
     for name in theirs.columns:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=TOLERANCE[name], err_msg=name)

@@ -23,6 +23,7 @@ from htlib.student.probes import METRICS
 from tests.browser.chromium import bundled_harness
 from tests.browser.conftest import HTML, Visit
 from tests.browser.reading import parse, readout, settle
+from tests.rounding import loss_error, rounding
 
 LIVE = "_static/live"
 SIZES = {"n": 600, "d": 300, "h": 450, "n_test": 2000}
@@ -73,33 +74,44 @@ def alone(visit: Visit, book: str, harness: str) -> Callable[..., dict[str, Any]
 
 
 def errors_against(run: ht.Trajectory, snapshots: list[dict[str, Any]]) -> dict[str, float]:
-    """Largest difference of each measure, in the units of the issue's tolerances."""
-    table = run.metrics
+    """Largest difference of each measure, as a share of what rounding explains."""
+    config, table = run.config, run.metrics
+    problem = ht.make_problem(config)
     mine = {name: np.array([s["metrics"][name] for s in snapshots], dtype=float) for name in METRICS}
-    found = {"loss": np.abs(mine["train_loss"] - table["train_loss"]).max() / table["train_loss"][0]}
-    for name in ("ridge_train_loss", "test_loss", "kta", "spectral_norm", "alpha_hill", "stable_rank"):
-        found[name] = float(np.abs(mine[name] / table[name] - 1).max())
-    found["alignment"] = float(np.abs(mine["alignment"] - table["alignment"]).max())
-    eigenvalues = [(s["step"], s["eigenvalues"]) for s in snapshots if s["eigenvalues"]]
+    theirs = {name: table[name].to_numpy() for name in METRICS}
+    unit = np.array([rounding(config, step) for step in table.index])
+    found = {}
+    for name in ("train_loss", "ridge_train_loss", "test_loss"):
+        allowed = [loss_error(config, problem, loss, step) for step, loss in table[name].items()]
+        found[name] = float(np.max(np.abs(mine[name] - theirs[name]) / allowed))
+    # A square errs by twice its root; kernel alignment and stable rank are ratios of squares, one of sums in
+    # double precision.  The tail's smaller eigenvalues err by the rounding of the largest.
+    for name, factor in (("spectral_norm", 1), ("kta", 2), ("stable_rank", 4), ("alpha_hill", 4)):
+        found[name] = float(np.max(np.abs(mine[name] / theirs[name] - 1) / (factor * unit)))
+    # a singular vector turns by the rounding over the gap to the next singular value
+    gap = 1 - np.sqrt(run.eigenvalues[:, -2] / run.eigenvalues[:, -1])
+    found["alignment"] = float(np.max(np.abs(mine["alignment"] - theirs["alignment"]) * gap / unit))
     found["eigenvalues"] = max(
-        np.abs(np.array(values) - run.eigenvalues[step]).max() / run.eigenvalues[step][-1]
-        for step, values in eigenvalues
+        np.abs(np.array(s["eigenvalues"]) - run.eigenvalues[s["step"]]).max()
+        / (2 * rounding(config, s["step"]) * run.eigenvalues[s["step"]][-1])
+        for s in snapshots
+        if s["eigenvalues"]
     )
     return found
 
 
-TOLERANCES = {"loss": 1e-5, "eigenvalues": 5e-5, "ridge_train_loss": 1e-3, "test_loss": 1e-3, "kta": 1e-3}
-TOLERANCES |= {"spectral_norm": 1e-4, "alpha_hill": 1e-4, "stable_rank": 1e-4, "alignment": 1e-3}
-
-
 def assert_parity(run: ht.Trajectory, snapshots: list[dict[str, Any]]) -> None:
     found = errors_against(run, snapshots)
-    assert {name: value for name, value in found.items() if not value <= TOLERANCES[name]} == {}
+    assert {name: value for name, value in found.items() if not value <= 1} == {}
 
 
-@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.05), ("gd", 300.0)])
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.05), ("gd", 200.0)])
 def test_fifty_steps_from_a_seed_are_those_of_htlib(engine: Any, optimizer: str, lr: float) -> None:
-    """The whole chain: random numbers, problem, teacher, updates, measures, spectra."""
+    """The whole chain: random numbers, problem, teacher, updates, measures, spectra.
+
+    At rates where training contracts: fifty steps hand on their roundings and do not amplify them.  Every
+    eigenvalue is further from the edge, by 4e-4 of it or more, than rounding moves it.
+    """
     settings = {"optimizer": optimizer, "lr": lr, "steps": 50, "seed": 3}
     messages = engine(**settings)
     assert messages[-1] == {"id": 1, "type": "done", "step": 50, "message": None}
@@ -109,13 +121,15 @@ def test_fifty_steps_from_a_seed_are_those_of_htlib(engine: Any, optimizer: str,
     assert_parity(run, snapshots)
     np.testing.assert_array_equal([s["metrics"]["n_outliers"] for s in snapshots], run.metrics["n_outliers"])
     expected = ht.singular_vector_overlaps(run.weights[50], run.weights[50] - run.weights[49], 20).right
+    # The last update is 5e-4 of the weights or more, and their rounding 1e-4 of it or less.  Its vectors turn
+    # by that over the gaps of its singular values, which are a tenth.
     np.testing.assert_allclose(snapshots[-1]["overlaps"], expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "gd"])
 def test_a_dead_unit_stays_as_it_is(alone: Any, optimizer: str) -> None:
     """Adam divides 0 by 0 there unless its eps has survived the export."""
-    settings = {"optimizer": optimizer, "lr": {"adam": 0.05, "gd": 300.0}[optimizer], "steps": 3}
+    settings = {"optimizer": optimizer, "lr": {"adam": 0.05, "gd": 200.0}[optimizer], "steps": 3}
     config = ht.ExperimentConfig(**SIZES, **settings)
     problem = ht.make_problem(config)
     problem.readout_weights[7] = 0
@@ -181,7 +195,10 @@ def status(visit: Visit) -> str:
 
 
 def assert_trained(visit: Visit, **settings: Any) -> None:
-    """The readout is the last row of htlib's training, to the digits that are printed."""
+    """The readout is the last row of htlib's training, to the digits that are printed.
+
+    At most ten steps: after these, rounding is 3e-5 of a number at the most, even beyond the stability limit.
+    """
     expected = ht.train(ht.ExperimentConfig(**SIZES, **(DEFAULT | settings)), progress=False).metrics.iloc[-1]
     for name, value in readout(visit.page).items():
         assert value == pytest.approx(expected[name], rel=2e-3), name

@@ -53,7 +53,11 @@ def assert_is_the_reference(config, rel, problem=None):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("scale", ["paper", "released-code"])
 def test_every_measure_of_a_float64_run_is_the_references(shape, rule, scale):
-    """Both in float64: rounding grows along four steps, and by the condition of the explicit inverse."""
+    """Both in float64: rounding grows along four steps, and by the condition of the explicit inverse.
+
+    No rounding moves what is chosen or counted: the second-best threshold fits worse by 1e-4 or more, and no
+    eigenvalue is within 0.8 % of the edge.
+    """
     assert_is_the_reference(DOUBLE.replace(**SHAPES[shape], **RULES[rule], feature_scale=scale), rel=1e-5)
 
 
@@ -61,7 +65,11 @@ def test_every_measure_of_a_float64_run_is_the_references(shape, rule, scale):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("scale", ["paper", "released-code"])
 def test_every_measure_of_a_float32_step_is_the_references(shape, rule, scale):
-    """The bound the project promises: 0.5 %, eigenvalues 1e-4 of the largest."""
+    """The bound the project promises: 0.5 %, eigenvalues 1e-4 of the largest.
+
+    A step rounds sums of 70 terms, 1e-6 in all.  No rounding moves what is chosen or counted: the second-best
+    threshold fits worse by 4e-4 or more, and no eigenvalue is within 5 % of the edge.
+    """
     assert_is_the_reference(
         SMALL.replace(**SHAPES[shape], **RULES[rule], feature_scale=scale, steps=1), rel=5e-3
     )
@@ -124,7 +132,10 @@ def test_first_adam_step_is_a_sign_step(dtype):
         problem.hidden_weights, problem.readout_weights, problem.train.inputs, problem.train.targets, "tanh"
     )
     update = weights[1] - weights[0]
-    tolerance = 1e-12 if dtype == "float64" else 1e-5
+    # the update rounds, and the weights that it is added to; the gradient's own rounding would count beside
+    # eps = 1e-8 only
+    assert np.abs(gradient).min() > 1e-6
+    tolerance = 4 * np.finfo(dtype).eps * np.abs(weights[1]).max()
     np.testing.assert_allclose(update, -0.5 * gradient / (np.abs(gradient) + 1e-8), atol=tolerance)
     clear = np.abs(gradient) > 1e-5  # beside these eps = 1e-8 is below a thousandth
     assert clear.mean() > 0.9
@@ -373,8 +384,11 @@ def test_on_step_is_called_at_every_update():
 
 def test_snapshot_weights_have_the_eigenvalues_of_their_step():
     for snapshot in iterate(SMALL):
-        # the same factorisation with and without vectors: equal to rounding
-        np.testing.assert_allclose(ht.esd(snapshot.weights), snapshot.eigenvalues, rtol=1e-12)
+        # the same Gram matrix, factorised with and without vectors: each errs by some eps of the largest
+        largest = snapshot.eigenvalues[-1]
+        np.testing.assert_allclose(
+            ht.esd(snapshot.weights), snapshot.eigenvalues, rtol=0, atol=1e-14 * largest
+        )
 
 
 @pytest.mark.parametrize("progress", [False, True])
@@ -461,7 +475,7 @@ def test_every_field_is_sorted_into_one_of_the_two():
 
 
 @pytest.mark.parametrize("change", [{name: value} for name, value in MAY_DIFFER.items()], ids=str)
-def test_runs_of_one_problem_share_their_start_and_it_changes_nothing(change, no_starts_kept):
+def test_runs_of_one_problem_share_their_start_and_it_changes_nothing(change):
     config = SHORT.replace(**change)
     alone = ht.train(config)
     forget_starts()
@@ -475,13 +489,13 @@ def test_runs_of_one_problem_share_their_start_and_it_changes_nothing(change, no
 
 
 @pytest.mark.parametrize("name", DECIDES)
-def test_another_problem_has_another_start(name, no_starts_kept):
+def test_another_problem_has_another_start(name):
     start = prepare(SHORT)
     assert prepare(SHORT.replace(**{name: DECIDES[name]})) is not start
     assert prepare(SHORT, ht.make_problem(SHORT)) is not start  # its arrays may change under us
 
 
-def test_two_starts_are_kept(no_starts_kept):
+def test_two_starts_are_kept():
     first, second, third = (SHORT.replace(seed=seed) for seed in range(3))
     starts = [prepare(config) for config in (first, second, first, third)]
     assert prepare(first) is starts[0]

@@ -20,9 +20,6 @@ PAPER = ht.ExperimentConfig(n_test=200)
 LONG = PAPER.replace(steps=500)
 
 
-pytestmark = pytest.mark.usefixtures("no_starts_kept")
-
-
 @pytest.fixture(autouse=True)
 def as_it_was():
     with executors.process_as_it_was():
