@@ -7,7 +7,6 @@ number adds in another order.
 import gc
 import re
 import signal
-import sys
 import threading
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -26,7 +25,7 @@ from htlib.student.probes import METRICS
 from htlib.student.run import tidy
 from htlib.sweeps import workers as executors
 from htlib.sweeps.grid import expand
-from tests.sweeping import DEADLINE, EXECUTORS, TINY, assert_intact, blas_threads, files_of, start
+from tests.sweeping import EXECUTORS, TINY, assert_intact, blas_threads, files_of
 
 GRID = TINY | {"lr": [0.1, 1.0], "optimizer": ["adam", "gd"]}
 DIVERGING = TINY | {"activation": "relu", "optimizer": "gd", "steps": 9, "lr": [1.0, 1e9]}
@@ -273,35 +272,6 @@ def expected():
         return tidy([ht.train(config) for config in expand(GRID, 2)], list(GRID))
 
 
-def test_every_executor_gives_the_same_table(by, expected, tmp_path):
-    table = ht.sweep(GRID, 2, tmp_path, progress=False, **by)
-    pd.testing.assert_frame_equal(table, expected, check_exact=True)
-    assert len(files_of(tmp_path)) == count(table, "computed") == 8
-    assert_intact(tmp_path)
-    assert ht.sweep(GRID, 2, tmp_path, progress=False, **by).equals(expected)
-
-
-def test_every_executor_is_left_as_it_was(by, tmp_path):
-    """One that was given can go on; of one that was opened nothing is left."""
-    before = torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]
-    children = set(psutil.Process().children(recursive=True))
-    (note, _) = ht.sweep(GRID, 1, tmp_path, progress=False, **by).attrs["notes"]
-    assert before == (torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()])
-    if "executor" in by:
-        assert by["executor"].submit(abs, -1).result() == 1
-        assert note == f"computing with the given {type(by['executor']).__name__}, 2 tasks at a time"
-    else:
-        left = [" ".join(p.cmdline()) for p in set(psutil.Process().children(recursive=True)) - children]
-        assert [command for command in left if "resource_tracker" not in command] == []
-
-
-def test_every_executor_hands_on_an_error(by, tmp_path):
-    with pytest.raises(ValueError, match="device 'nowhere' cannot be used here"):
-        ht.sweep(GRID, 1, tmp_path, progress=False, device="nowhere", **by)
-    assert files_of(tmp_path) == {}
-    assert len(ht.sweep(GRID, 1, tmp_path, progress=False, **by)) == 8
-
-
 def test_ctrl_c_loses_nothing_on_any_executor(by, expected, tmp_path, monkeypatch):
     save, left = ht.Store.save, iter([True, True])
 
@@ -316,10 +286,34 @@ def test_ctrl_c_loses_nothing_on_any_executor(by, expected, tmp_path, monkeypatc
     assert str(stop.value).startswith("interrupted; 2 of 8 runs, 2 computed in ")
     assert str(stop.value).endswith("; the same call goes on from there")
     assert len(files_of(tmp_path)) == 2
-    table = ht.sweep(GRID, 2, tmp_path, progress=False, **by)
+    table = sweep(tmp_path)
     pd.testing.assert_frame_equal(table, expected, check_exact=True)
     assert count(table, "computed") == 6
     assert_intact(tmp_path)
+
+
+def test_every_executor_hands_on_an_error(by, tmp_path):
+    with pytest.raises(ValueError, match="device 'nowhere' cannot be used here"):
+        ht.sweep(GRID, 1, tmp_path, progress=False, device="nowhere", **by)
+    assert files_of(tmp_path) == {}
+
+
+def test_every_executor_gives_the_same_table_and_is_left_as_it_was(by, expected, tmp_path):
+    """One that was given goes on after trouble and can go on now; of one that was opened nothing is left."""
+    before = torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]
+    children = set(psutil.Process().children(recursive=True))
+    table = ht.sweep(GRID, 2, tmp_path, progress=False, **by)
+    assert before == (torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()])
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    assert len(files_of(tmp_path)) == count(table, "computed") == 8
+    assert_intact(tmp_path)
+    if "executor" in by:
+        assert by["executor"].submit(abs, -1).result() == 1
+        name = f"the given {type(by['executor']).__name__}, 2 tasks at a time"
+        assert table.attrs["notes"][0] == f"computing with {name}"
+    else:
+        left = [" ".join(p.cmdline()) for p in set(psutil.Process().children(recursive=True)) - children]
+        assert [command for command in left if "resource_tracker" not in command] == []
 
 
 @pytest.mark.parametrize(
@@ -467,20 +461,3 @@ def test_nothing_is_shown_where_there_is_nothing_to_show(progress, tmp_path, cap
     sweep(tmp_path)
     sweep(tmp_path, progress=progress)
     assert capsys.readouterr() == ("", "")
-
-
-def test_a_notebook_is_shown_a_widget(tmp_path):
-    """In a fresh process that looks like the kernel of a notebook."""
-    code = f"""
-import sys, types
-shell = types.SimpleNamespace(config={{"IPKernelApp": 1}})
-import IPython
-IPython.get_ipython = lambda: shell
-import tqdm.notebook
-tqdm.notebook.display = lambda shown: print(type(shown).__name__)
-import htlib as ht
-ht.sweep({TINY!r}, 1, {str(tmp_path)!r})
-"""
-    process = start([sys.executable, "-c", code])
-    out, err = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, out) == (0, "TqdmHBox\n"), err
