@@ -215,13 +215,15 @@ def readings_of(config: ExperimentConfig, readings: Readings = None) -> list[Rea
         Naming the field of the reading, its value and what is allowed.
     """
     own = config.reading
+    pairs: Any = readings or ()
     if isinstance(readings, Mapping):
-        if unknown := [name for name in readings if name not in Reading._fields]:
+        given: Any = readings
+        if unknown := [name for name in given if name not in Reading._fields]:
             raise TypeError(f"unknown field {unknown[0]!r} in readings; it has {', '.join(Reading._fields)}")
-        given: Mapping[str, Any] = {**own._asdict(), **readings}
-        values = [v if isinstance(v, Iterable) and not isinstance(v, str) else [v] for v in given.values()]
-        readings = [Reading(*pair) for pair in product(*values)]
-    others = [config.replace(**Reading(*pair)._asdict()).reading for pair in readings or ()]
+        fields: dict[str, Any] = {**own._asdict(), **given}
+        values = [v if isinstance(v, Iterable) and not isinstance(v, str) else [v] for v in fields.values()]
+        pairs = product(*values)
+    others = [config.replace(**Reading(*pair)._asdict()).reading for pair in pairs]
     return list(dict.fromkeys([own, *others]))
 
 
