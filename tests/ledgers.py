@@ -57,11 +57,9 @@ def run(seed: int = 0, eigenvalues: Any = None, steps: int = 1, **fields: Any) -
     config = ExperimentConfig(seed=seed, steps=steps, **fields)
     table = np.ones((steps + 1, len(METRICS)))
     for name, values in measured.items():
-        table[:, METRICS.index(name)] = values
+        table[:, list(METRICS).index(name)] = values
     spectra = np.ones((steps + 1, min(config.h, config.d))) if eigenvalues is None else np.array(eigenvalues)
-    return assemble(
-        config, METRICS, list(range(steps + 1)), table, spectra, weights={}, overlaps={}, diverged_at=None
-    )
+    return assemble(config, list(METRICS), list(range(steps + 1)), table, spectra)
 
 
 def project(folder: Path, ledger: str = LEDGER, preset: str = PRESET) -> Path:

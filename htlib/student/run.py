@@ -283,10 +283,10 @@ def assemble(
     metrics: ArrayLike,
     eigenvalues: Array,
     *,
-    refits: Mapping[Reading, Array],
-    weights: Mapping[int, Array],
-    overlaps: Mapping[int, StepOverlaps],
-    diverged_at: int | None,
+    refits: Mapping[Reading, Array] | None = None,
+    weights: Mapping[int, Array] | None = None,
+    overlaps: Mapping[int, StepOverlaps] | None = None,
+    diverged_at: int | None = None,
 ) -> Trajectory:
     """A Trajectory from its arrays: metrics (n_probes, n_columns), possibly without a row."""
     values = np.asarray(metrics, dtype=np.float64).reshape(-1, len(columns))
@@ -299,9 +299,9 @@ def assemble(
         config,
         table,
         eigenvalues,
-        refits,
-        dict(sorted(weights.items())),
-        dict(sorted(overlaps.items())),
+        dict(refits or {}),
+        dict(sorted((weights or {}).items())),
+        dict(sorted((overlaps or {}).items())),
         diverged_at,
     )
 
