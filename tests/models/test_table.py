@@ -346,7 +346,8 @@ def test_scales_near_the_ends_of_float32(scale, null):
     W = torch.from_numpy(NOISE).float()
     one, other = (analyze({"w": W * s}, null=null, n_replicates=3) for s in (1, scale))
     columns = ["alpha_hill", "alpha_hill_z", "stable_rank", "rank", "n_spikes"]
-    np.testing.assert_allclose(one[columns].astype(float), other[columns].astype(float), rtol=1e-3, atol=1e-2)
+    # entries round anew at another scale, by 6e-8; a z-score divides that by a spread of a hundredth
+    np.testing.assert_allclose(one[columns].astype(float), other[columns].astype(float), rtol=1e-5, atol=1e-4)
 
 
 def test_a_matrix_whose_squares_overflow_costs_no_other():
