@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from htlib.files import write_atomically
 from htlib.ledger.claims import Claim, Ledger, LedgerError
 from htlib.ledger.verdicts import CheckResult, Verdict, evaluate, fingerprints
 
@@ -50,9 +51,7 @@ def record(verdicts: Mapping[str, Verdict], profile: str, path: str | os.PathLik
         for name, entries in known.items()
     }
     head = "# Written by 'htlib claims --record'. Do not edit: change claims.yml and record again.\n"
-    unfinished = path.with_name(f".{path.name}.new")
-    unfinished.write_text(head + yaml.safe_dump(content, sort_keys=False, width=110), encoding="utf-8")
-    unfinished.replace(path)
+    write_atomically(path, (head + yaml.safe_dump(content, sort_keys=False, width=110)).encode())
 
 
 def confirm(ledger: Ledger, profile: str, **options: Any) -> dict[str, Verdict]:

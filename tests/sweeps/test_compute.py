@@ -397,6 +397,7 @@ def test_a_full_disk_ends_the_sweep_and_not_the_next_one(tmp_path, monkeypatch):
     """The error is kept, as a notebook keeps it, with all that its frames hold."""
     import os
 
+    ht.Store(tmp_path).check_writable()
     fsync, calls = os.fsync, iter(range(99))
 
     def full(number):
@@ -405,7 +406,7 @@ def test_a_full_disk_ends_the_sweep_and_not_the_next_one(tmp_path, monkeypatch):
         fsync(number)
 
     with monkeypatch.context() as patch:
-        patch.setattr("htlib.student.run.os.fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(ht.StoreError, match="No space left on device") as kept:
             sweep(tmp_path)
     assert len(files_of(tmp_path)) == 3

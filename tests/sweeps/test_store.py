@@ -285,6 +285,7 @@ def test_a_failed_save_shows_no_file(broken, store, run, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
+    store.check_writable()
     monkeypatch.setattr(f"htlib.student.run.{broken}", fail)
     with pytest.raises(StoreError, match=r"cannot write to the store .*store: No space left on device; make"):
         store.save(run)
@@ -301,7 +302,7 @@ def test_half_a_file_is_never_visible(store, run, monkeypatch):
         seen.append((files_of(store.path), Store(store.path).load(CONFIG)))
 
     store.check_writable()
-    monkeypatch.setattr("htlib.student.run.os.fsync", look)
+    monkeypatch.setattr(os, "fsync", look)
     store.save(run)
     assert seen == [({}, None)]
     assert_intact(store.path)
