@@ -6,6 +6,11 @@ a Figure: `overview`, `model_overview`, `measured_and_predicted`, and the member
 finds by name.  `rc_params` has the settings of the book for Matplotlib.
 """
 
+from importlib.util import find_spec
+
+if find_spec("seaborn") is None:
+    raise ImportError("htlib.figures needs Matplotlib and seaborn: pip install 'htlib[figures]'")
+
 from htlib.figures.controls import tail_controls
 from htlib.figures.curves import against_rate, seeds, trajectory
 from htlib.figures.models import layer_spectrum, model_overview

@@ -192,7 +192,9 @@ def _of_safetensors(path: Path) -> list[Entry]:
         file = safe_open(path, framework="pt")  # mapped into memory: a tensor is read when it is used
         return [Entry(name, partial(_load, file, path, name)) for name in file.offset_keys()]
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is cut off or damaged, or is not a safetensors file: {error}") from error
+        raise CheckpointError(
+            f"{path} is cut off or damaged, or is not a safetensors file: {error}"
+        ) from error
 
 
 def _load(file: safe_open, path: Path, name: str) -> Tensor:
