@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from tests.ledgers import project
 
+pytestmark = pytest.mark.process
 PROBE = """
 import json, logging, os, random, sys, warnings
 import jaxtyping, matplotlib, numpy, pandas, safetensors.numpy, scipy.stats, threadpoolctl, torch, tqdm

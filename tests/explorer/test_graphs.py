@@ -22,6 +22,7 @@ from htlib.explorer import graphs
 from htlib.student.functions import get_activation, get_teacher
 from htlib.student.problem import Problem
 
+pytestmark = pytest.mark.process
 CONFIG = ht.ExperimentConfig(n=600, d=300, h=450, n_test=2000, steps=50)
 DEAD = 7
 

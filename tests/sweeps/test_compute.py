@@ -248,7 +248,13 @@ def test_what_another_process_stored_meanwhile_is_not_computed(tmp_path, monkeyp
 # Executors: the same tests for all of them
 
 
-@pytest.fixture(scope="module", params=EXECUTORS)
+HERE = ("its own thread", "threads")  # without another process
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(how, marks=() if how in HERE else pytest.mark.process) for how in EXECUTORS],
+)
 def by(request):
     """Options of a sweep: one of all the ways to compute it."""
     how = EXECUTORS[request.param]

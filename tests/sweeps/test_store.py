@@ -77,6 +77,7 @@ def test_every_field_and_what_is_kept_change_the_path(store):
     assert len(paths) == 4 * len(configs)
 
 
+@pytest.mark.process
 def test_equal_configs_have_one_path_in_every_process(store):
     """Python's own hash of a str would change from process to process."""
     code = (
@@ -404,6 +405,7 @@ with ht.Store(sys.argv[1]).writing():
 """
 
 
+@pytest.mark.process
 def test_clear_waits_for_no_other_process_and_spares_its_files(store):
     sweep(store)
     before = files_of(store.path)
