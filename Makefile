@@ -32,11 +32,18 @@ export HTLIB_STORE ?= $(CURDIR)/_build/store
 
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill"
 
+define CHECKS
+$(BIN)/ruff check .
+$(BIN)/ruff format --check .
+$(BIN)/pyright
+$(BIN)/lint-imports --no-logo --no-cache
+endef
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY: $(EXECUTED)
-.PHONY: help env lock book stored-runs test lint format strip bench serve clean distclean FORCE
+.PHONY: help env lock book stored-runs quick test lint format strip bench serve clean distclean FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -102,15 +109,18 @@ $(PAGE): $(EXECUTED) $(MATTER) $(LIVE) _config.yml _toc.yml requirements.txt $(P
 	$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"
 	@touch $@
 
+# For whoever changed a formula: what needs no book, no browser, no npm and no second process.
+quick: $(ENV) ## Run the linters and the quick tests, in parallel
+	$(CHECKS)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest --numprocesses auto -m "not (book or browser or process)"
+
 test: lint book ## Run the linters and the whole suite, on the book of this PROFILE
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run
 	$(BIN)/python -m pytest
 
-lint: $(ENV) $(MODULES) ## Run the linters alone
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/pyright
-	$(BIN)/lint-imports --no-logo --no-cache
+lint: $(ENV) $(MODULES) ## Run only the linters
+	$(CHECKS)
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx tsc
 	$(if $(NOTEBOOKS),$(STRIP) --verify $(NOTEBOOKS))
 

@@ -33,13 +33,13 @@ if options.pop("wait"):
     print("ready", flush=True)
     sys.stdin.readline()
 if saves := options.pop("die_in_save"):
-    from htlib.student import run as records
+    ht.Store(options["store"]).check_writable()  # its marker is a file, too
     fsync = os.fsync
     def dying(number):
         global saves
         saves -= 1
         fsync(number) if saves else os.kill(os.getpid(), 9)
-    records.os.fsync = dying
+    os.fsync = dying
 table = ht.sweep(progress=False, **options)
 print(json.dumps({"notes": table.attrs["notes"], "table": table.to_json(double_precision=15)}))
 """

@@ -3,12 +3,22 @@
 import json
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
 
 import pytest
+import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from safetensors.torch import save_file
 
+from tests.ledgers import project
+
+pytestmark = pytest.mark.process
 PROBE = """
 import json, logging, os, random, sys, warnings
-import jaxtyping, matplotlib, numpy, pandas, safetensors.numpy, scipy.stats, torch, tqdm
+import jaxtyping, matplotlib, numpy, pandas, safetensors.numpy, scipy.stats, threadpoolctl, torch, tqdm
 
 def state():
     root = logging.getLogger()
@@ -68,3 +78,83 @@ def test_importing_loads_no_plots_and_no_widgets(importing):
         "htlib.explorer.widget",
     }
     assert not heavy & loaded
+
+
+# The core without the extras
+
+CALL = """
+import sys
+from importlib.machinery import PathFinder
+hidden, *arguments = sys.argv[1:]
+class Installed(PathFinder):
+    @classmethod
+    def find_spec(cls, name, *args):
+        return None if name in hidden.split(",") else super().find_spec(name, *args)
+sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
+from htlib.commands.main import main
+sys.exit(main(arguments))
+"""
+RUN = "run --n 20 --d 5 --h 6 --n-test 9 --steps 1"
+
+
+def installed_with(requirements):
+    """Names of the distributions that these requirements bring here, with all that those need."""
+    found, todo = set(), [Requirement(text) for text in requirements]
+    while todo:
+        one = todo.pop()
+        name = canonicalize_name(one.name)
+        if name not in found and (one.marker is None or one.marker.evaluate({"extra": ""})):
+            found.add(name)
+            try:
+                todo += map(Requirement, requires(name) or [])
+            except PackageNotFoundError:  # for another platform
+                continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def without_extras(tmp_path_factory):
+    """Call the command line in a process where only the core's requirements can be imported."""
+    metadata = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    core = installed_with(metadata["dependencies"]) | {"htlib"}
+    packages = packages_distributions()
+    hidden = [name for name, homes in packages.items() if core.isdisjoint(map(canonicalize_name, homes))]
+    assert {"matplotlib", "seaborn", "anywidget", "pyarrow", "distributed", "onnx"} <= set(hidden)
+    folder = project(tmp_path_factory.mktemp("core"))
+    save_file({"w": torch.eye(12) + torch.arange(144).reshape(12, 12).cos()}, folder / "m.safetensors")
+
+    def call(line):
+        command = [sys.executable, "-c", CALL, ",".join(hidden), *line.split()]
+        return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+    return call
+
+
+@pytest.mark.parametrize("line", [f"{RUN} --output run.safetensors", "analyze m.safetensors --output t.csv"])
+def test_the_core_trains_and_analyses_without_any_extra(line, without_extras):
+    done = without_extras(line)
+    assert (done.returncode, "1" in done.stdout) == (0, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "extra"),
+    [
+        (f"{RUN} --plot run.png", "figures"),
+        ("analyze m.safetensors --plots .", "figures"),
+        ("analyze m.safetensors --output t.parquet", "tables"),
+        ("sweep --scheduler local --store s tiny", "dask"),
+    ],
+)
+def test_a_part_without_its_extra_says_what_to_install(line, extra, without_extras):
+    done = without_extras(line)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"pip install 'htlib[{extra}]'" in done.stderr
+
+
+@pytest.mark.parametrize("part", ["figures", "explorer"])
+def test_a_package_without_its_extra_is_not_imported(part, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith(f"htlib.{part}")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, {"figures": "seaborn", "explorer": "anywidget"}[part], None)
+    with pytest.raises(ImportError, match=rf"pip install 'htlib\[{part}\]'"):
+        __import__(f"htlib.{part}")

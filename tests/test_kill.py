@@ -16,6 +16,7 @@ import pytest
 import htlib as ht
 from tests.sweeping import EXECUTORS, SLOW, TINY, assert_intact, files_of, start, start_sweep, wait_for
 
+pytestmark = pytest.mark.process
 GRID = SLOW | {"lr": [0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0]}
 SEEDS = 2
 TOTAL = 14

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from htlib.commands.outputs import PICTURES, add_outputs, check_output, save_figure, write_table
 from htlib.models.table import analyze, compare_models, summarize
 from htlib.spectra.nulls import NULLS
 
-TABLES = (".csv", ".parquet", ".json")
+_TABLES = (".csv", ".parquet", ".json")
 _SHOWN = (
     *("name", "shape", "alpha_hill", "alpha_hill_null", "alpha_hill_z", "alpha_ks", "alpha_error"),
     *("stable_rank", "n_spikes", "soft_rank"),
@@ -23,9 +24,9 @@ _CHANGES = (
 )
 
 
-def add_parser(commands: Any) -> None:
+def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the command to a group of sub-commands."""
-    parser = commands.add_parser(
+    parser: argparse.ArgumentParser = commands.add_parser(
         "analyze",
         help="measure the spectra of a checkpoint",
         description="Measure the spectrum of every weight matrix of a checkpoint, each beside pure noise of "
@@ -50,24 +51,19 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--replicates", type=int, default=20, metavar="N", help="of the null (default: 20)")
     parser.add_argument("--compare", action="store_true", help="likelihood ratios against other laws")
     parser.add_argument("--device", default="cpu", help="any torch device (default: cpu)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the table (.csv, .parquet, .json)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the model (.png, .svg, .pdf)")
+    add_outputs(parser, output="write the table (.csv, .parquet, .json)", plot="draw the model")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw each spectrum into a folder")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+    return parser
 
 
-def check(options: argparse.Namespace) -> None:
-    """Refuse, before the work, what could not be written after it."""
-    if options.output is not None and options.output.suffix not in TABLES:
-        raise ValueError(f"--output must end in one of {', '.join(TABLES)}; got {options.output}")
-    if options.plots is not None and not options.plots.is_dir():
-        raise FileNotFoundError(f"the folder {options.plots} of --plots does not exist")
+def execute(options: argparse.Namespace) -> int:
+    """Run the command; 0 if something was analysed, 5 if nothing was."""
+    check_output("--output", options.output, _TABLES)
+    check_output("--plot", options.plot, PICTURES)
+    check_output("--plots", options.plots and options.plots / "0.png", PICTURES)
     if options.against is not None and (options.plot or options.plots or options.compare):
         raise ValueError("--plot, --plots and --compare are of one checkpoint; leave out --against")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run the command; 0 if something was analysed, 5 if nothing was."""
     layers: dict[str, Any] = {
         name: getattr(options, name) for name in ("include", "exclude", "embeddings", "min_size", "device")
     }
@@ -86,7 +82,9 @@ def run(options: argparse.Namespace) -> int:
     skipped: dict[str, str] = table.attrs["skipped"]
     numbers = table.drop(columns="eigenvalues", errors="ignore")
     if options.output is not None:
-        _write(numbers, options.output)
+        as_text = options.output.suffix == ".csv"
+        shapes = [f"{h}x{d}" if as_text else [h, d] for h, d in numbers["shape"]]
+        write_table(numbers.assign(shape=shapes), options.output)
     if len(table):
         _draw(table, options)
     if not options.quiet:
@@ -117,24 +115,14 @@ def _draw(table: pd.DataFrame, options: argparse.Namespace) -> None:
 
     with plt.rc_context(rc_params()):
         if options.plot is not None:
-            model_overview(table).savefig(options.plot, dpi=150)
+            save_figure(model_overview(table), options.plot)
         if options.plots is not None:
             for i, row in enumerate(table.to_dict("records")):
                 figure, ax = plt.subplots(figsize=(7, 4.4))
                 layer_spectrum(row, ax=ax)
                 name = "".join(c if c.isalnum() or c in ".-_[]" else "_" for c in row["name"])
-                figure.savefig(options.plots / f"{i:03d}-{name[-120:]}.png", dpi=120)
+                save_figure(figure, options.plots / f"{i:03d}-{name[-120:]}.png", dpi=120)
                 plt.close(figure)
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    table = table.assign(shape=[list(shape) for shape in table["shape"]])
-    if path.suffix == ".parquet":
-        table.to_parquet(path, index=False)
-    elif path.suffix == ".json":
-        table.to_json(path, orient="records", indent=1)
-    else:
-        table.assign(shape=[f"{h}x{d}" for h, d in table["shape"]]).to_csv(path, index=False)
 
 
 def _by_reason(skipped: dict[str, str]) -> dict[str, list[str]]:

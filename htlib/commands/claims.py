@@ -11,9 +11,9 @@ from htlib.ledger.claims import Claim, load_ledger
 from htlib.ledger.verdicts import PROFILES, Verdict, contradictions, evaluate, load_verdicts, record
 
 
-def add_parser(commands: Any) -> None:
+def add_parser(commands: Any) -> argparse.ArgumentParser:
     """Add the command to a group of sub-commands."""
-    parser = commands.add_parser(
+    parser: argparse.ArgumentParser = commands.add_parser(
         "claims",
         help="recompute verdicts of the ledger of claims",
         description="Run the experiments behind claims of book/claims.yml, or read them from the store, and "
@@ -27,9 +27,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--record", action="store_true", help="write the verdicts beside the ledger")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, and contradictions alone")
+    return parser
 
 
-def run(options: argparse.Namespace) -> int:
+def execute(options: argparse.Namespace) -> int:
     """Run the command; 0 if all verdicts are as recorded, 6 if not."""
     ledger = load_ledger(options.ledger)
     names = [claim.id for claim in ledger.claims]

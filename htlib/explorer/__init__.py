@@ -1,1 +1,6 @@
 """The experiment that a reader moves, in Jupyter and in the page."""
+
+from importlib.util import find_spec
+
+if find_spec("anywidget") is None:
+    raise ImportError("htlib.explorer needs anywidget and ipywidgets: pip install 'htlib[explorer]'")

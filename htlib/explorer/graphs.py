@@ -15,6 +15,7 @@ import inspect
 import logging
 import math
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,8 @@ def export_graphs(folder: Path, config: ExperimentConfig) -> None:
     ImportError
         Without the packages ``onnx`` and ``onnxscript`` (extra "book").
     """
+    if find_spec("onnxscript") is None:
+        raise ImportError("export_graphs needs onnx and onnxscript: pip install 'htlib[book]'")
     folder.mkdir(parents=True, exist_ok=True)
     n, d, h, n_test = config.n, config.d, config.h, config.n_test
     activation = get_activation(config.activation)

@@ -20,6 +20,7 @@ from typing import Any
 from htlib.explorer import graphs, messages, trainer, widget
 from htlib.explorer.stored_runs import pack_runs
 from htlib.student.config import ExperimentConfig
+from htlib.student.files import write_atomically
 from htlib.student.functions import TEACHERS, gaussian_mean
 from htlib.sweeps.presets import load_experiment
 from htlib.theory.one_step import law_of_config
@@ -30,7 +31,7 @@ _SIZES = ("n", "d", "h", "n_test")
 def write_stored_runs(profile: str, target: Path) -> None:
     """Pack the runs of the preset ``atlas``, from the store or computed: in a minute, or an hour."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(pack_runs(load_experiment("atlas", profile).runs()))
+    write_atomically(target, pack_runs(load_experiment("atlas", profile).runs()))
 
 
 def write_engine(stored_runs: Path, folder: Path) -> None:
@@ -39,7 +40,7 @@ def write_engine(stored_runs: Path, folder: Path) -> None:
     explorer = widget.explorer()
     graphs.export_graphs(folder, explorer.config)
     stored = explorer.config.replace(**{name: shared[name] for name in _SIZES})
-    (folder / "meta.json").write_text(json.dumps(meta(explorer, stored), allow_nan=False))
+    write_atomically(folder / "meta.json", json.dumps(meta(explorer, stored), allow_nan=False).encode())
 
 
 def meta(explorer: widget.Explorer, stored: ExperimentConfig) -> dict[str, Any]:

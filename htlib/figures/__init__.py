@@ -7,6 +7,11 @@ which `draw` finds by name.  `setting_label` and `legend_key` serve legends; `rc
 the book for Matplotlib.
 """
 
+from importlib.util import find_spec
+
+if find_spec("seaborn") is None:
+    raise ImportError("htlib.figures needs Matplotlib and seaborn: pip install 'htlib[figures]'")
+
 from htlib.figures.curves import against_rate, seeds, strips, trajectory
 from htlib.figures.labels import setting_label
 from htlib.figures.models import layer_spectrum, model_overview

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from htlib.ledger.claims import Check, Claim, Ledger, LedgerError
 from htlib.ledger.effects import EFFECTS
+from htlib.student.files import write_atomically
 from htlib.student.run import Trajectory
 from htlib.sweeps.numerics import VERDICTS, code_digest
 from htlib.sweeps.presets import load_experiment
@@ -213,9 +214,7 @@ def record(verdicts: Mapping[str, Verdict], profile: str, path: str | os.PathLik
         for name, entries in known.items()
     }
     head = "# Written by 'htlib claims --record'. Do not edit: change claims.yml and record again.\n"
-    unfinished = path.with_name(f".{path.name}.new")
-    unfinished.write_text(head + yaml.safe_dump(content, sort_keys=False, width=110), encoding="utf-8")
-    unfinished.replace(path)
+    write_atomically(path, (head + yaml.safe_dump(content, sort_keys=False, width=110)).encode())
 
 
 def confirm(ledger: Ledger, profile: str, **options: Any) -> dict[str, Verdict]:

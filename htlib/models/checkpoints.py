@@ -1,53 +1,30 @@
 """Named tensors of a model, one at a time: modules, state dicts, safetensors and .pt files.
 
-A safetensors file is read here and not by its own library, because that refuses a whole file for one bad
-entry: here every tensor that lies whole in the file is read, and the others are named with their fault.
+A damaged file is refused whole, with the reason; the other files of a sharded model are still read.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import pickle
 import re
-import struct
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
-    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
-    "F8_E8M0": torch.float8_e8m0fnu,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-    "U16": torch.uint16,
-    "U32": torch.uint32,
-    "U64": torch.uint64,
-    "C64": torch.complex64,
-}
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 _INDEX = ".index.json"
-_LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 
 
 class CheckpointError(RuntimeError):
@@ -142,7 +119,7 @@ def _of_folder(folder: Path) -> list[Entry]:
         return _of_index(indices[0])
     for suffix in (".safetensors", *_PICKLED):
         if files := sorted(folder.glob(f"*{suffix}")):
-            return [entry for file in files for entry in _of_file(file)]
+            return [entry for file in files for entry in (_of_shard(file) if files[1:] else _of_file(file))]
     raise FileNotFoundError(f"{folder} holds no .safetensors, {', '.join(_PICKLED)} or {_INDEX} file")
 
 
@@ -150,10 +127,18 @@ def _of_file(path: Path) -> list[Entry]:
     if path.name.endswith(_INDEX):
         return _of_index(path)
     if path.suffix == ".safetensors":
-        return list(_of_safetensors(path))
+        return _of_safetensors(path)
     if path.suffix in _PICKLED:
         return _of_pickle(path)
     raise CheckpointError(f"{path} must end in .safetensors, {_INDEX}, {', '.join(_PICKLED)}")
+
+
+def _of_shard(path: Path) -> list[Entry]:
+    """The tensors of one file of several; one that cannot be read is an entry, with the reason."""
+    try:
+        return _of_file(path)
+    except CheckpointError as error:
+        return [Entry(path.name, _refusal(str(error)))]
 
 
 def _of_index(path: Path) -> list[Entry]:
@@ -202,62 +187,21 @@ def _of_pickle(path: Path) -> list[Entry]:
     return _with_names_of_their_own(_of_mapping(content, ""))
 
 
-def _of_safetensors(path: Path) -> Iterator[Entry]:
-    """Layout: 8 bytes little-endian header size, a JSON header, the data; offsets count from the data."""
-    total = path.stat().st_size
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        if len(prefix) < 8:
-            raise CheckpointError(f"{path} is no safetensors file: it has {total} bytes")
-        (size,) = struct.unpack("<Q", prefix)
-        if size > min(total - 8, _LARGEST_HEADER):
-            raise CheckpointError(f"{path} is cut off or damaged: header of {size} bytes, file of {total}")
-        raw = file.read(size)
+def _of_safetensors(path: Path) -> list[Entry]:
     try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} has a header that is not JSON: {error}") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path} has a header that is no table of tensors")
-    begin = 8 + size
-    for name, about in header.items():
-        if name != "__metadata__":
-            yield Entry(name, lambda about=about: _read(path, about, begin, total))
+        file = safe_open(path, framework="pt")  # mapped into memory: a tensor is read when it is used
+        return [Entry(name, partial(_load, file, path, name)) for name in file.offset_keys()]
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is cut off or damaged, or is not a safetensors file: {error}"
+        ) from error
 
 
-def _read(path: Path, about: Any, begin: int, total: int) -> Tensor:
+def _load(file: safe_open, path: Path, name: str) -> Tensor:
     try:
-        code, shape, (first, last) = about["dtype"], about["shape"], about["data_offsets"]
-        numbers = [*shape, first, last]
-    except (TypeError, KeyError, ValueError) as error:
-        raise CheckpointError(f"its entry in the header of {path} is not one: {error!r}") from error
-    if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
-        raise CheckpointError(f"{path} gives it shape {shape} and offsets {first}, {last}")
-    if not isinstance(code, str) or code not in _DTYPES:
-        raise CheckpointError(f"its type {code!r} in {path} is not known")
-    dtype, count = _DTYPES[code], math.prod(shape)
-    if last - first != count * dtype.itemsize:
-        raise CheckpointError(f"{path} gives it {last - first} bytes; {code} of shape {shape} differs")
-    if begin + last > total:
-        raise CheckpointError(f"{path} is cut off: it ends at byte {total}, the tensor at {begin + last}")
-    if count == 0:
-        try:
-            return torch.empty(shape, dtype=dtype)
-        except RuntimeError as error:
-            raise CheckpointError(f"{path} gives it shape {shape}") from error
-    with path.open("rb") as file:
-        file.seek(begin + first)
-        data = bytearray(last - first)
-        if file.readinto(data) != len(data):
-            raise CheckpointError(f"{path} changed while it was read")
-    return torch.frombuffer(data, dtype=dtype).reshape(shape)
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        raise ValueError("a name occurs twice")
-    return table
+        return file.get_tensor(name)
+    except (SafetensorError, RuntimeError, AttributeError) as error:  # a type that torch does not have
+        raise CheckpointError(f"{path} holds what torch cannot load: {error}") from error
 
 
 def _refusal(reason: str) -> Callable[[], Tensor]:

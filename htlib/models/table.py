@@ -14,12 +14,12 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from htlib.models.checkpoints import Entry, entries_of
-from htlib.models.layer_nulls import LayerNulls
 from htlib.models.layers import Layer, Selection, Skipped, layers_of
 from htlib.spectra.alternatives import compare_distributions
 from htlib.spectra.eigenvalues import stable_rank
 from htlib.spectra.linalg import usable_device
 from htlib.spectra.measures import spectrum_measures
+from htlib.spectra.nulls import NULLS, against_null, check_null, gaussian_esd, measured
 from htlib.spectra.power_law import fit_power_law
 from htlib.spectra.spikes import fit_marchenko_pastur
 from htlib.spectra.vectors import SingularSystem, overlaps_of
@@ -103,7 +103,7 @@ def analyze(
     >>> table.attrs["skipped"]["1.weight"]
     '5 x 60 has 5 singular values, fewer than 10'
     """
-    nulls = None if null is None else LayerNulls(null, n_replicates, seed)
+    nulls = None if null is None else _LayerNulls(null, n_replicates, seed)
 
     def measure(layer: Layer) -> dict[str, Any]:
         row, eigenvalues = _row(layer)
@@ -208,6 +208,41 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
         np.count_nonzero(np.abs(table[f"{name}_z"]) > 3) if f"{name}_z" in table else np.nan for name in names
     ]
     return summary
+
+
+class _LayerNulls:
+    """Noise beside the layers of one model, of one kind of `NULLS`; Gaussian noise is made once per shape."""
+
+    def __init__(self, null: str, n_replicates: int, seed: int) -> None:
+        check_null(null, n_replicates)
+        self._null, self._n_replicates, self._seed = null, n_replicates, seed
+        self._gaussian: dict[tuple[int, ...], pd.DataFrame] = {}
+
+    def columns(self, layer: Layer, row: Mapping[str, Any]) -> dict[str, float]:
+        """Where the measures of a layer stand among those of its replicates."""
+        values = dict(row)
+        if self._null == "gaussian":
+            (h, d), count = layer.shape, len(layer.matrices)
+            values["spectral_norm"] /= row["frobenius_norm"] / np.sqrt(h * d * count)  # of unit entries
+            replicates = self._unit_noise(h, d, count)
+        else:
+            rng = np.random.default_rng(self._seed)
+            replicates = self._measures(lambda: [NULLS[self._null](matrix, rng) for matrix in layer.matrices])
+        table = against_null(values, replicates)
+        columns = {"alpha_hill_null": table.null_mean["alpha_hill"]}
+        for name, z, percentile in zip(table.index, table.z, table.percentile, strict=True):
+            columns |= {f"{name}_z": z, f"{name}_percentile": percentile}
+        return columns
+
+    def _unit_noise(self, h: int, d: int, count: int) -> pd.DataFrame:
+        key = (*sorted((h, d)), count)  # a matrix and its transpose have one law
+        if key not in self._gaussian:
+            rng = np.random.default_rng([self._seed, *key])
+            self._gaussian[key] = self._measures(lambda: [gaussian_esd(h, d, rng) for _ in range(count)])
+        return self._gaussian[key]
+
+    def _measures(self, spectra: Callable[[], list[Array]]) -> pd.DataFrame:
+        return pd.DataFrame([measured(np.concatenate(spectra())) for _ in range(self._n_replicates)])
 
 
 def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -24,6 +23,7 @@ from safetensors.numpy import save
 
 from htlib.spectra.vectors import Overlaps
 from htlib.student.config import ExperimentConfig, Reading
+from htlib.student.files import write_atomically
 from htlib.student.probes import Refit
 
 Array = NDArray[np.float64]
@@ -179,7 +179,6 @@ class Trajectory:
         -------
         Path
         """
-        path = Path(path)
         tensors = {
             "steps": self.metrics.index.to_numpy(np.int64),
             "metrics": np.ascontiguousarray(self.metrics.to_numpy(np.float64)),
@@ -203,16 +202,7 @@ class Trajectory:
             "diverged_at": json.dumps(self.diverged_at),
         }
         header["sha256"] = _checksum(tensors, header)
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            with unfinished.open("wb") as file:
-                file.write(save(tensors, metadata=header))
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        return path
+        return write_atomically(path, save(tensors, metadata=header))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:

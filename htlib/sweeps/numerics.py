@@ -24,6 +24,7 @@ RUNS = ("htlib.student.training",)
 VERDICTS = (*RUNS, "htlib.ledger.verdicts")
 _HOLDERS = frozenset(
     {
+        "htlib.student.files",
         "htlib.student.config",
         "htlib.student.run",
         "htlib.sweeps.numerics",

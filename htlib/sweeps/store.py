@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from htlib.student.config import ExperimentConfig, Reading
+from htlib.student.files import write_atomically
 from htlib.student.run import RecordError, Trajectory
 from htlib.sweeps.numerics import RUNS, code_digest
 
@@ -237,7 +238,7 @@ class Store:
             marker = self.path / _MARKER
             if not marker.exists():  # before all else: without it the folder is no store
                 self.path.mkdir(parents=True, exist_ok=True)
-                _write(marker, json.dumps(_FORMAT).encode())
+                write_atomically(marker, json.dumps(_FORMAT).encode())
             yield
         except OSError as error:
             raise StoreError(
@@ -258,9 +259,3 @@ def _held(path: Path, but: Path) -> bool:
         return True
     except OSError:
         return False
-
-
-def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)

@@ -157,5 +157,16 @@ def test_an_old_python_is_named(project: Project) -> None:
 
 def test_help_names_the_targets(project: Project) -> None:
     project.make()
-    for target in ("env", "book", "stored-runs", "test", "bench", "serve", "lock", "clean", "distclean"):
+    for target in (
+        "env",
+        "book",
+        "stored-runs",
+        "quick",
+        "test",
+        "bench",
+        "serve",
+        "lock",
+        "clean",
+        "distclean",
+    ):
         assert f"make {target} " in project.result.stdout

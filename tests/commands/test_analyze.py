@@ -108,12 +108,6 @@ def test_two_checkpoints_are_compared(checkpoint, tmp_path, capsys):
     assert "only in the second model: new" in out
 
 
-def test_quiet_prints_nothing(checkpoint, capsys):
-    assert call(checkpoint, "--quiet") == 0
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
-
-
 def test_a_model_without_matrices_exits_5_and_is_still_written(tmp_path, capsys):
     path, output = tmp_path / "m.safetensors", tmp_path / "table.json"
     save_file({"bias": MODEL["bias"]}, path)
@@ -123,36 +117,6 @@ def test_a_model_without_matrices_exits_5_and_is_still_written(tmp_path, capsys)
     assert "0 analysed, 1 skipped:" in captured.out
     assert len(pd.read_json(output)) == 0
     assert not (tmp_path / "m.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (["--output", "table.txt"], "--output must end in one of .csv, .parquet, .json; got table.txt"),
-        (["--output", "/no/such/folder/t.csv"], "the folder of /no/such/folder/t.csv does not exist"),
-        (["--plot", "m.docx"], "--plot must end in"),
-        (["--plots", "/no/such/folder"], "the folder /no/such/folder of --plots does not exist"),
-        (["--replicates", "1"], "n_replicates must be at least 2; got 1"),
-        (["--against", "missing.pt"], "there is no file or folder missing.pt"),
-        (["--against", "missing.pt", "--compare"], "leave out --against"),
-        (["--against", "missing.pt", "--plot", "m.png"], "leave out --against"),
-    ],
-)
-def test_a_wrong_call_exits_2_with_one_line(wrong, message, checkpoint, capsys):
-    assert call(checkpoint, *wrong, "--quiet") == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith("htlib analyze: ")
-    assert message in captured.err
-    assert captured.err.count("\n") == 1
-    assert not captured.out
-
-
-@pytest.mark.parametrize("wrong", [["--null", "uniform"], ["--min-size", "few"], ["--unknown"]])
-def test_what_argparse_refuses_exits_2(wrong, checkpoint, capsys):
-    with pytest.raises(SystemExit) as stop:
-        call(checkpoint, *wrong)
-    assert stop.value.code == 2
-    assert wrong[0] in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -184,11 +148,3 @@ def test_a_file_with_code_exits_2_and_the_code_is_not_run(tmp_path, capsys):
     assert "evil.pt holds more than tensors" in err
     assert err.count("\n") == 1
     assert not trace.exists()
-
-
-def test_a_damaged_file_is_analysed_as_far_as_it_goes(checkpoint, capsys):
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
-    assert call(checkpoint) == 0
-    out = capsys.readouterr().out
-    assert "1 analysed, 2 skipped:" in out  # the last in the file is a matrix
-    assert f"{checkpoint} is cut off" in out

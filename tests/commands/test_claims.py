@@ -48,14 +48,3 @@ def test_the_other_profile_keeps_its_verdicts(folder):
     recorded = load_verdicts(folder / "book" / "verdicts.yml")
     assert recorded["paper"]["falls"].checks[0].n_seeds == 4
     assert recorded["fast"]["falls"].checks[0].n_seeds == 3
-
-
-def test_wrong_calls_are_explained(folder, capsys):
-    assert main(["claims", "rises"]) == 2
-    assert "no claim 'rises'" in (said := capsys.readouterr().err)
-    assert "it has falls, open-question" in said
-    assert main(["claims", "--ledger", "nowhere.yml"]) == 2
-    assert "nowhere.yml" in capsys.readouterr().err
-    (folder / "book" / "claims.yml").write_text("claims: 3")
-    assert main(["claims"]) == 2
-    assert "'claims' must be a list" in capsys.readouterr().err

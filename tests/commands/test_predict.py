@@ -39,19 +39,3 @@ def test_one_seed_has_no_spread_and_a_single_unit_no_tail(tmp_path):
     assert pd.read_csv(out).alpha_hill.isna().all()
     assert main(["predict", *SHAPE, "--lr", "1", "--measure", "1", "--output", str(out)]) == 0
     assert pd.read_csv(out).sd_alignment.isna().all()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--activation", "relu"], "activation must be odd"),
-        (["--lr", "-1"], "lr must be finite and not negative; got -1.0"),
-        (["--n", "0"], "n must be an integer, at least 1; got 0"),
-        (["--measure", "-2"], "--measure must not be negative"),
-        (["--output", "table.txt"], "--output must end in .csv"),
-        (["--output", "nowhere/table.csv"], "the folder of nowhere/table.csv does not exist"),
-    ],
-)
-def test_wrong_calls_are_explained(arguments, message, capsys):
-    assert main(["predict", *SHAPE, *arguments]) == 2
-    assert message in capsys.readouterr().err

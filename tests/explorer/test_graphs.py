@@ -28,6 +28,7 @@ from htlib.student.functions import TEACHERS, get_activation
 from htlib.student.problem import Problem
 from tests.rounding import EPS, loss_error, rounding
 
+pytestmark = pytest.mark.process
 CONFIG = ht.ExperimentConfig(n=600, d=300, h=450, n_test=2000, steps=50)
 DEAD = 7
 # The graph holds Adam's beta2 as the float32 next to 0.999, at most EPS / 4 away; 1 - beta2 = 0.001 magnifies

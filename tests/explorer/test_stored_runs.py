@@ -111,10 +111,12 @@ def test_equal_runs_give_equal_bytes_in_any_order(runs):
 # Spectra, there and back
 
 
+@pytest.mark.process
 def test_spectra_come_back_as_the_file_states(runs):
     assert_as_stated(spectra_read(runs), [run.eigenvalues for run in runs])
 
 
+@pytest.mark.process
 def test_a_bulk_with_a_heavy_tail_of_148_comes_back(runs):
     rng = np.random.default_rng(0)
     low, high = ht.MarchenkoPastur.of_gaussian_esd(1500, 852).support
@@ -126,6 +128,7 @@ def test_a_bulk_with_a_heavy_tail_of_148_comes_back(runs):
     assert (np.array(found[1]) > 100 * high).sum() == 148
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("size", [1, 2, 24, 25, 300])
 def test_spectra_of_any_size_equal_eigenvalues_and_zeros_come_back(size, runs):
     spectra = (
@@ -138,6 +141,7 @@ def test_spectra_of_any_size_equal_eigenvalues_and_zeros_come_back(size, runs):
     assert_as_stated(found, spectra)
 
 
+@pytest.mark.process
 def test_a_run_that_diverged_ends_where_it_did(runs):
     diverged = train(activation="relu", optimizer="gd", lr=1e12)
     assert diverged.diverged_at is not None

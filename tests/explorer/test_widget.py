@@ -366,6 +366,7 @@ def test_close_ends_the_thread_at_the_next_step(engine: KernelEngine) -> None:
         engine.request({}, print)
 
 
+@pytest.mark.process
 def test_an_interpreter_with_a_busy_engine_exits_cleanly() -> None:
     # Ten thousand steps take minutes: only an interruption ends this within the time limit.
     code = """

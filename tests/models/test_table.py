@@ -227,6 +227,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_large_tensor_is_held_a_few_times_at_most(tmp_path):
     generator = torch.Generator().manual_seed(0)

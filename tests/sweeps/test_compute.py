@@ -255,7 +255,13 @@ def test_what_another_process_stored_meanwhile_is_not_computed(tmp_path, monkeyp
 # Executors: the same tests for all of them
 
 
-@pytest.fixture(scope="module", params=EXECUTORS)
+HERE = ("its own thread", "threads")  # without another process
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(how, marks=() if how in HERE else pytest.mark.process) for how in EXECUTORS],
+)
 def by(request):
     """Options of a sweep: one of all the ways to compute it."""
     how = EXECUTORS[request.param]
@@ -399,6 +405,7 @@ def test_a_full_disk_ends_the_sweep_and_not_the_next_one(tmp_path, monkeypatch):
     """The error is kept, as a notebook keeps it, with all that its frames hold."""
     import os
 
+    ht.Store(tmp_path).check_writable()
     fsync, calls = os.fsync, iter(range(99))
 
     def full(number):
@@ -407,7 +414,7 @@ def test_a_full_disk_ends_the_sweep_and_not_the_next_one(tmp_path, monkeypatch):
         fsync(number)
 
     with monkeypatch.context() as patch:
-        patch.setattr("htlib.student.run.os.fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(ht.StoreError, match="No space left on device") as kept:
             sweep(tmp_path)
     assert len(files_of(tmp_path)) == 3

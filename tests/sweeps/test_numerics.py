@@ -33,7 +33,7 @@ MUST_COUNT = {
 }
 JUDGING = {
     *("ledger", "ledger.effects", "ledger.settings", "ledger.verdicts", "spectra.spikes"),
-    *("theory", "theory.one_step", "theory.gradient", "sweeps", "sweeps.seeds"),
+    *("theory", "theory.one_step", "theory.gradient", "sweeps", "sweeps.seeds", "student.files"),
 }
 
 
@@ -142,6 +142,7 @@ print(json.dumps([version("htlib"), hasattr(config, "warmup"), str(store.file_of
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("formula", [False, True], ids=["prose, a field, a release", "a formula too"])
 def test_stored_runs_and_verdicts_stay_until_a_formula_changes(formula, copy, tmp_path, monkeypatch):
     """Seen from outside, in a process that imports the edited copy."""

@@ -92,6 +92,7 @@ def test_readings_of_one_training_share_a_file_and_join_each_other(store):
     assert len(files_of(store.path)) == 1
 
 
+@pytest.mark.process
 def test_equal_configs_have_one_path_in_every_process(store):
     """Python's own hash of a str would change from process to process."""
     code = (
@@ -300,6 +301,7 @@ def test_a_failed_save_shows_no_file(broken, store, run, monkeypatch):
     def fail(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
+    store.check_writable()
     monkeypatch.setattr(f"htlib.student.run.{broken}", fail)
     with pytest.raises(StoreError, match=r"cannot write to the store .*store: No space left on device; make"):
         store.save(run)
@@ -316,7 +318,7 @@ def test_half_a_file_is_never_visible(store, run, monkeypatch):
         seen.append((files_of(store.path), Store(store.path).load(CONFIG)))
 
     store.check_writable()
-    monkeypatch.setattr("htlib.student.run.os.fsync", look)
+    monkeypatch.setattr(os, "fsync", look)
     store.save(run)
     assert seen == [({}, None)]
     assert_intact(store.path)
@@ -418,6 +420,7 @@ with ht.Store(sys.argv[1]).writing():
 """
 
 
+@pytest.mark.process
 def test_clear_waits_for_no_other_process_and_spares_its_files(store):
     sweep(store)
     before = files_of(store.path)

@@ -115,6 +115,7 @@ def test_more_work_and_more_memory_for_more_of_everything():
 # Dask
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("address", ["nonsense", "tcp://127.0.0.1", "gopher://127.0.0.1:70", ""])
 def test_an_address_that_is_none_is_refused_at_once(address, tmp_path):
     pytest.importorskip("distributed")
@@ -122,6 +123,7 @@ def test_an_address_that_is_none_is_refused_at_once(address, tmp_path):
         ht.sweep(TINY, 1, tmp_path, address, progress=False)
 
 
+@pytest.mark.process
 def test_an_address_where_nobody_answers_is_refused(tmp_path):
     """Port 1 is nobody's."""
     pytest.importorskip("distributed")
@@ -129,6 +131,7 @@ def test_an_address_where_nobody_answers_is_refused(tmp_path):
         ht.sweep(TINY, 1, tmp_path, "tcp://127.0.0.1:1", progress=False)
 
 
+@pytest.mark.process
 def test_a_scheduler_without_workers_is_refused(tmp_path):
     pytest.importorskip("distributed")
     from distributed import LocalCluster

@@ -1,0 +1,70 @@
+"""Tables and pictures that the commands write: checked before the work, written all or nothing after it."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from htlib.student.files import write_atomically
+
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def add_outputs(parser: argparse.ArgumentParser, output: str, plot: str = "") -> None:
+    """Add ``--output`` and, if there is something to draw, ``--plot``, with these help texts."""
+    parser.add_argument("--output", type=Path, metavar="FILE", help=output)
+    if plot:
+        parser.add_argument("--plot", type=Path, metavar="FILE", help=f"{plot} ({', '.join(PICTURES)})")
+
+
+def check_output(option: str, path: Path | None, suffixes: Sequence[str] = ()) -> None:
+    """Refuse a file that could not be written after the work.
+
+    Parameters
+    ----------
+    option : str
+        Its name, such as ``"--plot"``.
+    path : Path or None
+        None is always allowed.
+    suffixes : sequence of str
+        Allowed endings; none allows all.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, ImportError
+        For another ending, a folder that does not exist, or an extra that is not installed.
+    """
+    if path is None:
+        return
+    if suffixes and path.suffix not in suffixes:
+        raise ValueError(f"{option} must end in one of {', '.join(suffixes)}; got {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"the folder {path.parent} of {option} does not exist")
+    if path.suffix in PICTURES:
+        import htlib.figures  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    if path.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise ImportError(f"{option} {path} needs pyarrow: pip install 'htlib[tables]', or take .csv")
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as its ending says: .parquet, .json, or else .csv."""
+    if path.suffix == ".parquet":
+        content = table.to_parquet(index=False)
+    elif path.suffix == ".json":
+        content = str(table.to_json(orient="records", indent=1)).encode()
+    else:
+        content = table.to_csv(index=False).encode()
+    write_atomically(path, content)
+
+
+def save_figure(figure: Any, path: Path, dpi: int = 150) -> None:
+    """Write a Matplotlib figure as its ending says."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:], dpi=dpi)
+    write_atomically(path, buffer.getvalue())

@@ -1,0 +1,54 @@
+"""``htlib run``: train one configuration."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from typing import Any
+
+from htlib.commands.fields import add_fields
+from htlib.commands.outputs import PICTURES, add_outputs, check_output, save_figure
+from htlib.student.config import ExperimentConfig
+from htlib.student.training import train
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(ExperimentConfig))
+
+
+def add_parser(commands: Any) -> argparse.ArgumentParser:
+    """Add the command to a group of sub-commands."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "run",
+        help="train one configuration and print its measures",
+        description="Train one configuration and print its measures, a column per probed step. "
+        "The options of the experiment are the fields of htlib.ExperimentConfig.",
+    )
+    add_fields(parser.add_argument_group("experiment"), _FIELDS)
+    parser.add_argument("--device", default="cpu", help="any torch device (default: cpu)")
+    add_outputs(parser, output="write the record here (.safetensors)", plot="draw the run")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+    return parser
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Run the command; 0 if the run ended, 3 if it diverged."""
+    check_output("--output", options.output)
+    check_output("--plot", options.plot, PICTURES)
+    config = ExperimentConfig(**{name: getattr(options, name) for name in _FIELDS})
+    trajectory = train(config, device=options.device, progress=not options.quiet)
+    if options.output is not None:
+        trajectory.save(options.output)
+    if options.plot is not None and len(trajectory.metrics):
+        from htlib.figures.runs import overview
+
+        save_figure(overview(trajectory), options.plot)
+    if not options.quiet:
+        print(trajectory.metrics.T.to_string(float_format=lambda value: f"{value:.6g}"))
+    if trajectory.diverged_at is not None:
+        print(
+            f"htlib run: diverged: not finite after step {trajectory.diverged_at}; "
+            "what was measured before is kept",
+            file=sys.stderr,
+        )
+        return 3
+    return 0

@@ -1,0 +1,125 @@
+"""``htlib sweep``, called as a user calls it; the oracle is `htlib.sweep`."""
+
+import pandas as pd
+import pytest
+
+import htlib as ht
+from htlib.commands.main import main
+from tests.sweeping import TINY, files_of
+
+PRESET = """
+title = "Two rates"
+figure = "rate_map"
+[[grid]]
+n = 40
+d = 10
+h = 15
+n_test = 20
+steps = 1
+lr = [0.5, 1.0]
+optimizer = ["adam", "gd"]
+[fast]
+seeds = 2
+[paper]
+seeds = 3
+"""
+GRID = TINY | {"lr": [0.5, 1.0], "optimizer": ["adam", "gd"]}
+
+
+@pytest.fixture
+def preset(tmp_path, monkeypatch):
+    """A folder with a preset in it; a store beside it is the default."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "two-rates.toml").write_text(PRESET)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HTLIB_STORE", str(tmp_path / "store"))
+    return ["sweep", "two-rates", "--workers", "1", "--threads", "1"]
+
+
+def test_a_preset_is_run_printed_and_stored(preset, tmp_path, capsys):
+    assert main(preset) == 0
+    captured = capsys.readouterr()
+    table = ht.sweep(GRID, 2, tmp_path / "store", progress=False)
+    assert table.attrs["notes"] == ["8 of 8 runs, 8 from the store"]
+    last = table[table["step"] == 1].groupby(["lr", "optimizer"])["spectral_norm"].mean()
+    lines = captured.out.splitlines()
+    assert lines[0] == "Two rates"
+    assert lines[-1] == f"8 runs in {tmp_path / 'store'}"
+    assert [line.split()[-2] for line in lines[-5:-1]] == [f"{value:.4g}" for value in last]
+    assert "8/8" in captured.err
+    assert main(preset) == 0
+    again = capsys.readouterr()
+    assert (again.out, again.err) == (captured.out, "")  # nothing to wait for, no bar
+
+
+@pytest.mark.parametrize(("suffix", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
+def test_the_table_is_written(suffix, read, preset, tmp_path):
+    output = tmp_path / f"table.{suffix}"
+    assert main([*preset, "--quiet", "--output", str(output)]) == 0
+    expected = ht.sweep(GRID, 2, tmp_path / "store", progress=False)
+    pd.testing.assert_frame_equal(read(output), expected, check_exact=suffix == "parquet")
+
+
+def test_the_plot_is_drawn(preset, tmp_path):
+    assert main([*preset, "--quiet", "--plot", "picture.png"]) == 0
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_profile_seeds_and_store_can_be_chosen(preset, tmp_path, capsys):
+    assert main([*preset, "--quiet", "--profile", "paper"]) == 0
+    assert len(files_of(tmp_path / "store")) == 12
+    assert main([*preset, "--quiet", "--seeds", "1", "--store", str(tmp_path / "other")]) == 0
+    assert len(files_of(tmp_path / "other")) == 4
+    assert capsys.readouterr() == ("", "")
+
+
+def test_diverged_runs_are_told_and_no_failure(preset, tmp_path, capsys):
+    text = PRESET.replace('["adam", "gd"]', '"gd"\nactivation = "relu"').replace("1.0]", "1e9]")
+    (tmp_path / "experiments" / "two-rates.toml").write_text(text.replace("steps = 1", "steps = 9"))
+    assert main([*preset, "--quiet"]) == 0
+    assert (
+        capsys.readouterr().err == "htlib sweep: 2 runs diverged; what was measured before is in the table\n"
+    )
+
+
+def test_clear_empties_the_store(preset, tmp_path, capsys):
+    assert main(["sweep", "--clear"]) == 0
+    assert capsys.readouterr().out == f"deleted 0 runs, 0.0 MB, from {tmp_path / 'store'}\n"
+    assert main([*preset, "--quiet"]) == 0
+    assert main(["sweep", "--clear"]) == 0
+    assert capsys.readouterr().out == f"deleted 8 runs, 0.0 MB, from {tmp_path / 'store'}\n"
+    assert files_of(tmp_path / "store") == {}
+
+
+def test_lost_workers_exit_4(preset, monkeypatch, capsys):
+    def lose(*args, **kwargs):
+        raise ht.SweepError("workers died 3 times in a row")
+
+    monkeypatch.setattr("htlib.sweeps.presets.sweep_runs", lose)
+    assert main([*preset, "--quiet"]) == 4
+    assert capsys.readouterr().err == "htlib sweep: workers died 3 times in a row\n"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ([], ("name a preset", "experiments/one-step-rates")),
+        (["three-rates"], ("'three-rates'",)),
+        (["--clear", "--store", "experiments"], ("experiments", "is no store")),
+        (["undrawn", "--plot", "plot.png"], ("figure must be one of", "rate_map", "'unknown'")),
+        (["broken"], ("broken.toml", "not TOML")),
+        (["empty"], ("empty.toml", "'fast' is missing")),
+        (["two-rates", "--scheduler", "nonsense"], ("Dask scheduler", "'nonsense'")),
+    ],
+)
+def test_a_preset_that_cannot_be_run_exits_2_with_one_line(wrong, named, preset, tmp_path, capsys):
+    if "--scheduler" in wrong:
+        pytest.importorskip("distributed")
+    (tmp_path / "experiments" / "broken.toml").write_text("title = ")
+    (tmp_path / "experiments" / "empty.toml").write_text("")
+    (tmp_path / "experiments" / "undrawn.toml").write_text(PRESET.replace("rate_map", "unknown"))
+    assert main(["sweep", "--quiet", *wrong]) == 2
+    out, err = capsys.readouterr()
+    assert [part for part in named if part not in err] == []
+    assert (err.count("\n"), out) == (1, "")
+    assert files_of(tmp_path / "store") == {}
