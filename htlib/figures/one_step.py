@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from htlib.figures.curves import against_rate, seeds
+from htlib.figures.curves import against_rate
 from htlib.figures.style import (
     BLACK,
     LABELS,
@@ -84,20 +84,18 @@ def measured_and_predicted(
     for (top, bottom), metric in zip(axes.T, metrics, strict=True):
         for optimizer, law in laws.items():
             rows = table.loc[table["optimizer"] == optimizer]
-            look = {"color": OPTIMIZER_COLORS[optimizer], "marker": OPTIMIZER_MARKERS[optimizer]}
             against_rate(rows, metric, ax=top, linestyle="")
             rates = np.sort(rows["lr"].unique())
             if hill is None or metric != "alpha_hill":
                 prediction(law, metric, rates, ax=top)
-                expected = np.array([getattr(law(float(lr)), metric) for lr in rates])
+                expected = pd.Series([getattr(law(float(lr)), metric) for lr in rates], rates)
             else:
-                drawn = hill.loc[hill["optimizer"] == optimizer].groupby("lr")["alpha_hill"].mean()
-                expected = drawn.loc[rates].to_numpy()
-                top.plot(rates, expected, color=BLACK, ls=_DASHES, lw=1.3, zorder=3)
-            found = rows.pivot_table(index="seed", columns="lr", values=metric)[rates].to_numpy()
-            errors = found - expected
-            errors = 100 * errors / expected if metric == "spectral_norm" else errors
-            seeds(rates, errors, ax=bottom, linestyle="-", **look)
+                expected = hill.loc[hill["optimizer"] == optimizer].groupby("lr")["alpha_hill"].mean()[rates]
+                top.plot(expected, color=BLACK, ls=_DASHES, lw=1.3, zorder=3)
+            predicted = rows["lr"].map(expected)
+            errors = rows[metric] - predicted
+            errors = 100 * errors / predicted if metric == "spectral_norm" else errors
+            against_rate(rows.assign(**{metric: errors}), metric, ax=bottom)
         bottom.axhline(0, color=BLACK, lw=1.0, ls=_DASHES)
         top.set(xlabel="", ylabel=LABELS[metric])
         reach = max(map(abs, bottom.get_ylim()))

@@ -68,7 +68,6 @@ def overlap_maps(runs: Sequence[Trajectory], *, k: int = 15) -> Figure:
         sharey=True,
         squeeze=False,
     )
-    image = None
     for column, step in enumerate(steps):
         pair = run.overlaps[step]
         rows = [
@@ -77,9 +76,7 @@ def overlap_maps(runs: Sequence[Trajectory], *, k: int = 15) -> Figure:
             for when, weights in (("before", "W_t"), ("after", "W_{t+1}"))
         ]
         for ax, (title, weights, overlaps) in zip(axes[:, column], rows, strict=True):
-            image = ax.imshow(
-                overlaps[:k, :k], norm=norm, cmap="viridis", extent=(0.5, k + 0.5, k + 0.5, 0.5)
-            )
+            ax.imshow(overlaps[:k, :k], norm=norm, cmap="viridis", extent=(0.5, k + 0.5, k + 0.5, 0.5))
             ax.set_title(f"step {step}: {title}", fontsize=10.5)
             ax.set_ylabel(rf"vector of ${weights}$" if column == 0 else "")
             for axis in (ax.xaxis, ax.yaxis):
@@ -87,9 +84,8 @@ def overlap_maps(runs: Sequence[Trajectory], *, k: int = 15) -> Figure:
             ax.spines[:].set_visible(False)
     for ax in axes[-1]:
         ax.set_xlabel(r"vector of $M_t$")
-    if image is not None:
-        bar = figure.colorbar(image, ax=axes, fraction=0.03, aspect=50, extend="min")
-        bar.set_label("squared overlap (1: the same direction; lower end: chance)")
+    bar = figure.colorbar(axes[0, 0].images[0], ax=axes, fraction=0.03, aspect=50, extend="min")
+    bar.set_label("squared overlap (1: the same direction; lower end: chance)")
     figure.suptitle(_title(run), x=0.02, ha="left", fontsize=12)
     return figure
 
@@ -105,7 +101,7 @@ def subspace_overlaps(runs: Sequence[Trajectory], *, ks: Sequence[int] = (10, 10
     Parameters
     ----------
     runs : sequence of Trajectory
-        Runs that differ in their seed alone share a curve, over the steps that all of them have.
+        Runs that differ only in their seed share a curve, over the steps that all of them have.
     ks : sequence of int
         Dimensions of the subspaces; those beyond the number of vectors kept are lowered to it.
 

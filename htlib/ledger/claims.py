@@ -35,7 +35,7 @@ class LedgerError(ValueError):
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a claim says of an effect: that it lies between two numbers."""
+    """The range in which a claim expects an effect."""
 
     low: float
     high: float

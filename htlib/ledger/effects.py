@@ -75,13 +75,8 @@ def critical_rate(runs: Sequence[Trajectory], *, of: Setting, over: Setting | st
     """
     curves = grouped(runs, of, "lr")
     if over == "prediction":
-        laws = [law_of(curve[0]) for curve in curves]
-        others = np.array(
-            [
-                half_peak_rate([(r.config.lr, law(r.config.lr).alignment) for r in curve])
-                for law, curve in zip(laws, curves, strict=True)
-            ]
-        )
+        law = law_of(curves[0][0])  # the same for all seeds
+        others = half_peak_rate([(run.config.lr, law(run.config.lr).alignment) for run in curves[0]])
     elif isinstance(over, str):
         raise ValueError(f"over must be 'prediction' or a setting; got {over!r}")
     else:

@@ -109,18 +109,15 @@ def experiments_table(
     for one in experiments:
         figures = " ".join(f'<a href="{one.page}.html#{name}">{name}</a>' for name in one.figures)
         preset = load_experiment(one.preset, "paper")
+        n_seeds = preset.seeds if isinstance(preset.seeds, int) else len(preset.seeds)
         rows += (
             f'<tr><td>{escape(one.what)}</td><td><a href="{one.page}.html">{escape(titles[one.page])}</a>: '
-            f"{figures}</td><td>{escape(_parameters(preset.grid))}; {_number_of(preset.seeds)} seeds"
+            f"{figures}</td><td>{escape(_parameters(preset.grid))}; {n_seeds} seeds"
             f"</td><td>{seconds[one.preset]:.1f} s</td><td>{escape(one.deviation)}</td></tr>"
         )
     heads = ("experiment of the paper", "our figures", "parameters (paper scale)", "one run", "deviation")
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f'<table class="ledger-experiments"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-
-
-def _number_of(seeds: int | Sequence[int]) -> int:
-    return seeds if isinstance(seeds, int) else len(seeds)
 
 
 def _parameters(grid: Sequence[Mapping[str, Any]]) -> str:

@@ -33,7 +33,7 @@ PROFILES = ("fast", "paper")
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found.
+    """The finding of a check.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Verdict:
     checks: list[CheckResult] = field(default_factory=list)
 
     def outcomes(self) -> list[str]:
-        """Of the checks, in their order."""
+        """The outcomes of the checks, in their order."""
         return [check.outcome for check in self.checks]
 
     def summary(self) -> str:

@@ -34,7 +34,7 @@ def at(runs, metric, step=-1):
 
 
 def means(ax):
-    """The lines that are means: those through points, but for the dotted references."""
+    """The lines that are means: those through points, except the dotted references."""
     return [line for line in ax.lines if line.get_linestyle() not in ("None", ":")]
 
 

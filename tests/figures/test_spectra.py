@@ -40,7 +40,7 @@ def test_a_few_outliers_are_marked_and_many_are_not(ax):
     assert ax.lines[-1].get_xdata().tolist() == [50.0, 70.0]
     before = len(ax.lines)
     hp.spectrum(np.linspace(11, 99, 80), edge=10.0, ax=ax)
-    assert len(ax.lines) == before + 1  # the edge alone
+    assert len(ax.lines) == before + 1  # only the edge
 
 
 @pytest.mark.parametrize("xmax", [None, 50.0])

@@ -143,7 +143,7 @@ def test_other_runs_make_a_verdict_stale_without_running_them(ledger, tmp_path):
         record(found, profile, ledger.verdicts)
     recorded = load_verdicts(ledger.verdicts)
     assert stale(ledger.claims, recorded) == []
-    project(tmp_path, preset=PRESET.replace("1003]", "1004]"))  # another seed at the paper's scale alone
+    project(tmp_path, preset=PRESET.replace("1003]", "1004]"))  # another seed only at the paper's scale
     assert stale(ledger.claims, recorded) == [
         "falls: the verdict recorded at profile paper is of another test or of other runs"
     ]
