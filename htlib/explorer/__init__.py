@@ -4,3 +4,7 @@ from importlib.util import find_spec
 
 if find_spec("anywidget") is None:
     raise ImportError("htlib.explorer needs anywidget and ipywidgets: pip install 'htlib[explorer]'")
+
+from htlib.explorer.widget import Explorer
+
+__all__ = ["Explorer"]

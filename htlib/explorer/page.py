@@ -37,7 +37,7 @@ def write_stored_runs(profile: str, target: Path) -> None:
 def write_engine(stored_runs: Path, folder: Path) -> None:
     """Export the graphs and write, last, ``meta.json``."""
     shared = json.loads(gzip.decompress(stored_runs.read_bytes()))["config"]
-    explorer = widget.explorer()
+    explorer = widget.Explorer()
     graphs.export_graphs(folder, explorer.config)
     stored = explorer.config.replace(**{name: shared[name] for name in _SIZES})
     write_atomically(folder / "meta.json", json.dumps(meta(explorer, stored), allow_nan=False).encode())

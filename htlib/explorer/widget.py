@@ -39,7 +39,13 @@ _NOISES = (0.0, 0.1, 0.3, 1.0, 3.0)
 _CONTROLS = ("optimizer", "lr", "steps", "teacher", "labels", "noise_std", "feature_scale", "seed")
 
 
-def explorer(config: ExperimentConfig | None = None, *, max_steps: int = 50, **fields: Any) -> Explorer:
+def _one_module(*names: str) -> str:
+    """The front end's modules as one, in which they follow each other: Jupyter takes no second file."""
+    parts = [(_STATIC / f"{name}.js").read_text(encoding="utf-8") for name in names]
+    return re.sub(r'^import [^;]* from "\./[^;]*;$', "", "\n".join(parts), flags=re.MULTILINE)
+
+
+class Explorer(anywidget.AnyWidget):
     """Controls for an experiment, and pictures that follow them.
 
     Parameters
@@ -47,15 +53,16 @@ def explorer(config: ExperimentConfig | None = None, *, max_steps: int = 50, **f
     config : ExperimentConfig, optional
         Where the controls stand at first, and all that they do not change.  Default: Adam at rate 1, 10
         steps, n = 600, d = 300, h = 450, small enough to follow the controls at once.  At the paper's
-        sizes, ``explorer(ht.ExperimentConfig())``, a step takes some tenths of a second.
+        sizes, ``Explorer(ht.ExperimentConfig())``, a step takes some tenths of a second.
     max_steps : int
         End of the step control; at least the steps of the configuration.
     **fields
         Fields of `ExperimentConfig` to change.
 
-    Returns
-    -------
-    Explorer
+    Attributes
+    ----------
+    config : ExperimentConfig
+        Where the controls stand at first.
 
     Raises
     ------
@@ -64,36 +71,18 @@ def explorer(config: ExperimentConfig | None = None, *, max_steps: int = 50, **f
 
     Examples
     --------
-    >>> widget = explorer(n=60, d=20, h=30, optimizer="gd", lr=100)
+    >>> widget = Explorer(n=60, d=20, h=30, optimizer="gd", lr=100)
     >>> widget.config.n_test, widget.config.lr
     (2000, 100.0)
     >>> widget.close()
-    """
-    if config is None:
-        config = _SMALL
-    return Explorer(config.replace(**fields), max_steps=max_steps)
-
-
-def _one_module(*names: str) -> str:
-    """The front end's modules as one, in which they follow each other: Jupyter takes no second file."""
-    parts = [(_STATIC / f"{name}.js").read_text(encoding="utf-8") for name in names]
-    return re.sub(r'^import [^;]* from "\./[^;]*;$', "", "\n".join(parts), flags=re.MULTILINE)
-
-
-class Explorer(anywidget.AnyWidget):
-    """The widget that `explorer` returns.
-
-    Attributes
-    ----------
-    config : ExperimentConfig
-        Where the controls stand at first.
     """
 
     _esm = _one_module("marks", "panels", "explorer")
     _css = _STATIC / "explorer.css"
     options = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, config: ExperimentConfig, *, max_steps: int = 50) -> None:
+    def __init__(self, config: ExperimentConfig | None = None, *, max_steps: int = 50, **fields: Any) -> None:
+        config = (_SMALL if config is None else config).replace(**fields)
         self.config = config
         self._engine = KernelEngine(config, max_steps=max(max_steps, config.steps))
         choices: dict[str, list[Any]] = {

@@ -347,8 +347,7 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     notebook = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_code_cell(
-                "import htlib as ht\nfrom htlib import widgets\n"
-                f"widgets.explorer(ht.ExperimentConfig(**{SIZES}))"
+                f"import htlib as ht\nht.explorer.Explorer(ht.ExperimentConfig(**{SIZES}))"
             )
         ],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},

@@ -39,7 +39,7 @@ def test_the_profile_and_the_command_must_be_known(tmp_path, capsys):
 
 
 def test_what_the_browser_does_not_compute_is_that_of_htlib():
-    explorer = widget.explorer()
+    explorer = widget.Explorer()
     meta = json.loads(json.dumps(page.meta(explorer, explorer.config.replace(n=40)), allow_nan=False))
     assert meta["options"]["choices"]["teacher"] == list(meta["teachers"]) == list(TEACHERS)
     assert meta["options"]["choices"]["optimizer"] == list(graphs.GRAPH_OPTIMIZERS)

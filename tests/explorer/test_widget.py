@@ -388,13 +388,13 @@ assert seen.wait(60)
 
 @pytest.fixture
 def widget() -> Iterator[widgets.Explorer]:
-    widget = widgets.explorer(CONFIG)
+    widget = widgets.Explorer(CONFIG)
     yield widget
     widget.close()
 
 
 def test_defaults_are_small_and_fields_override() -> None:
-    widget = widgets.explorer(lr=3, noise_std=0.1)
+    widget = widgets.Explorer(lr=3, noise_std=0.1)
     sizes = (widget.config.n, widget.config.d, widget.config.h, widget.config.n_test)
     assert sizes == (600, 300, 450, 2000)
     assert (widget.config.optimizer, widget.config.lr, widget.config.steps) == ("adam", 3.0, 10)
@@ -404,7 +404,7 @@ def test_defaults_are_small_and_fields_override() -> None:
 
 
 def test_options_hold_every_choice() -> None:
-    widget = widgets.explorer(CONFIG, teacher="hermite5", steps=80)
+    widget = widgets.Explorer(CONFIG, teacher="hermite5", steps=80)
     assert widget.options["choices"]["teacher"][-1] == "hermite5"
     assert widget.options["choices"]["labels"] == ["real", "shuffled", "noise", "centred"]
     assert widget.options["max_steps"] == 80
@@ -417,7 +417,7 @@ def test_options_hold_every_choice() -> None:
 )
 def test_explorer_names_a_bad_field(fields: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        widgets.explorer(**fields)
+        widgets.Explorer(**fields)
 
 
 def test_messages_of_the_front_end_reach_the_engine(
@@ -495,7 +495,7 @@ def still(widget: widgets.Explorer) -> Tag:
 
 def test_the_still_picture_holds_what_the_page_needs_to_live() -> None:
     """Only where all but the controls is as the page trains it: sizes, activation, ridge parameter."""
-    figure = still(widgets.explorer(lr=0.3, steps=1, seed=4))
+    figure = still(widgets.Explorer(lr=0.3, steps=1, seed=4))
     assert figure["id"] == "explorer"
     settings = json.loads(str(figure["data-explorer"]))
     assert settings == {
@@ -503,7 +503,7 @@ def test_the_still_picture_holds_what_the_page_needs_to_live() -> None:
         **{"noise_std": 0.3, "feature_scale": "paper", "seed": 4},
     }
     for fields in ({"n": 50, "d": 20, "h": 30, "n_test": 60}, {"activation": "erf"}, {"ridge_lambda": 1.0}):
-        assert "data-explorer" not in still(widgets.explorer(steps=1, **fields)).attrs
+        assert "data-explorer" not in still(widgets.Explorer(steps=1, **fields)).attrs
 
 
 def test_the_still_picture_is_white_at_its_corners(widget: widgets.Explorer) -> None:
@@ -524,7 +524,7 @@ def test_the_still_picture_is_white_at_its_corners(widget: widgets.Explorer) -> 
     ],
 )
 def test_the_still_of_a_diverging_run(fields: dict[str, Any], words: str, pictures: int) -> None:
-    widget = widgets.explorer(CONFIG, **fields)
+    widget = widgets.Explorer(CONFIG, **fields)
     html = widget._repr_mimebundle_()[0]["text/html"]
     assert words in html
     assert html.count("<img") == pictures

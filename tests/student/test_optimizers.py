@@ -14,7 +14,7 @@ import torch
 
 import htlib as ht
 from htlib.commands.main import main
-from htlib.explorer.widget import explorer
+from htlib.explorer import Explorer
 from htlib.figures import style
 from htlib.student.config import CHOICES
 from htlib.student.optimizers import HYPERPARAMETERS, OPTIMIZERS
@@ -203,7 +203,7 @@ def test_choices_figures_and_menus_know_it(name):
     assert optimizer.n_state <= 2 or not optimizer.in_page
     look = style.OPTIMIZER_COLORS[name], style.OPTIMIZER_MARKERS[name], style.OPTIMIZER_NAMES[name]
     assert look == (optimizer.color, optimizer.marker, optimizer.label)
-    widget = explorer(n=20, d=5, h=7)
+    widget = Explorer(n=20, d=5, h=7)
     assert name in widget.options["choices"]["optimizer"]
     assert widget.options["names"][name] == optimizer.label
     widget.close()
