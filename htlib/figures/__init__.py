@@ -16,6 +16,7 @@ from htlib.figures.curves import against_rate, seeds, strips, trajectory
 from htlib.figures.labels import setting_label
 from htlib.figures.models import layer_spectrum, model_overview
 from htlib.figures.one_step import measured_and_predicted, prediction
+from htlib.figures.optimizers import optimizer_spectra
 from htlib.figures.runs import FIGURES, along_steps, draw, overview, rate_map, tail_controls
 from htlib.figures.spectra import hill, power_law, spectrum
 from htlib.figures.style import (
@@ -60,6 +61,7 @@ __all__ = [
     "looks_in_turn",
     "measured_and_predicted",
     "model_overview",
+    "optimizer_spectra",
     "overlap_maps",
     "overview",
     "power_law",

@@ -1,7 +1,7 @@
 """Presets: a sweep with its sizes for each profile and its figure, described in a TOML file.
 
 title = "..."                    what it shows
-figure = "rate_map"              a function of `htlib.figures.runs` or `htlib.figures.vectors`: runs -> Figure
+figure = "rate_map"              a member of `htlib.figures.FIGURES`: runs -> Figure
 keep_overlaps = false            optional, as for `htlib.train`
 [[grid]]                         one or more grids, see `htlib.sweep`
 [fast] and [paper]               seeds, and `grid`: a table of values that replace those of every grid,

@@ -239,3 +239,37 @@ def test_overview_labels_every_axis_and_leaves_settings_alone(fields):
     assert not plt.get_fignums()
     assert len(figure.axes) == 4
     assert all(ax.get_xlabel() and ax.get_ylabel() and ax.get_title("left") for ax in figure.axes)
+
+
+class TestOptimizerSpectra:
+    def test_bars_are_eigenvalues_per_bin_and_words_their_measures(self, anything):
+        figure = hp.optimizer_spectra(anything)
+        panels = [ax for ax in figure.axes if ax.patches]
+        titles = [
+            f"{label}: after {steps}"
+            for label in ("Adam, $η$ = 1", "GD, $η$ = 10")
+            for steps in ("1 step", "2 steps")
+        ]
+        assert [ax.get_title("left") for ax in panels] == titles
+        for ax in panels:
+            assert np.sum(ax.patches[0].get_data().values) == pytest.approx(SMALL["d"])
+        norm, alpha = (
+            np.mean(at(anything[:2], metric, step=1)) for metric in ("spectral_norm", "alpha_hill")
+        )
+        words = panels[0].texts[0].get_text()
+        assert f"$s_1$ = {norm:.0f}" in words
+        assert f"PL_Alpha_Hill {alpha:.2f}" in words
+
+    def test_a_step_that_no_run_reached_is_named(self, anything):
+        short = [
+            dataclasses.replace(
+                one, metrics=one.metrics.iloc[:2], eigenvalues=one.eigenvalues[:2], diverged_at=2
+            )
+            for one in anything[:2]
+        ]
+        figure = hp.optimizer_spectra([*short, *anything[2:]])
+        assert figure.axes[1].texts[0].get_text() == "diverged"
+
+    def test_one_law_is_of_one_shape(self):
+        with pytest.raises(ValueError, match=r"of one shape .*\(30, 20\).*\(30, 21\)"):
+            hp.optimizer_spectra([*trained(), *trained(d=21)])
