@@ -8,6 +8,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,10 @@ def _check_files(options: argparse.Namespace) -> None:
     _check_folders(options.output, options.plot)
     if options.plot is not None and options.plot.suffix not in _PICTURES:
         raise ValueError(f"--plot must end in one of {', '.join(_PICTURES)}; got {options.plot}")
+    if options.output is not None and options.output.suffix == ".parquet" and find_spec("pyarrow") is None:
+        raise ImportError(
+            f"--output {options.output} needs pyarrow: pip install pyarrow, or name a .csv file"
+        )
 
 
 def _check_folders(*paths: Path | None) -> None:

@@ -1,5 +1,7 @@
 """The command line, called as a user calls it."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,6 +135,12 @@ def test_the_table_is_written(suffix, read, preset, tmp_path):
     assert main([*preset, "--quiet", "--output", str(output)]) == 0
     expected = ht.sweep(GRID, 2, tmp_path / "store", progress=False)
     pd.testing.assert_frame_equal(read(output), expected, check_exact=suffix == "parquet")
+
+
+def test_parquet_needs_pyarrow_and_says_so_before_the_work(preset, nothing_computed, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert main([*preset, "--output", "table.parquet"]) == 2
+    assert "table.parquet needs pyarrow" in capsys.readouterr().err
 
 
 def test_the_plot_is_drawn(preset, tmp_path):
