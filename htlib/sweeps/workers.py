@@ -26,7 +26,7 @@ from htlib.student.run import Trajectory
 from htlib.student.training import forget_starts, start_key, train
 
 _CONNECT_SECONDS = 10
-_WORTH_PROCESSES = 2e12  # floating-point operations, half a minute of two cores: then starting processes pays
+_WORTH_PROCESSES = 2e12  # operations for each worker, some twenty seconds: then starting processes pays
 _given_up: set[str] = set()
 _pause = threading.Event()
 
@@ -71,8 +71,14 @@ def open_executor(
     """Give an executor for some tasks, the number of tasks it takes at a time, and its name for the user.
 
     An executor that was given stays open.  One that is opened here ends with the context, after an exception
-    at once.  It has as many workers as there are tasks, cores, and memory for them; work that ends before
-    processes are up is done by threads of this process.
+    at once.  It has as many workers as there are tasks, cores, and memory for them; little work is done by
+    threads of this process, before processes would be up.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    executor, scheduler, workers, threads
+        As for `htlib.sweep`.
 
     Raises
     ------
@@ -90,7 +96,7 @@ def open_executor(
             yield opened
         return
     count = workers or _workers_for(tasks)
-    here = count == 1 or (workers is None and sum(map(work_of, tasks)) < _WORTH_PROCESSES)
+    here = count == 1 or (workers is None and sum(map(work_of, tasks)) < count * _WORTH_PROCESSES)
     kind = _count(count, "thread") + " of this process" if here else f"{count} processes"
     with _threads(count) if here else _processes(count, threads) as pool:
         yield pool, count, f"with {kind}, {_count(threads, 'BLAS thread')} each"
