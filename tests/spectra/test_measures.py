@@ -1,4 +1,4 @@
-"""Oracle: the formulas of THEORY.md section 5 in plain NumPy."""
+"""Oracle: the definitions of the papers that the docstrings name, in plain NumPy."""
 
 import math
 from dataclasses import astuple, fields

@@ -1,4 +1,4 @@
-"""Oracles: exact Pareto order statistics, reference.py's brute-force scan, THEORY.md's values for noise.
+"""Oracles: exact Pareto order statistics, reference.py's brute-force scan, quantiles of the law of noise.
 
 Further scipy.stats' bounded and unbounded Pareto laws, and the table of Clauset, Shalizi & Newman (2009).
 """
@@ -42,7 +42,10 @@ def test_hill_by_hand():
 
 @pytest.mark.parametrize(("h", "d", "alpha"), [(750, 500, 2.449), (500, 500, 2.12), (1600, 400, 3.45)])
 def test_hill_of_pure_noise(h, d, alpha):
-    """THEORY.md section 3.  One matrix scatters by .005 at twice this size, .01 here: three of them."""
+    """Three digits from quantiles of the Marchenko-Pastur law.
+
+    One matrix scatters by .005 at twice this size, .01 here: three of them.
+    """
     noise = np.random.default_rng(0).standard_normal((h, d))
     assert ht.hill_alpha(ht.esd(noise)) == pytest.approx(alpha, abs=0.03)
     quantiles = ht.MarchenkoPastur(d / h).ppf((np.arange(4000) + 0.5) / 4000)
@@ -454,7 +457,7 @@ def test_clauset_shalizi_newman_table_6_1(name, unit, xmin, alpha, n_tail):
 
 
 def test_distances_of_the_published_data():
-    """THEORY.md section 5."""
+    """Five digits from the scan of reference.py on the data of Clauset, Shalizi and Newman (2009)."""
     for name, unit, alpha, distance in (("blackouts", 1e3, 2.2726, 0.06067), ("flares", 1, 1.7884, 0.00829)):
         fit = ht.fit_power_law(np.loadtxt(DATA / f"{name}.txt") / unit)
         assert (fit.alpha, fit.ks_distance) == pytest.approx((alpha, distance), abs=5e-5)

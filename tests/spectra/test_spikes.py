@@ -1,5 +1,5 @@
-"""Oracles: the closed forms of THEORY.md section 3, exact symmetries, matrices with planted signals, Gavish &
-Donoho's (2014) published coefficients, quadrature of the density."""
+"""Oracles: Benaych-Georges and Nadakuditi (2012) as written in the derivations, exact symmetries, matrices with
+planted signals, Gavish & Donoho's (2014) published coefficients, quadrature of the density."""
 
 import math
 from dataclasses import astuple
@@ -34,7 +34,7 @@ def spectrum(W):
 @pytest.mark.parametrize(("h", "d", "variance"), MODELS)
 @pytest.mark.parametrize("relative", [1.05, 2.0, 30.0])
 def test_outlier_agrees_with_theory(h, d, variance, relative):
-    """s_1 and the right overlap as THEORY.md has them at unit variance; the left one by transposition."""
+    """At unit variance s_1 and the right overlap (eq-dv-lambda, eq-dv-overlap), the left one by symmetry."""
     theta = relative * (h * d) ** 0.25
     s1 = math.sqrt((h + theta**2) * (d + theta**2)) / theta
     right = 1 - d * (h + theta**2) / (theta**2 * (theta**2 + d))

@@ -1,4 +1,4 @@
-"""Oracles: DESIGN.md's defaults and errors; one digest written down."""
+"""Oracles: the documented defaults and errors; one digest written down."""
 
 import dataclasses
 import json

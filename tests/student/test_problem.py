@@ -1,4 +1,4 @@
-"""Oracles: the setting of THEORY.md section 1; closed-form moments; identities between paired seeds."""
+"""Oracles: the setting of chapter 1; closed-form moments; identities between paired seeds."""
 
 import dataclasses
 import math
