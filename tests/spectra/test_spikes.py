@@ -1,4 +1,4 @@
-"""Oracles: Benaych-Georges and Nadakuditi (2012) as written in the derivations, exact symmetries, matrices with
+"""Oracles: Benaych-Georges & Nadakuditi (2012) as written in the derivations, exact symmetries, matrices with
 planted signals, Gavish & Donoho's (2014) published coefficients, quadrature of the density."""
 
 import math
