@@ -7,6 +7,7 @@ sizes used.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -20,7 +21,7 @@ from htlib.student.training import prepare
 from htlib.theory.one_step import one_step_law
 
 SHAPE = {"n": 1000, "d": 500, "h": 750}
-BOTH = pytest.mark.parametrize("optimizer", ["adam", "gd"])
+BOTH = pytest.mark.parametrize("optimizer", ["adam", "gd"])  # signs and the gradient
 
 
 def top(W, direction):
@@ -108,6 +109,12 @@ def test_a_spike_taken_as_independent_of_the_start_misses(starts):
     assert naive / found > 1.05
 
 
+def test_the_first_step_of_signs_is_adams():
+    adam, signs = (one_step_law(optimizer=optimizer, **SHAPE) for optimizer in ("adam", "signsgd"))
+    assert dataclasses.replace(signs, optimizer="adam") == adam
+    np.testing.assert_array_equal(signs.sample(1.0, seed=0).weights, adam.sample(1.0, seed=0).weights)
+
+
 @BOTH
 def test_shuffled_labels_leave_the_spike_and_take_the_alignment(optimizer):
     real = one_step_law(optimizer=optimizer, **SHAPE)
@@ -152,7 +159,7 @@ def test_predict_one_step_is_the_law_at_one_rate():
 @settings(deadline=None, max_examples=60)
 @given(
     *(st.integers(1, 5000) for _ in range(3)),
-    st.sampled_from(["adam", "gd"]),
+    st.sampled_from(["adam", "gd", "signsgd"]),
     st.floats(0, 1e4),
     st.floats(0, 3),
 )
@@ -173,6 +180,7 @@ def test_a_prediction_is_always_possible(n, d, h, optimizer, lr, noise_std):
         ({"activation": "sine"}, "activation must be one of"),
         ({"teacher": "cubic"}, "teacher must be one of"),
         ({"optimizer": "sgd"}, "optimizer must be one of adam, gd.*; got 'sgd'"),
+        ({"optimizer": "muon"}, "optimizer must be one of adam, gd, signsgd for a prediction .*; got 'muon'"),
         ({"labels": "noise"}, "labels must be real or shuffled"),
         ({"n": 0}, "n must be an integer, at least 1; got 0"),
         ({"noise_std": -1.0}, "noise_std must be finite and not negative"),
