@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -266,9 +266,10 @@ def _dask(scheduler: str, workers: int | None, threads: int) -> Generator[tuple[
         )
         patience = 10
     finally:
-        client.close(timeout=patience)
-        if cluster is not None:
-            cluster.close(timeout=patience)
+        for one in (client, cluster):
+            if one is not None:
+                with suppress(TimeoutError):  # it goes on closing by itself
+                    one.close(timeout=patience)
 
 
 def _check_answers(address: str) -> None:
