@@ -12,6 +12,7 @@ from torch import nn
 
 import htlib as ht
 from htlib.models.table import summarize
+from tests.refusals import refused
 
 RNG = np.random.default_rng(7)
 NOISE = RNG.standard_normal((60, 40))
@@ -198,14 +199,15 @@ def test_every_tensor_is_a_row_or_has_a_reason(make, options):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "named"),
     [
-        ({"null": "uniform"}, "null must be one of gaussian, shuffle, profile; got 'uniform'"),
-        ({"n_replicates": 1}, "n_replicates must be at least 2; got 1"),
+        ({"null": "uniform"}, ("null", "gaussian, shuffle, profile", "'uniform'")),
+        ({"n_replicates": 1}, ("n_replicates", 2, 1)),
+        ({"min_size": 0}, ("min_size", 0)),
     ],
 )
-def test_a_bad_option_is_refused_before_the_file_is_opened(options, message):
-    with pytest.raises(ValueError, match=message):
+def test_a_bad_option_is_refused_before_the_file_is_opened(options, named):
+    with refused(*named):
         analyze("no-such-file.pt", **options)
 
 
@@ -285,7 +287,7 @@ def test_k_is_lowered_to_the_side_of_the_matrix():
     row = compare({"w": NOISE}, {"w": HEAVY}, k=1000).iloc[0]
     assert row["right_overlap"] == pytest.approx(1, rel=1e-10)  # all of the space
     assert (row["left_chance"], row["right_chance"]) == (40 / 60, 1)
-    with pytest.raises(ValueError, match="k must be at least 1; got 0"):
+    with refused("k", 1, 0):
         compare({"w": NOISE}, {"w": HEAVY}, k=0)
 
 
@@ -390,9 +392,6 @@ def test_nothing_analysed_has_an_empty_summary():
     assert summarize(analyze({})).empty
 
 
-@pytest.mark.parametrize(
-    ("options", "message"), [({"device": "nowhere"}, "device 'nowhere'"), ({"min_size": 0}, "min_size .* 0")]
-)
-def test_options_that_cannot_be(options, message):
-    with pytest.raises(ValueError, match=message):
-        analyze({"w": NOISE}, **options)
+def test_a_device_that_is_not_here_is_refused():
+    with refused("device", "'nowhere'"):
+        analyze({"w": NOISE}, device="nowhere")

@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm, weibull_min
 
 import htlib as ht
+from tests.refusals import refused
 
 DATA = Path(importlib.util.find_spec("powerlaw").origin).parent / "reference_data"
 
@@ -208,9 +209,9 @@ def test_fits_of_other_values_are_refused():
     values = SAMPLES["pareto"](np.random.default_rng(0), 100)
     fit = ht.fit_power_law(values)
     for others in (values * 1.01, values[:3], np.sort(values)[:-1]):
-        with pytest.raises(ValueError, match=rf"^fit is not of these eigenvalues: .* of {fit.n_tail} like"):
+        with refused("fit", "eigenvalues", fit.n_tail):
             ht.compare_distributions(others, fit)
-    with pytest.raises(ValueError, match=r"^fit has an upper bound, xmax = 10: compare one without"):
+    with refused("fit", "xmax = 10", "without"):
         ht.compare_distributions(values, ht.fit_power_law(values, xmax=10.0))
 
 

@@ -11,6 +11,7 @@ from scipy import stats
 
 import htlib as ht
 from htlib.spectra.nulls import NULLS, against_null, gaussian_esd
+from tests.refusals import refused
 
 MEASURES = [
     "alpha_hill",
@@ -94,7 +95,7 @@ def test_gaussian_esd_follows_its_generator_and_refuses_empty_shapes():
     assert not np.allclose(first, other)
     np.testing.assert_allclose(gaussian_esd(20, 30, np.random.default_rng(0), 4.0), 4 * first, rtol=1e-13)
     for h, d in ((0, 3), (3, 0)):
-        with pytest.raises(ValueError, match=rf"^h and d must be at least 1; got h = {h}, d = {d}"):
+        with refused("h and d", f"h = {h}, d = {d}"):
             gaussian_esd(h, d, np.random.default_rng(0))
 
 
@@ -257,24 +258,15 @@ def test_small_matrices_have_ranks_and_no_exponents(null, shape):
         assert table.loc["stable_rank", ["value", "null_mean", "percentile"]].tolist() == [1, 1, 50]
 
 
-@pytest.mark.parametrize("null", list(NULLS))
-@pytest.mark.parametrize(
-    ("W", "message"),
-    [
-        (np.ones(3), r"^W must be a matrix, \(h, d\); got shape \(3,\)"),
-        (np.ones((0, 3)), r"^W is empty: its shape is \(0, 3\)"),
-        ([[1.0, math.nan], [2.0, 3.0]], r"^W holds NaN or infinity in 1 of 4 entries"),
-        (np.zeros((3, 4)), r"this is the spectrum of a zero matrix"),
-    ],
-)
-def test_bad_matrices_are_refused(null, W, message):
-    with pytest.raises(ValueError, match=message):
-        ht.null_distribution(W, null)
+@pytest.mark.parametrize("null", NULLS)
+def test_a_zero_matrix_is_refused(null):
+    with refused("", "zero matrix"):
+        ht.null_distribution(np.zeros((3, 4)), null)
 
 
 def test_bad_options_are_refused():
-    with pytest.raises(ValueError, match=r"^null must be one of gaussian, shuffle, profile; got 'iid'"):
+    with refused("null", ", ".join(NULLS), "'iid'"):
         ht.null_distribution(normal(), "iid")
     for n_replicates in (1, 0, -3):
-        with pytest.raises(ValueError, match=rf"^n_replicates must be at least 2; got {n_replicates}"):
+        with refused("n_replicates", 2, n_replicates):
             ht.null_distribution(normal(), n_replicates=n_replicates)

@@ -18,6 +18,7 @@ from scipy.optimize import minimize_scalar
 
 import htlib as ht
 from tests import reference
+from tests.refusals import refused
 
 
 def pareto(N, alpha):
@@ -171,30 +172,30 @@ def test_numeric_xmin_by_hand():
 @pytest.mark.parametrize("estimate", [ht.hill_alpha, ht.fit_power_law])
 @pytest.mark.parametrize("values", [[1.0], [1.0, 2.0]])
 def test_fewer_than_three_values_are_refused(estimate, values):
-    with pytest.raises(ValueError, match=rf"^eigenvalues must hold at least 3 values .*got {len(values)}"):
+    with refused("eigenvalues", "at least 3", len(values)):
         estimate(values)
 
 
 @pytest.mark.parametrize("estimate", [ht.hill_alpha, ht.fit_power_law])
 def test_zeros_are_refused_and_counted(estimate):
-    with pytest.raises(ValueError, match=r"^eigenvalues must be positive; 2 of 5 are zero\. Drop them"):
+    with refused("eigenvalues", "2 of 5", "Drop"):
         estimate([0.0, 1.0, 0.0, 2.0, 3.0])
 
 
 def test_constant_spectrum_is_refused():
-    with pytest.raises(ValueError, match=r"^eigenvalues are all equal to 2: no tail to fit"):
+    with refused("eigenvalues", "equal to 2"):
         ht.fit_power_law([2.0, 2.0, 2.0])
 
 
 @pytest.mark.parametrize("xmin", ["mean", "", 0, -1.0, math.nan, math.inf, None])
 def test_bad_xmin_is_refused(xmin):
-    with pytest.raises((TypeError, ValueError), match=r"^xmin must be .*; got "):
+    with refused("xmin must", "got", error=(TypeError, ValueError)):
         ht.fit_power_law([1.0, 2.0, 3.0], xmin=xmin)
 
 
 @pytest.mark.parametrize("xmin", [3.0, 2.5, 10.0])
 def test_xmin_without_a_tail_is_refused(xmin):
-    with pytest.raises(ValueError, match=rf"^xmin = {xmin:g} leaves [01] values without spread"):
+    with refused(f"xmin = {xmin:g}", "spread"):
         ht.fit_power_law([1.0, 2.0, 3.0], xmin=xmin)
 
 
@@ -245,7 +246,7 @@ def test_peak_with_the_lower_bound_of_the_released_codes_differs():
 
 def test_peak_without_a_tail_is_refused():
     """The last of 100 bins between 1 and 10 begins at 10^.99."""
-    with pytest.raises(ValueError, match=r"^the peak of the spectrum, 9\.77237, has no tail above it"):
+    with refused("the peak", "9.77237"):
         ht.fit_power_law([1.0, 2.0, 10.0, 10.0, 10.0], xmin="peak")
 
 
@@ -336,14 +337,14 @@ def test_a_bound_far_away_is_none():
 
 @pytest.mark.parametrize("xmax", ["ks", 0, -2.0, math.nan, math.inf])
 def test_bad_xmax_is_refused(xmax):
-    with pytest.raises((TypeError, ValueError), match=rf"^xmax must be a positive number; got {xmax!r}"):
+    with refused("xmax", "positive", repr(xmax), error=(TypeError, ValueError)):
         ht.fit_power_law([1.0, 2.0, 3.0], xmax=xmax)
 
 
 def test_xmax_without_values_is_refused():
-    with pytest.raises(ValueError, match=r"^xmax = 2\.5 leaves 2 values; at least 3 are needed"):
+    with refused("xmax = 2.5", "2 values", "at least 3"):
         ht.fit_power_law([1.0, 2.0, 3.0, 4.0], xmax=2.5)
-    with pytest.raises(ValueError, match=r"^xmin = 4 leaves 0 values without spread"):
+    with refused("xmin = 4", "0 values"):
         ht.fit_power_law([1.0, 2.0, 3.0, 4.0], xmin=4.0, xmax=3.0)
 
 
@@ -411,7 +412,7 @@ def test_hill_plot_of_ties_is_infinite_where_there_is_no_spread():
     """By hand: 3, 3 and 3, 3, 3 have none; with 1 below, 4 / (3 ln 3)."""
     plot = ht.hill_plot([3.0, 1.0, 3.0, 3.0])
     assert plot.alpha == pytest.approx([math.inf, math.inf, 1 + 4 / (3 * math.log(3))])
-    with pytest.raises(ValueError, match=r"^eigenvalues must hold at least 3 values"):
+    with refused("eigenvalues", "at least 3"):
         ht.hill_plot([1.0, 2.0])
 
 

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import kstest
 
 import htlib as ht
+from tests.refusals import refused
 
 DATA = Path(importlib.util.find_spec("powerlaw").origin).parent / "reference_data"
 
@@ -51,7 +52,7 @@ def test_every_replicate_is_a_fit_of_resampled_values():
 @pytest.mark.parametrize("level", [0, 1, -0.5, 95, math.nan])
 def test_bad_level_is_refused(level):
     boot = ht.bootstrap_power_law(pareto(0, 20), 1.0, 2)
-    with pytest.raises(ValueError, match=rf"^level must be in \(0, 1\); got {level}"):
+    with refused("level", "(0, 1)", level):
         boot.interval(level)
 
 
@@ -127,11 +128,11 @@ def test_seeds_reproduce(study):
 @pytest.mark.parametrize("study", [ht.bootstrap_power_law, ht.goodness_of_fit])
 def test_bad_arguments_are_refused(study):
     for n in (1, 0, -3):
-        with pytest.raises(ValueError, match=rf"^n_replicates must be at least 2; got {n}"):
+        with refused("n_replicates", 2, n):
             study(pareto(0, 60), n_replicates=n)
-    with pytest.raises(ValueError, match=r"^xmin must be .*; got 'mean'"):
+    with refused("xmin", "'mean'"):
         study(pareto(0, 60), xmin="mean", n_replicates=2)
-    with pytest.raises(ValueError, match=r"^eigenvalues must be positive; 1 of 4 are zero"):
+    with refused("eigenvalues", "positive", "1 of 4"):
         study([0.0, 1.0, 2.0, 3.0], n_replicates=2)
 
 

@@ -9,6 +9,7 @@ import torch
 import htlib as ht
 from htlib.spectra.vectors import SingularSystem, principal_angles, without_top
 from tests import reference
+from tests.refusals import refused
 
 SHAPES = [(5, 8), (7, 7), (9, 4), (1, 1), (1, 6), (6, 1)]
 
@@ -39,23 +40,6 @@ def test_system_keeps_what_it_was_given(convert):
     # float32 rounds the entries
     np.testing.assert_allclose(system.eigenvalues, expected.eigenvalues, rtol=1e-5)
     np.testing.assert_allclose((system.right(3).T @ expected.right(3)).abs(), np.eye(3), atol=1e-5)
-
-
-@pytest.mark.parametrize("function", [SingularSystem, lambda W: ht.singular_vector_overlaps(W, W)])
-@pytest.mark.parametrize(
-    ("W", "message"),
-    [
-        (np.ones(3), r"^W must be a matrix, \(h, d\); got shape \(3,\)"),
-        (1.0, r"^W must be a matrix, \(h, d\); got shape \(\)"),
-        (np.ones((0, 3)), r"^W is empty: its shape is \(0, 3\)"),
-        ([[1.0, math.nan], [2.0, 3.0]], r"^W holds NaN or infinity in 1 of 4 entries"),
-        (np.ones((2, 2), complex), r"^W must be real; got torch.complex128"),
-        (np.full((2, 2), 1e200), r"overflow float64; rescale the matrix"),
-    ],
-)
-def test_bad_matrix_is_refused(function, W, message):
-    with pytest.raises(ValueError, match=message):
-        function(W)
 
 
 @pytest.mark.parametrize(("h", "d"), SHAPES)
@@ -172,16 +156,16 @@ def test_without_top_is_the_svd_less_its_first_term(h, d):
 
 def test_bad_arguments_of_comparisons_are_refused():
     W = gaussian(3, 4)
-    with pytest.raises(ValueError, match=r"^W and M must have the same shape; got \(3, 4\) and \(4, 3\)"):
+    with refused("W and M", "shape", W.shape, W.T.shape):
         ht.singular_vector_overlaps(W, W.T)
-    with pytest.raises(ValueError, match=r"^M holds NaN"):
+    with refused("M", "NaN"):
         ht.singular_vector_overlaps(W, np.nan * W)
     for k in (0, 4, -1):
-        with pytest.raises(ValueError, match=rf"^k must be in 1\.\.3, .*got {k}"):
+        with refused("k", "1..3", k):
             ht.singular_vector_overlaps(W, W, k=k)
-        with pytest.raises(ValueError, match=rf"^k must be in 1\.\.3; got {k}"):
+        with refused("k", "1..3", k):
             principal_angles(W, W, k)
-        with pytest.raises(ValueError, match=rf"^k must be in 1\.\.3, .*got {k}"):
+        with refused("k", "1..3", k):
             ht.singular_vector_overlaps(W, W).subspace(k)
-    with pytest.raises(ValueError, match=r"^side must be 'left' or 'right'; got 'top'"):
+    with refused("side", "'left'", "'right'", "'top'"):
         principal_angles(W, W, 1, side="top")

@@ -9,6 +9,7 @@ import pytest
 
 import htlib as ht
 from htlib.student.config import _DEFAULTS_VERSION, for_profile
+from tests.refusals import refused
 
 DEFAULTS = {
     "n": 2000,
@@ -133,9 +134,9 @@ def test_every_field_survives_json():
 def test_replace_checks_again():
     config = ht.ExperimentConfig()
     assert config.replace(lr=0.1).replace(lr=1.0) == config
-    with pytest.raises(ValueError, match=r"^lr must"):
+    with refused("lr"):
         config.replace(lr=-1.0)
-    with pytest.raises(TypeError, match=r"unknown field 'learning_rate'.* lr, "):
+    with refused("unknown", "'learning_rate'", " lr,", error=TypeError):
         config.replace(learning_rate=0.1)
 
 
@@ -182,20 +183,19 @@ def test_bad_value_is_refused_by_name(name, value):
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"momentum": 0.9}, ["momentum = 0.9", "optimizer='adam'", "use momentum=0.0 or one of gd"]),
+        ({"momentum": 0.9}, ["momentum = 0.9", "optimizer='adam'", "momentum=0.0", "gd"]),
         ({"nesterov": True}, ["nesterov = True", "optimizer='adam'", "gd"]),
         ({"optimizer": "gd", "adam_eps": 1e-5}, ["adam_eps = 1e-05", "optimizer='gd'", "adam"]),
         ({"optimizer": "gd", "nesterov": True}, ["nesterov = True", "momentum above 0"]),
     ],
 )
 def test_what_the_optimizer_does_not_read_is_refused(fields, named):
-    with pytest.raises(ValueError, match=r" has no meaning for ") as refusal:
+    with refused(*named):
         ht.ExperimentConfig(**fields)
-    assert all(words in str(refusal.value) for words in named)
 
 
 def test_momentum_stays_below_one():
-    with pytest.raises(ValueError, match=r"^momentum must be in \[0, 1\); got 1"):
+    with refused("momentum", "[0, 1)", 1):
         ht.ExperimentConfig(optimizer="gd", momentum=1)
     assert ht.ExperimentConfig(optimizer="gd", momentum=0.9).momentum == 0.9
 
@@ -209,12 +209,12 @@ def test_limits_are_allowed(limits):
 
 def test_for_profile():
     assert (for_profile("fast", fast=1, paper=2), for_profile("paper", fast=1, paper=2)) == (1, 2)
-    with pytest.raises(ValueError, match=r"^profile must be 'fast' or 'paper'; got 'slow'"):
+    with refused("profile", "'fast'", "'paper'", "'slow'"):
         for_profile("slow", fast=1, paper=2)
 
 
 def test_a_rate_that_overflows_float32_is_refused_there_only():
-    with pytest.raises(ValueError, match="lr must be at most 1e\\+36 in float32; got 1e\\+38"):
+    with refused("lr", "1e+36", "float32", "1e+38"):
         ht.ExperimentConfig(lr=1e38)
     assert ht.ExperimentConfig(lr=1e38, dtype="float64").lr == 1e38
 
