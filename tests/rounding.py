@@ -6,9 +6,9 @@ Routes are libraries, processors and numbers of threads: each adds in an order o
 from __future__ import annotations
 
 import numpy as np
-from htlib.problem import Problem
 
 import htlib as ht
+from htlib.student.problem import Problem
 
 EPS = float(np.finfo(np.float32).eps)
 

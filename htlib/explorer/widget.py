@@ -80,6 +80,7 @@ class Explorer(anywidget.AnyWidget):
     _esm = _one_module("marks", "panels", "explorer")
     _css = _STATIC / "explorer.css"
     options = traitlets.Dict().tag(sync=True)
+    _engine: KernelEngine | None = None  # a refused configuration has none
 
     def __init__(self, config: ExperimentConfig | None = None, *, max_steps: int = 50, **fields: Any) -> None:
         config = (_SMALL if config is None else config).replace(**fields)
@@ -102,7 +103,8 @@ class Explorer(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Stop training and remove the widget."""
-        self._engine.close()
+        if self._engine is not None:
+            self._engine.close()
         super().close()
 
     def _receive(self, _widget: object, content: dict[str, Any], _buffers: object) -> None:

@@ -10,7 +10,7 @@ on a `htlib.student.config.Reading`, of which one training can have many.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -81,27 +81,30 @@ class Probe:
     test: Sample
     activation: ScalarFunction
     teacher_direction: Tensor
-    _refits: dict[Reading, Refit] = field(default_factory=dict[Reading, Refit], init=False, repr=False)
+    _refits: dict[tuple[Reading, ...], dict[Reading, Refit]] = field(
+        default_factory=dict[tuple[Reading, ...], dict[Reading, Refit]], init=False, repr=False
+    )
 
-    def metrics(self, reading: Reading) -> dict[str, float]:
-        """A value for each of `METRICS`."""
-        return {name: metric.value(self, reading) for name, metric in METRICS.items()}
+    def metrics(self, refit: Refit) -> dict[str, float]:
+        """A value for each of `METRICS`, given what one reading sees."""
+        return {name: metric.value(self, refit) for name, metric in METRICS.items()}
 
-    def refit(self, reading: Reading) -> Refit:
-        """Stage 2 as one reading sees it."""
-        return self.refits([reading])[reading]
+    def refits(self, *readings: Reading) -> dict[Reading, Refit]:
+        """Stage 2 for some readings; those of one feature scale share its Gram matrix.
 
-    def refits(self, readings: Iterable[Reading]) -> dict[Reading, Refit]:
-        """Stage 2 for several readings; those of one feature scale share its Gram matrix."""
-        readings = list(readings)
-        lambdas: dict[str, list[float]] = {}
-        for reading in readings:
-            if reading not in self._refits:
-                lambdas.setdefault(reading.feature_scale, []).append(reading.ridge_lambda)
-        for scale, values in lambdas.items():
-            refits = self._refits_at(scale, values)
-            self._refits.update({Reading(scale, v): refit for v, refit in zip(values, refits, strict=True)})
-        return {reading: self._refits[reading] for reading in readings}
+        The same readings have the same numbers, whatever was read of this state before.
+        """
+        if readings not in self._refits:
+            lambdas: dict[str, list[float]] = {}
+            for scale, value in readings:
+                lambdas.setdefault(scale, []).append(value)
+            found = {
+                Reading(scale, value): refit
+                for scale, values in lambdas.items()
+                for value, refit in zip(values, self._refits_at(scale, values), strict=True)
+            }
+            self._refits[readings] = {reading: found[reading] for reading in readings}
+        return self._refits[readings]
 
     @cached_property
     def spectrum(self) -> SpectrumMeasures:
@@ -172,17 +175,17 @@ class Metric:
     reads : {"training", "features", "spectrum"}
         Those that read the features have a value per reading.
     value : callable
-        Takes a Probe and a Reading.
+        Takes a Probe and the Refit of a reading.
     """
 
     name: str
     label: str
     scale: str
     reads: str
-    value: Callable[[Probe, Reading], float]
+    value: Callable[[Probe, Refit], float]
 
 
-def _participation_ratio(probe: Probe, _: Reading) -> float:
+def _participation_ratio(probe: Probe, _: Refit) -> float:
     """(sum lambda)^2 / sum lambda^2: the number of equal eigenvalues with the same spread."""
     values = probe.system.eigenvalues / probe.system.eigenvalues[-1]  # no square overflows
     return float(values.sum() ** 2 / (values**2).sum())
@@ -197,18 +200,16 @@ METRICS: dict[str, Metric] = {
             "refit loss, probe set",
             "linear",
             "features",
-            lambda p, reading: p.refit(reading).ridge_train_loss,
+            lambda _, refit: refit.ridge_train_loss,
         ),
         Metric(
             "test_loss",
             "test loss after refit",
             "linear",
             "features",
-            lambda p, reading: p.refit(reading).test_loss,
+            lambda _, refit: refit.test_loss,
         ),
-        Metric(
-            "kta", "kernel-target alignment", "linear", "features", lambda p, reading: p.refit(reading).kta
-        ),
+        Metric("kta", "kernel-target alignment", "linear", "features", lambda _, refit: refit.kta),
         Metric(
             "alignment",
             r"alignment $|\langle v_1, \beta\rangle|$",

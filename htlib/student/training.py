@@ -390,11 +390,11 @@ def _iterate(
     on_step: Callable[[], object] | None,
 ) -> Iterator[Snapshot]:
     def snapshot(step: int, probe: Probe, overlaps: StepOverlaps | None = None) -> Snapshot:
-        refits = probe.refits(wanted)
+        refits = probe.refits(*wanted)
         losses = [probe.train_loss, *(refit.test_loss for refit in refits.values())]
         if not all(map(math.isfinite, losses)):
             raise Diverged(step)
-        metrics = probe.metrics(config.reading)
+        metrics = probe.metrics(refits[config.reading])
         return Snapshot(step, metrics, probe.system.eigenvalues, probe.weights, refits, overlaps)
 
     W, a = start.hidden_weights, start.readout_weights

@@ -14,7 +14,7 @@ SIZES = ["--n", "40", "--d", "10", "--h", "15"]
 CALLS = {
     "run": (["run", *SIZES, "--n-test", "20", "--steps", "1"], "commands.run.train"),
     "sweep": (["sweep", "tiny", "--seeds", "1", "--workers", "1"], "sweeps.presets.sweep_runs"),
-    "predict": (["predict", *SIZES, "--lr", "1"], "commands.predict.one_step_law"),
+    "predict": (["predict", *SIZES, "--lr", "1"], "commands.predict.law_of_config"),
     "claims": (["claims", "--record", "open-question"], "commands.claims.evaluate"),
     "analyze": (["analyze", "m.safetensors"], "commands.analyze.analyze"),
 }

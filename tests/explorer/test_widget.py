@@ -29,6 +29,7 @@ from htlib.explorer import widget as widgets
 from htlib.explorer.messages import Message
 from htlib.explorer.trainer import KernelEngine
 from htlib.spectra.noise import largest_eigenvalue_quantile
+from htlib.student import training
 
 CONFIG = ht.ExperimentConfig(n=60, d=20, h=30, n_test=50, steps=4)
 FINAL = {"done", "cancelled", "diverged", "error"}
@@ -47,18 +48,18 @@ def engine() -> Iterator[KernelEngine]:
 def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts what the engine really computes: starts and snapshots."""
     counts: Counter[str] = Counter()
-    prepare, iterate = engine_module.prepare, engine_module.iterate
+    prepare, iterate = training._prepare, engine_module.iterate
 
-    def counted_prepare(config: ht.ExperimentConfig) -> Any:
+    def counted_prepare(*args: Any) -> Any:
         counts["starts"] += 1
-        return prepare(config)
+        return prepare(*args)
 
     def counted_iterate(*args: Any, **kwargs: Any) -> Any:
         for snapshot in iterate(*args, **kwargs):
             counts["snapshots"] += 1
             yield snapshot
 
-    monkeypatch.setattr(engine_module, "prepare", counted_prepare)
+    monkeypatch.setattr(training, "_prepare", counted_prepare)
     monkeypatch.setattr(engine_module, "iterate", counted_iterate)
     return counts
 
@@ -224,7 +225,6 @@ def test_memory_is_bounded_and_a_run_put_aside_goes_on(engine: KernelEngine, wor
     for rate in rates:
         ask(engine, lr=rate, steps=2, seed=int(10 * rate))
     assert len(engine._open) == engine_module._RUNS_OPEN < len(rates)
-    assert len(engine._starts) == engine_module._STARTS_KEPT < len(rates)
     drawn = work["snapshots"]
     ask(engine, lr=rates[0], steps=2, seed=1)
     assert work["snapshots"] == drawn  # the results are kept

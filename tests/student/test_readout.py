@@ -98,8 +98,8 @@ def test_gcv_finds_a_useful_lambda():
     F, noise, F_, _ = sample(200, 20)
     signal = F @ np.full(20, 5.0)
     lambdas = np.logspace(-6, 4, 21)
-    assert readout.ridge_path(F_, torch.from_numpy(signal + 1e-3 * noise), lambdas).best < 8
-    assert readout.ridge_path(F_, torch.from_numpy(noise - noise.mean()), lambdas).best > 12
+    assert readout.ridge_path(F_, torch.from_numpy(signal + 1e-3 * noise), lambdas).gcv.argmin() < 8
+    assert readout.ridge_path(F_, torch.from_numpy(noise - noise.mean()), lambdas).gcv.argmin() > 12
 
 
 @pytest.mark.parametrize(("n", "h"), [(40, 30), (30, 40)])
@@ -166,7 +166,7 @@ def test_an_interpolating_fit_is_never_chosen():
         torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64), [0.1, 1e-20]
     )
     assert path.gcv[1] == np.inf
-    assert path.best == 0
+    assert path.gcv.argmin() == 0
 
 
 def gaussian(*shape, seed=0):

@@ -46,7 +46,6 @@ def no_computing(monkeypatch):
         raise AssertionError("computed")
 
     monkeypatch.setattr(executors, "compute", fail)
-    monkeypatch.setattr(executors, "prepare", fail)
 
 
 def sweep(store, grid=GRID, seeds=2, **options):

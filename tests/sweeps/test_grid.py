@@ -106,7 +106,12 @@ WRONG = [
     ({"n": [40, 2.5]}, 1, TypeError, "n must be an integer, at least 1; got 2.5"),
     ({"h": 0}, 1, ValueError, "h must be an integer, at least 1; got 0"),
     ({"lr": float("nan")}, 1, ValueError, "lr must be finite and not negative; got nan"),
-    ({"optimizer": ["adam", "sgd"]}, 1, ValueError, "optimizer must be one of adam, gd; got 'sgd'"),
+    (
+        {"optimizer": ["adam", "sgd"]},
+        1,
+        ValueError,
+        "optimizer must be one of adam, gd, signsgd, muon; got 'sgd'",
+    ),
     (
         {"optimizer": ["adam", "gd"], "momentum": 0.5},
         1,

@@ -6,7 +6,7 @@ import pytest
 
 import htlib as ht
 from htlib.sweeps.grid import fields_of
-from tests.sweeping import TINY
+from tests.sweeping import TINY, blas_threads
 
 FOLDER = Path(ht.__file__).parents[1] / "experiments"
 PRESETS = sorted(FOLDER.glob("*.toml"))

@@ -185,7 +185,7 @@ def test_a_store_whose_making_was_cut_short_is_still_a_store(killed_at, tmp_path
         return wrapper
 
     with monkeypatch.context() as patch:
-        for name in ("mkdir", "write_bytes", "replace", "touch"):
+        for name in ("mkdir", "open", "replace", "touch"):
             patch.setattr(Path, name, cut(getattr(Path, name)))
         with pytest.raises(KeyboardInterrupt):
             Store(tmp_path / "new").check_writable()
