@@ -1,6 +1,7 @@
 """Importing htlib does nothing but define.  Who may import whom is a contract that `make lint` holds."""
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -82,17 +83,16 @@ def test_importing_loads_no_plots_and_no_widgets(importing):
 
 # The core without the extras
 
-CALL = """
-import sys
+# Python runs this at every start, in worker processes too.
+SITECUSTOMIZE = """
+import os, sys
 from importlib.machinery import PathFinder
-hidden, *arguments = sys.argv[1:]
+hidden = os.environ["HIDDEN"].split(",")
 class Installed(PathFinder):
     @classmethod
     def find_spec(cls, name, *args):
-        return None if name in hidden.split(",") else super().find_spec(name, *args)
+        return None if name in hidden else super().find_spec(name, *args)
 sys.meta_path[sys.meta_path.index(PathFinder)] = Installed
-from htlib.commands.main import main
-sys.exit(main(arguments))
 """
 RUN = "run --n 20 --d 5 --h 6 --n-test 9 --steps 1"
 
@@ -121,17 +121,27 @@ def without_extras(tmp_path_factory):
     hidden = [name for name, homes in packages.items() if core.isdisjoint(map(canonicalize_name, homes))]
     assert {"matplotlib", "seaborn", "anywidget", "pyarrow", "distributed", "onnx"} <= set(hidden)
     folder = project(tmp_path_factory.mktemp("core"))
+    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    path = os.pathsep.join([str(folder), str(Path(__file__).parents[1])])
+    environment = os.environ | {"PYTHONPATH": path, "HIDDEN": ",".join(hidden)}
     save_file({"w": torch.eye(12) + torch.arange(144).reshape(12, 12).cos()}, folder / "m.safetensors")
 
     def call(line):
-        command = [sys.executable, "-c", CALL, ",".join(hidden), *line.split()]
-        return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+        command = [sys.executable, "-m", "htlib.commands.main", *line.split()]
+        return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
 
     return call
 
 
-@pytest.mark.parametrize("line", [f"{RUN} --output run.safetensors", "analyze m.safetensors --output t.csv"])
-def test_the_core_trains_and_analyses_without_any_extra(line, without_extras):
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{RUN} --output run.safetensors",
+        "analyze m.safetensors --output t.csv",
+        "sweep tiny --workers 2 --store runs --output t.csv",
+    ],
+)
+def test_the_core_trains_sweeps_and_analyses_without_any_extra(line, without_extras):
     done = without_extras(line)
     assert (done.returncode, "1" in done.stdout) == (0, True), done.stderr
 
@@ -142,7 +152,7 @@ def test_the_core_trains_and_analyses_without_any_extra(line, without_extras):
         (f"{RUN} --plot run.png", "figures"),
         ("analyze m.safetensors --plots .", "figures"),
         ("analyze m.safetensors --output t.parquet", "tables"),
-        ("sweep --scheduler local --store s tiny", "dask"),
+        ("sweep --scheduler local --store s --quiet tiny", "dask"),
     ],
 )
 def test_a_part_without_its_extra_says_what_to_install(line, extra, without_extras):
