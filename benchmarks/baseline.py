@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader, TensorDataset
 import htlib as ht
 from htlib.spectra.noise import largest_eigenvalue_quantile
 from htlib.student.functions import ScalarFunction, get_activation
-from htlib.student.probes import METRICS
 from htlib.student.problem import Dataset
 
 _UNSUPPORTED = {"update": "full", "normalize_weights": False, "train_readout": False}
@@ -95,7 +94,7 @@ def run(config: ht.ExperimentConfig) -> pd.DataFrame:
         if step == config.steps or step % config.probe_every == 0:
             rows[step] = _measure(model, config, train, probe, test, beta)
     index = pd.Index(list(rows), dtype=np.int64, name="step")
-    return pd.DataFrame(list(rows.values()), index=index, columns=list(METRICS))
+    return pd.DataFrame(list(rows.values()), index=index, columns=list(rows[0]))
 
 
 def _tensors(data: Dataset, dtype: torch.dtype) -> TensorDataset:

@@ -161,7 +161,7 @@ def test_a_killed_worker_of_a_given_pool_ends_the_sweep_and_not_the_next_one(kin
 
     def worker():
         new = set(psutil.Process().children()) - before
-        return next(p for p in new if "tracker" not in " ".join(p.cmdline()))
+        return next(p for p in new if "resource_tracker" not in " ".join(p.cmdline()))
 
     killer = kill_when(tmp_path, 3, worker)
     with EXECUTORS[kind]() as pool, pytest.raises(ht.SweepError, match="lost the given executor"):

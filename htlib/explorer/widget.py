@@ -80,7 +80,6 @@ class Explorer(anywidget.AnyWidget):
     _esm = _one_module("marks", "panels", "explorer")
     _css = _STATIC / "explorer.css"
     options = traitlets.Dict().tag(sync=True)
-    _engine: KernelEngine | None = None  # a refused configuration has none
 
     def __init__(self, config: ExperimentConfig | None = None, *, max_steps: int = 50, **fields: Any) -> None:
         config = (_SMALL if config is None else config).replace(**fields)
@@ -103,7 +102,7 @@ class Explorer(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Stop training and remove the widget."""
-        if self._engine is not None:
+        if "_engine" in vars(self):  # a refused configuration has none
             self._engine.close()
         super().close()
 

@@ -548,7 +548,7 @@ def test_bad_readings_are_named(readings, error, parts):
 
 def test_a_run_diverges_where_any_of_its_readings_does():
     """relu features overflow at the larger scale first."""
-    config = FAMILY.replace(activation="relu", optimizer="gd", lr=1e30, dtype="float64")
+    config = FAMILY.replace(activation="relu", optimizer="gd", lr=1e30, dtype="float64", steps=8)
     steps = [ht.train(config.replace(feature_scale=scale)).diverged_at for scale in READINGS["feature_scale"]]
     assert ht.train(config, readings=READINGS).diverged_at == min(step for step in steps if step is not None)
 

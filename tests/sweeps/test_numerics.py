@@ -33,7 +33,7 @@ MUST_COUNT = {
 }
 JUDGING = {
     *("ledger", "ledger.effects", "ledger.settings", "ledger.verdicts", "spectra.spikes"),
-    *("theory", "theory.one_step", "theory.gradient", "sweeps", "sweeps.seeds", "student.files"),
+    *("theory", "theory.one_step", "theory.gradient", "sweeps", "sweeps.seeds"),
 }
 
 
