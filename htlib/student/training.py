@@ -134,9 +134,7 @@ def train(
     """
     wanted = readings_of(config, readings)
     start = prepare(config, problem, device=device)
-    if (
-        not progress
-    ):  # even a bar that is not shown makes a lock between processes, and a process that tracks it
+    if not progress:  # even a hidden bar makes a lock between processes, and a process that tracks it
         return _collect(config, start, wanted, keep_weights, keep_overlaps, on_step)
     with tqdm(total=config.steps, desc="training", unit="step", delay=2) as bar:
 
