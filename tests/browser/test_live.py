@@ -77,8 +77,10 @@ def errors_against(run: ht.Trajectory, snapshots: list[dict[str, Any]]) -> dict[
     """Largest difference of each measure, as a share of what rounding explains."""
     config, table = run.config, run.metrics
     problem = ht.make_problem(config)
-    mine = {name: np.array([s["metrics"][name] for s in snapshots], dtype=float) for name in METRICS}
-    theirs = {name: table[name].to_numpy() for name in METRICS}
+    names = snapshots[0]["metrics"]  # those that the page computes
+    assert set(names) <= set(METRICS)
+    mine = {name: np.array([s["metrics"][name] for s in snapshots], dtype=float) for name in names}
+    theirs = {name: table[name].to_numpy() for name in names}
     unit = np.array([rounding(config, step) for step in table.index])
     found = {}
     for name in ("train_loss", "ridge_train_loss", "test_loss"):
