@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def check_output(option: str, path: Path | None, suffixes: Sequence[str] = ()) -
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} of {option} does not exist")
     if path.suffix in PICTURES:
-        import htlib.figures  # noqa: F401  # pyright: ignore[reportUnusedImport]
+        import_module("htlib.figures")  # says which extra is missing
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise ImportError(f"{option} {path} needs pyarrow: pip install 'htlib[tables]', or take .csv")
 
