@@ -12,7 +12,12 @@ Companion of arXiv 2406.04657.  ``import htlib as ht`` is the one door to
 """
 
 import importlib
+import os
 from types import ModuleType
+
+# Threads that wait for the others sleep.  By default they spin, and a run takes ten times as long as soon as
+# another program is at work on one of the cores.  OpenMP reads this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from htlib.models.checkpoints import CheckpointError
 from htlib.models.table import analyze, compare_models

@@ -1,7 +1,7 @@
-"""What the chapters of the book share: profile, figure style, and numbers for the prose.
+"""Set the profile and the figure style of a chapter, and provide numbers for its prose.
 
-Every number that a chapter quotes passes through `quote`, so it carries its spread over seeds and
-cannot go stale: it is computed by the build that shows it.
+Every number that a chapter quotes passes through `quote`, so it has its spread over seeds and is never out
+of date: the build that shows it also computes it.
 """
 
 from __future__ import annotations
@@ -24,50 +24,22 @@ __all__ = ["begin", "for_profile", "load_experiment", "mean_and_spread", "quote"
 
 
 def begin(profile: str) -> None:
-    """Check the profile of a chapter and set the figure style of the book.
-
-    Parameters
-    ----------
-    profile : {"fast", "paper"}
-
-    Raises
-    ------
-    ValueError
-        For any other profile.
-    """
+    """Set the figure style of the book; raise ValueError if the profile is not "fast" or "paper"."""
     for_profile(profile, fast=None, paper=None)
     plt.rcParams.update(rc_params())
     try:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
-    except ImportError:  # a chapter run as a plain script
+    except ImportError:  # the chapter runs as a plain script
         return
     set_matplotlib_formats("retina")
 
 
 def quote(name: str, values: ArrayLike, *, unit: str = "") -> str:
-    """Make a measured number available to the prose of a chapter as ``{glue:text}`name` ``.
+    """Make a number available to the prose of a chapter as ``{glue:text}`name` `` and return its text.
 
-    Parameters
-    ----------
-    name : str
-        Key of the glue.
-    values : array
-        One value per seed, or a single value for a quantity that has no spread.
-    unit : str
-        Appended to the number.
+    The values are one per seed, or a single one for a quantity that has no spread; `unit` is appended.
+    Raises ValueError if a value is not finite.
 
-    Returns
-    -------
-    str
-        The text as the prose shows it.
-
-    Raises
-    ------
-    ValueError
-        If a value is not finite: a chapter must not quote it.
-
-    Examples
-    --------
     >>> quote("s1", [10.0, 11.0, 12.0])
     '11.0 ± 1.0'
     """
@@ -77,10 +49,8 @@ def quote(name: str, values: ArrayLike, *, unit: str = "") -> str:
 
 
 def mean_and_spread(values: ArrayLike) -> str:
-    """Mean and standard deviation over seeds, to two digits of the latter.
+    """Write the mean and the standard deviation over seeds, to two digits of the latter.
 
-    Examples
-    --------
     >>> mean_and_spread([0.4271, 0.4302, 0.4130]), mean_and_spread(2.44912)
     ('0.4234 ± 0.0092', '2.449')
     """
@@ -90,7 +60,7 @@ def mean_and_spread(values: ArrayLike) -> str:
     if not np.isfinite(sample).all():
         raise ValueError(f"values must be finite to be quoted; got {sample.tolist()}")
     spread = float(sample.std(ddof=1)) if len(sample) > 1 else 0.0
-    if spread <= 1e-12 * abs(float(sample.mean())):  # rounding, not a spread
+    if spread <= 1e-12 * abs(float(sample.mean())):  # this is rounding, not a spread
         return f"{sample.mean():.4g}"
     decimals = max(0, 1 - math.floor(math.log10(spread)))
     return f"{sample.mean():.{decimals}f} ± {spread:.{decimals}f}"
@@ -99,15 +69,7 @@ def mean_and_spread(values: ArrayLike) -> str:
 def show_verdicts(*names: str) -> None:
     """Make the recorded verdicts of claims available to the prose as ``{glue:}`verdict-<id>` ``.
 
-    Parameters
-    ----------
-    *names : str
-        Ids in ``book/claims.yml``.
-
-    Raises
-    ------
-    ValueError
-        If there is no verdict of such a claim.
+    The names are ids in ``book/claims.yml``; raises ValueError if a claim has no verdict.
     """
     recorded = load_verdicts(load_ledger().verdicts)
     _glue({f"verdict-{name}": _Html(ledger_page.badge(name, recorded)) for name in names})
@@ -116,14 +78,14 @@ def show_verdicts(*names: str) -> None:
 def _glue(items: Mapping[str, object]) -> None:
     try:
         from myst_nb import glue
-    except ImportError:  # the library without the extras of the book
+    except ImportError:  # the extras of the book are not installed
         return
     for name, item in items.items():
         glue(name, item, display=False)
 
 
 class _Html(str):
-    """HTML that a page shows as such."""
+    """A string that a page shows as HTML."""
 
     def _repr_html_(self) -> str:
         return str(self)

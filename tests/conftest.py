@@ -21,11 +21,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def no_starts_kept():
-    """Before and after the test this process remembers no start.
-
-    A start that was prepared with another number of BLAS threads may have other last digits.
-    """
-    from htlib.student.training import forget_starts
+    """A start that was prepared with another number of BLAS threads may have other last digits."""
+    from htlib.student.start import forget_starts
 
     forget_starts()
     yield

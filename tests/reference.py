@@ -1,11 +1,8 @@
 """An independent evaluation of the setting (chapter 1 of the book, both feature scales) and of its metrics.
 
-Plain NumPy, float64, nothing of htlib.  The metrics are those of the papers that their functions
-cite: PL_Alpha_Hill of TempBalance, the KS scan of Clauset, Shalizi and Newman (2009), the uncentred alignment
-of Cristianini et al. (2001).
-
-Slow on purpose: loops over samples, an explicit inverse, a kernel that is formed, a brute-force
-scan.  It reads the arrays of a problem and the fields of a config given as a dictionary.
+Plain NumPy in float64, without htlib, and slow on purpose: loops over samples, an explicit inverse, a kernel
+that is formed, a brute-force scan.  PL_Alpha_Hill is that of TempBalance, the KS scan that of Clauset,
+Shalizi and Newman (2009), the uncentred alignment that of Cristianini et al. (2001).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the tests of sweeps share: a tiny grid, a slower one, and a sweep in a process of its own."""
+"""Helpers of the tests of sweeps: a tiny grid, a slower one, and a sweep in a process of its own."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -47,7 +48,7 @@ print(json.dumps({"notes": table.attrs["notes"], "table": table.to_json(double_p
 
 @contextmanager
 def blas_threads(number):
-    """As a worker with so many computes: on some processors other numbers give other last digits."""
+    """Compute as a worker with so many does: on some processors other numbers give other last digits."""
     before = torch.get_num_threads()
     with threadpool_limits(number, user_api="blas"):
         torch.set_num_threads(number)
@@ -58,11 +59,19 @@ def blas_threads(number):
 
 
 def assert_same(run, expected):
-    assert run.config == expected.config
+    assert (run.config, run.diverged_at) == (expected.config, expected.diverged_at)
     pd.testing.assert_frame_equal(run.metrics, expected.metrics, check_exact=True)
     np.testing.assert_array_equal(run.eigenvalues, expected.eigenvalues)
+    pd.testing.assert_frame_equal(run.readings, expected.readings, check_exact=True)
     assert list(run.weights) == list(expected.weights)
     assert list(run.overlaps) == list(expected.overlaps)
+    for step in run.weights:
+        np.testing.assert_array_equal(run.weights[step], expected.weights[step])
+        assert run.weights[step].dtype == np.float64
+    for step, pair in run.overlaps.items():
+        for when, side in product(("before", "after"), ("left", "right")):
+            ours, theirs = (getattr(getattr(p, when), side) for p in (pair, expected.overlaps[step]))
+            np.testing.assert_array_equal(ours, theirs)
 
 
 @contextmanager

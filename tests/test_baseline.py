@@ -11,20 +11,11 @@ from tests.rounding import rounding
 # With this seed the second-best threshold of every spectrum below fits worse by 1 % or more: rounding
 # cannot make the two routes choose different ones.
 SMALL = ht.ExperimentConfig(n=120, d=40, h=60, n_test=80, steps=2, seed=0)
-RULES = {
-    "adam": {"optimizer": "adam", "lr": 1.0},
-    "gd": {"optimizer": "gd", "lr": 100.0},
-}
+RULES = {"adam": {"optimizer": "adam", "lr": 1.0}, "gd": {"optimizer": "gd", "lr": 100.0}}
+HEAVY_BALL = {"optimizer": "gd", "lr": 60.0, "weight_decay": 0.01, "momentum": 0.9}
 VARIANTS = {
     "adam, decays and eps": {"lr": 0.5, "weight_decay": 0.1, "adam_eps": 1e-3, "lr_decay": 0.5, "steps": 3},
-    "gd, decays and momentum": {
-        "optimizer": "gd",
-        "lr": 60.0,
-        "weight_decay": 0.01,
-        "momentum": 0.9,
-        "lr_decay": 0.5,
-        "steps": 3,
-    },
+    "gd, decays and momentum": HEAVY_BALL | {"lr_decay": 0.5, "steps": 3},
     "h < d": {"h": 30},
     "relu, noise labels": {"activation": "relu", "labels": "noise"},
     "every second step": {"steps": 3, "probe_every": 2},
@@ -33,17 +24,10 @@ VARIANTS = {
 }
 # A squared number errs by twice its rounding; after one step, 5e-6.
 ROUNDING = 2 * rounding(SMALL, 1)
-TOLERANCE = {
-    "train_loss": ROUNDING,
-    "ridge_train_loss": ROUNDING,
-    "test_loss": ROUNDING,
-    "kta": ROUNDING,
-    "stable_rank": ROUNDING,
-    "spectral_norm": ROUNDING,
+SQUARES = ("train_loss", "ridge_train_loss", "test_loss", "kta", "stable_rank", "spectral_norm")
+TOLERANCE = dict.fromkeys(SQUARES, ROUNDING) | {
     # a float32 decomposition errs by eps sigma_1 in every sigma_i, so by four times that in the tail
-    "alpha_hill": 4 * ROUNDING,
-    "alpha_ks": 4 * ROUNDING,
-    "ks_xmin": 4 * ROUNDING,
+    **dict.fromkeys(("alpha_hill", "alpha_ks", "ks_xmin"), 4 * ROUNDING),
     # a distance of a few hundredths between two numbers near one, each wrong by that
     "ks_distance": 40 * ROUNDING,
     # v_1 turns by eps over the gap to sigma_2, a few per cent; the cosine itself may be .02
@@ -52,11 +36,7 @@ TOLERANCE = {
 }
 # In float64 the routes are the same mathematics, and no spectrum here loses six digits.
 EXACT = 1e-10
-
-
-@pytest.fixture(params=["paper", "released-code"])
-def feature_scale(request):
-    return request.param
+EACH_SCALE = pytest.mark.parametrize("feature_scale", ["paper", "released-code"])
 
 
 def both(config):
@@ -65,6 +45,7 @@ def both(config):
     return ours, ht.train(config, progress=False).metrics[list(ours.columns)]
 
 
+@EACH_SCALE
 @pytest.mark.parametrize("rule", RULES)
 def test_every_column_agrees_in_single_precision(rule, feature_scale):
     """One step: these rates lie beyond the stability limit, where a second one amplifies its rounding."""
@@ -72,13 +53,13 @@ def test_every_column_agrees_in_single_precision(rule, feature_scale):
     assert set(TOLERANCE) == set(theirs.columns)
     for name in theirs.columns:
         np.testing.assert_allclose(ours[name], theirs[name], rtol=TOLERANCE[name], err_msg=name)
-    assert theirs["n_outliers"].max() > 0  # else the column says nothing
+    assert theirs["n_outliers"].max() > 0  # or the column would be empty
 
 
+@EACH_SCALE
 @pytest.mark.parametrize("changes", [*RULES.values(), *VARIANTS.values()], ids=[*RULES, *VARIANTS])
 def test_the_table_is_the_same_in_double_precision(changes, feature_scale):
     ours, theirs = both(SMALL.replace(dtype="float64", feature_scale=feature_scale, **changes))
-    # columns, index and types too
     pd.testing.assert_frame_equal(ours, theirs, rtol=EXACT, atol=0)
 
 

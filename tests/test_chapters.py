@@ -1,4 +1,4 @@
-"""Numbers for the prose."""
+"""Numbers for the prose; oracles: by hand, and the recorded verdicts."""
 
 import pytest
 
@@ -13,7 +13,7 @@ from htlib.chapters import begin, mean_and_spread, quote, show_verdicts
         ([0.4271, 0.4302, 0.4130], "0.4234 ± 0.0092"),
         (2.44912, "2.449"),
         ([3.0, 3.0], "3"),
-        ([182.862, 182.862 + 3e-14], "182.9"),  # a spread of rounding is none
+        ([182.862, 182.862 + 3e-14], "182.9"),  # rounding is not a spread
     ],
 )
 def test_mean_and_standard_deviation(values, text):

@@ -48,14 +48,9 @@ print(json.dumps(sorted(set(sys.modules) - loaded)))
 
 @pytest.fixture(scope="module")
 def importing(tmp_path_factory):
-    """What a fresh process sees change when it imports htlib, and what it prints."""
-    process = subprocess.run(
-        [sys.executable, "-c", PROBE],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path_factory.mktemp("elsewhere"),
-    )
+    """The global state that an import of htlib changes in a fresh process, the modules loaded, and stderr."""
+    command, folder = [sys.executable, "-c", PROBE], tmp_path_factory.mktemp("elsewhere")
+    process = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
     changed, loaded = map(json.loads, process.stdout.splitlines())
     return changed, loaded, process.stderr
 
@@ -69,19 +64,9 @@ def test_importing_loads_no_plots_and_no_widgets(importing):
     """Those who only compute need not wait for pyplot, and no backend is chosen for them."""
     loaded = set(importing[1])
     assert "htlib.student.training" in loaded
-    heavy = {
-        "matplotlib.pyplot",
-        "seaborn",
-        "ipywidgets",
-        "anywidget",
-        "IPython",
-        "htlib.figures",
-        "htlib.explorer.widget",
-    }
-    assert not heavy & loaded
+    heavy = {"matplotlib.pyplot", "seaborn", "ipywidgets", "anywidget", "IPython"}
+    assert not loaded & {*heavy, "htlib.figures", "htlib.explorer.widget"}
 
-
-# The core without the extras
 
 # Python runs this at every start, in worker processes too.
 SITECUSTOMIZE = """
@@ -155,7 +140,7 @@ def test_the_core_trains_sweeps_and_analyses_without_any_extra(line, without_ext
         ("sweep --scheduler local --store s --quiet tiny", "dask"),
     ],
 )
-def test_a_part_without_its_extra_says_what_to_install(line, extra, without_extras):
+def test_the_error_of_a_part_without_its_extra_names_the_extra(line, extra, without_extras):
     done = without_extras(line)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert f"pip install 'htlib[{extra}]'" in done.stderr

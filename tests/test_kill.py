@@ -67,8 +67,17 @@ def assert_gone(others):
     assert not alive
 
 
+def assert_goes_on(store, expected):
+    """After 3 or more runs a sweep was lost; the next one computes only the others."""
+    finished = files_of(store)
+    assert 3 <= len(finished) < TOTAL
+    pd.testing.assert_frame_equal(sweep_here(store), expected, check_exact=True)
+    assert finished.items() <= files_of(store).items()
+    assert_intact(store)
+
+
 def test_a_sweep_killed_three_times_ends_as_if_nothing_had_happened(expected, tmp_path, processes):
-    """The parent of worker processes alone, the group of a process sweep, the group of a thread sweep."""
+    """Killed are the parent of worker processes, the group of a process sweep, and that of a thread sweep."""
     finished = {}
     for workers, runs, kill in [
         (2, 2, lambda p: (p.kill(), p.communicate())),
@@ -106,10 +115,8 @@ def test_a_writer_killed_while_it_writes_leaves_no_run_and_its_trash_is_cleared(
 
 
 def test_two_processes_on_one_store_share_the_work(expected, tmp_path, processes):
-    both = [
-        processes(start_sweep(tmp_path, grid=GRID, seeds=SEEDS, workers=1, threads=1, wait=True))
-        for _ in range(2)
-    ]
+    options = {"grid": GRID, "seeds": SEEDS, "workers": 1, "threads": 1, "wait": True}
+    both = [processes(start_sweep(tmp_path, **options)) for _ in range(2)]
     for process in both:
         assert process.stdout.readline() == "ready\n"
     for process in both:
@@ -130,7 +137,7 @@ def test_two_processes_on_one_store_share_the_work(expected, tmp_path, processes
 
 
 def kill_when(store, runs, victim):
-    """A thread that kills what `victim` names once so many runs are stored; join it to see it did."""
+    """A thread that kills the process that `victim` returns once so many runs are stored."""
 
     def work():
         wait_for(lambda: len(files_of(store)) >= runs)
@@ -167,11 +174,7 @@ def test_a_killed_worker_of_a_given_pool_ends_the_sweep_and_not_the_next_one(kin
     with EXECUTORS[kind]() as pool, pytest.raises(ht.SweepError, match="lost the given executor"):
         sweep_here(tmp_path, workers=None, executor=pool)
     killer.join()
-    finished = files_of(tmp_path)
-    assert 3 <= len(finished) < TOTAL
-    pd.testing.assert_frame_equal(sweep_here(tmp_path), expected, check_exact=True)
-    assert finished.items() <= files_of(tmp_path).items()
-    assert_intact(tmp_path)
+    assert_goes_on(tmp_path, expected)
 
 
 def test_a_killed_dask_worker_and_a_killed_dask_scheduler(expected, tmp_path, processes):
@@ -201,11 +204,7 @@ def test_a_killed_dask_worker_and_a_killed_dask_scheduler(expected, tmp_path, pr
         sweep_here(tmp_path / "two", workers=None, scheduler=address)
     assert time.monotonic() - began < 60  # a client tries for 10 s to find it again
     killer.join()
-    finished = files_of(tmp_path / "two")
-    assert 3 <= len(finished) < TOTAL
-    pd.testing.assert_frame_equal(sweep_here(tmp_path / "two"), expected, check_exact=True)
-    assert finished.items() <= files_of(tmp_path / "two").items()
-    assert_intact(tmp_path / "two")
+    assert_goes_on(tmp_path / "two", expected)
 
 
 PRESET = """

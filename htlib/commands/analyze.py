@@ -1,4 +1,4 @@
-"""``htlib analyze``: the spectra of a checkpoint, or of two."""
+"""``htlib analyze``: measure the spectra of a checkpoint, or compare two."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run the command; 0 if something was analysed, 5 if nothing was."""
+    """Run the command; return 0 if at least one matrix was analysed, 5 if none was."""
     check_output("--output", options.output, _TABLES)
     check_output("--plot", options.plot, PICTURES)
     check_output("--plots", options.plots and options.plots / "0.png", PICTURES)

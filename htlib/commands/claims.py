@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run the command; 0 if all verdicts are as recorded, 6 if not."""
+    """Run the command; return 0 if all verdicts are as recorded, 6 if not."""
     ledger = load_ledger(options.ledger)
     names = [claim.id for claim in ledger.claims]
     if unknown := [name for name in options.id if name not in names]:
@@ -52,7 +52,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def describe(claim: Claim, verdict: Verdict) -> str:
-    """A claim with its verdict and a line per check."""
+    """Describe a claim by its verdict and one line per check."""
     lines = [f"{claim.id}: {verdict.summary()}", f"  {claim.claim}"]
     lines += [
         f"  {check.outcome:5}  {check.effect:9.4g}  [{check.low:.4g}, {check.high:.4g}]"

@@ -1,4 +1,4 @@
-"""Options that are fields of ExperimentConfig; its docstring and its registries say what they mean."""
+"""Options that are fields of ExperimentConfig; its docstring and its registries explain them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def add_fields(
 
 @cache
 def _meanings() -> dict[str, str]:
-    """Help by field from the Parameters section; of fields described together, the first one has the text."""
+    """Read the help for each field from the Parameters section.
+
+    If several fields are described together, the first one has the text.
+    """
     section = (inspect.getdoc(ExperimentConfig) or "").split("Parameters\n----------\n")[1]
     section = re.split(r"\n\n\w+\n---", section)[0]
     meanings: dict[str, str] = {}

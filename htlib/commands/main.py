@@ -1,4 +1,4 @@
-"""The command line, ``htlib``: its parser, and what its exit statuses mean."""
+"""The command line, ``htlib``: its parser and its exit statuses."""
 
 from __future__ import annotations
 
@@ -17,19 +17,11 @@ COMMANDS = (run, sweep, predict, claims, analyze)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line; the arguments are ``sys.argv[1:]`` by default.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Default ``sys.argv[1:]``.
-
-    Returns
-    -------
-    int
-        Exit status: 0 if all went well, 2 for a wrong call, 3 if a single run diverged, 4 if a sweep
-        lost its workers, 5 if a checkpoint holds nothing to analyse, 6 if a verdict is not as recorded,
-        130 after Ctrl-C.
+    The exit status is 0 if all went well, 2 for a wrong call, 3 if a single run diverged, 4 if a sweep lost
+    its workers, 5 if a checkpoint has nothing to analyse, 6 if a verdict is not as recorded, and 130 after
+    Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     try:

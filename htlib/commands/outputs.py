@@ -25,21 +25,10 @@ def add_outputs(parser: argparse.ArgumentParser, output: str, plot: str = "") ->
 
 
 def check_output(option: str, path: Path | None, suffixes: Sequence[str] = ()) -> None:
-    """Refuse a file that could not be written after the work.
+    """Refuse before the work a file that could not be written after it; None is always allowed.
 
-    Parameters
-    ----------
-    option : str
-        Its name, such as ``"--plot"``.
-    path : Path or None
-        None is always allowed.
-    suffixes : sequence of str
-        Allowed endings; none allows all.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError, ImportError
-        For another ending, a folder that does not exist, or an extra that is not installed.
+    An ending that is not in ``suffixes`` (if there are any) is a ValueError, a missing folder a
+    FileNotFoundError, and a missing extra an ImportError.
     """
     if path is None:
         return
@@ -48,13 +37,13 @@ def check_output(option: str, path: Path | None, suffixes: Sequence[str] = ()) -
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} of {option} does not exist")
     if path.suffix in PICTURES:
-        import_module("htlib.figures")  # says which extra is missing
+        import_module("htlib.figures")  # its ImportError names the missing extra
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise ImportError(f"{option} {path} needs pyarrow: pip install 'htlib[tables]', or take .csv")
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as its ending says: .parquet, .json, or else .csv."""
+    """Write a table in the format of its ending: .parquet, .json, or else .csv."""
     if path.suffix == ".parquet":
         content = table.to_parquet(index=False)
     elif path.suffix == ".json":
@@ -65,7 +54,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def save_figure(figure: Any, path: Path, dpi: int = 150) -> None:
-    """Write a Matplotlib figure as its ending says."""
+    """Write a Matplotlib figure in the format of its ending."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:], dpi=dpi)
     write_atomically(path, buffer.getvalue())

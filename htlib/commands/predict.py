@@ -1,4 +1,4 @@
-"""``htlib predict``: one step in closed form, beside measured ones if asked."""
+"""``htlib predict``: predict one step in closed form, and measure it, too, if requested."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def _predicted(law: OneStepLaw, lr: float) -> dict[str, float]:
         "lr": lr,
         "spectral_norm": prediction.spectral_norm,
         "alignment": prediction.alignment,
-        "alpha_hill": hill_alpha(esd(law.sample(lr, seed=0).weights)) if min(law.h, law.d) > 2 else np.nan,
+        "alpha_hill": hill_alpha(esd(law.sample(lr, seed=0)[0])) if min(law.h, law.d) > 2 else np.nan,
     }
 
 
 def _measured(config: ExperimentConfig, rates: list[float], n_seeds: int) -> list[dict[str, float]]:
-    """Means and standard deviations over seeds, a dictionary per rate."""
+    """Measure means and standard deviations over seeds, in one dictionary per rate."""
     metrics = ["spectral_norm", "alignment", "alpha_hill"]
     tables: list[pd.DataFrame] = []
     for seed in range(n_seeds):

@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Run the command; 0 if the run ended, 3 if it diverged."""
+    """Run the command; return 0 if the run reached its end, 3 if it diverged."""
     check_output("--output", options.output)
     check_output("--plot", options.plot, PICTURES)
     config = ExperimentConfig(**{name: getattr(options, name) for name in _FIELDS})

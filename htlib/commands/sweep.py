@@ -91,7 +91,7 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _last_step(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds of what was measured last."""
+    """Average the last measurements over seeds."""
     columns = list(table.columns)
     settings = columns[: columns.index("seed")]
     varying = [name for name in settings if len(table[name].unique()) > 1] or settings[:1]

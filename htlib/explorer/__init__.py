@@ -1,4 +1,4 @@
-"""The experiment that a reader moves, in Jupyter and in the page."""
+"""An experiment whose settings a reader can move, in Jupyter and in the page."""
 
 from importlib.util import find_spec
 

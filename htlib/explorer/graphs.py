@@ -1,7 +1,7 @@
 """The computations that a browser repeats, as ONNX graphs exported from this package's own torch code.
 
 Three kinds of graph of one fixed size: an update of the student (`Step`), the measures of its features
-(`Probe`), and the teacher's link function (`Link`).  Nothing here trains or measures by itself; the graphs
+(`Probe`), and the teacher's link function.  Nothing here trains or measures by itself; the graphs
 run wherever an ONNX runtime does.  They are tested against `htlib.student.training` and
 `htlib.student.probes`.
 
@@ -57,7 +57,7 @@ class Step(nn.Module):
 
         t and lr are float64: 1 - beta2^t of Adam has lost all but three digits in float32.
         """
-        loss, gradient, _ = network.loss_and_gradient_tensors(W, a, X, y, self.activation)
+        loss, gradient, _ = network.loss_and_gradient(W, a, X, y, self.activation)
         used = self.optimizer.n_state
         W, state = self.optimizer.update(gradient, W, (m, v)[:used], t, lr, **self.options)
         m, v = (x.clone() for x in (*state, *(m, v)[used:]))  # an input cannot be an output
@@ -100,16 +100,13 @@ class Probe(nn.Module):
         return features.double() / math.sqrt(W.shape[0])
 
 
-class Link(nn.Module):
-    """The teacher's link function, elementwise."""
-
-    def __init__(self, teacher: ScalarFunction) -> None:
+class _Elementwise(nn.Module):
+    def __init__(self, function: ScalarFunction) -> None:
         super().__init__()
-        self.teacher = teacher
+        self.function = function
 
     def forward(self, z: Tensor) -> Tensor:
-        """f(z)."""
-        return self.teacher.value(z)
+        return self.function.value(z)
 
 
 def solve_positive(A: Tensor, b: Tensor) -> Tensor:
@@ -210,7 +207,7 @@ def export_graphs(folder: Path, config: ExperimentConfig) -> None:
     )
     for name, teacher in TEACHERS.items():
         z, any_length = ones(2, dtype=torch.float64), ({0: torch.export.Dim.DYNAMIC},)
-        _export(folder / f"link-{name}.onnx", Link(teacher), (z,), "f", any_length)
+        _export(folder / f"link-{name}.onnx", _Elementwise(teacher), (z,), "f", any_length)
 
 
 def _export(

@@ -26,7 +26,7 @@ configuration, and an id.  Every message that answers it is a JSON object with t
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -47,37 +47,32 @@ SATURATED = 0.99  # of the activation's bound
 SATURATION_SAMPLES = 256  # times h units: the share is good to a few thousandths
 
 
-@dataclass(frozen=True)
-class Point:
-    """A snapshot without its weights."""
-
-    step: int
-    metrics: dict[str, float]
-    eigenvalues: NDArray[np.float64]
-    saturation: float | None
-
-
 def final(kind: str, step: int | None = None, message: str | None = None) -> Message:
-    """The last message of a request."""
+    """Return the last message of a request."""
     return {"type": kind, "step": step, "message": message}
 
 
-def packed(points: list[Point], overlaps: list[list[float]] | None) -> list[Message]:
-    """``snapshots`` of a message: spectrum and overlaps with the last point alone."""
-    return [
-        {
-            "step": point.step,
-            "metrics": {name: v if math.isfinite(v) else None for name, v in point.metrics.items()},
-            "saturation": point.saturation,
-            "eigenvalues": point.eigenvalues.tolist() if point is points[-1] else None,
-            "overlaps": overlaps if point is points[-1] else None,
-        }
-        for point in points
-    ]
+def snapshot_message(
+    step: int, metrics: dict[str, float], eigenvalues: NDArray[np.float64], saturation: float | None
+) -> Message:
+    """Return an entry of ``snapshots``, without overlaps."""
+    return {
+        "step": step,
+        "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
+        "saturation": saturation,
+        "eigenvalues": eigenvalues.tolist(),
+        "overlaps": None,
+    }
+
+
+def packed(points: list[Message], overlaps: list[list[float]] | None) -> list[Message]:
+    """Return ``snapshots`` of a message: only the last point has its spectrum and overlaps."""
+    lean = [{**point, "eigenvalues": None} for point in points[:-1]]
+    return [*lean, *({**point, "overlaps": overlaps} for point in points[-1:])]
 
 
 def noise_of(h: int, d: int) -> Message:
-    """``noise`` of the messages for a shape."""
+    """Return ``noise`` of the messages for a shape."""
     law = MarchenkoPastur.of_gaussian_esd(h, d)
     low, high = law.support
     # The law rises like a square root at both ends; the low end fills decades of a log axis.
@@ -87,7 +82,7 @@ def noise_of(h: int, d: int) -> Message:
 
 
 def one_step(config: ExperimentConfig) -> Message | None:
-    """``prediction`` of the messages for a configuration."""
+    """Return ``prediction`` of the messages for a configuration."""
     try:
         law = law_of_config(config)
     except ValueError:  # labels, an activation or an optimizer without theory
@@ -105,22 +100,10 @@ def one_step(config: ExperimentConfig) -> Message | None:
 
 
 def saturation(W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], activation: str) -> float | None:
-    """Share of hidden activations within 1 % of their ceiling, at the scale of training.
+    """Return the share of hidden activations of X (n, d) whose size exceeds 0.99 of the activation's bound.
 
-    Parameters
-    ----------
-    W : (h, d) tensor
-    X : (n, d) tensor
-    activation : str
+    They are taken at the scale of training.  None for an activation that has no bound.
 
-    Returns
-    -------
-    float or None
-        Share of the n h values sigma(W x / sqrt d) that exceed 0.99 of the activation's bound in size;
-        None for an activation that has no bound.
-
-    Examples
-    --------
     >>> import torch
     >>> saturation(torch.tensor([[9.0], [0.1]]), torch.ones(5, 1), "tanh")
     0.5

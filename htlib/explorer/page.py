@@ -1,10 +1,10 @@
-"""What the pages of the book need to run experiments without a kernel, and only Python can compute.
+"""Compute in advance what the pages of the book need from Python to run experiments without a kernel.
 
     python -m htlib.explorer.page stored-runs fast _build/fast/stored-runs.json.gz
     python -m htlib.explorer.page engine _build/fast/stored-runs.json.gz _build/fast/live
 
-The Makefile calls this, and adds to the folder of the engine the stored runs, the bundled TypeScript of
-live/ and the WebAssembly of ONNX Runtime.
+The Makefile calls this.  Then it adds the stored runs, the bundled TypeScript of live/ and the WebAssembly of
+ONNX Runtime to the folder of the engine.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ _SIZES = ("n", "d", "h", "n_test")
 
 
 def write_stored_runs(profile: str, target: Path) -> None:
-    """Pack the runs of the preset ``atlas``, from the store or computed: in a minute, or an hour."""
+    """Pack the runs of the preset ``atlas``, which are read from the store or computed.
+
+    To compute them takes a minute or an hour, depending on the profile.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, pack_runs(load_experiment("atlas", profile).runs()))
 
 
 def write_engine(stored_runs: Path, folder: Path) -> None:
-    """Export the graphs and write, last, ``meta.json``."""
+    """Export the graphs and, last, write ``meta.json``."""
     shared = json.loads(gzip.decompress(stored_runs.read_bytes()))["config"]
     explorer = widget.Explorer()
     graphs.export_graphs(folder, explorer.config)
@@ -44,7 +47,7 @@ def write_engine(stored_runs: Path, folder: Path) -> None:
 
 
 def meta(explorer: widget.Explorer, stored: ExperimentConfig) -> dict[str, Any]:
-    """What live/src/meta.ts describes."""
+    """Return the content of ``meta.json``, which live/src/meta.ts describes."""
     config, options = explorer.config, dict(explorer.options)
     options["choices"] = {**options["choices"], "optimizer": list(graphs.GRAPH_OPTIMIZERS)}
     return {
@@ -60,7 +63,7 @@ def meta(explorer: widget.Explorer, stored: ExperimentConfig) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one of the two commands; 0 if it worked."""
+    """Run one of the two commands; return 0 if it worked, 2 for a wrong call."""
     match arguments:
         case ["stored-runs", profile, target]:
             write_stored_runs(profile, Path(target))
@@ -73,21 +76,21 @@ def main(arguments: list[str]) -> int:
 
 
 def _moments(teacher: str) -> dict[str, float]:
-    """Mean and variance of the link function of a standard normal variable."""
+    """Compute the mean and variance of the link function of a standard normal variable."""
     link = TEACHERS[teacher].value
     mean = gaussian_mean(link)
     return {"mean": mean, "variance": gaussian_mean(lambda z: (link(z) - mean) ** 2)}
 
 
 def _shape(config: ExperimentConfig, choices: dict[str, list[Any]]) -> dict[str, Any]:
-    """Noise law and closed forms of runs of one size."""
+    """Return the noise law and the closed forms for runs of one size."""
     laws = {}
     names = ("optimizer", "teacher", "labels", "noise_std")
     for values in itertools.product(*(choices[name] for name in names)):
         fields = dict(zip(names, values, strict=True))
         try:
             law = law_of_config(config.replace(**fields))
-        except ValueError:  # labels without theory
+        except ValueError:  # there is no theory for these labels
             continue
         key = " ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
         laws[key] = {name: getattr(law, name) for name in ("h", "d", "gain", "drag", "cross", "signal")}

@@ -1,24 +1,24 @@
 """Stored runs for the static page: many runs in one small file of JSON, compressed by gzip.
 
-`live/src/stored_runs.ts` reads what `pack_runs` writes:
+`live/src/stored_runs.ts` reads the file that `pack_runs` writes:
 
 ``format``
     "htlib-stored-runs-1".
 ``config``
     The fields of `ExperimentConfig` that all runs share.
 ``metric_digits``, ``largest_digits``
-    How many significant digits the numbers below have; whole numbers are exact.
+    The number of significant digits of the metrics and of the largest eigenvalues; whole numbers are exact.
 ``bins_per_decade``
     Bin b holds the eigenvalues from 10^(b / bins_per_decade) up to 10^((b + 1) / bins_per_decade).
 ``runs``
     A list of objects: ``optimizer``, ``lr``, ``labels``, ``seed``, ``diverged_at`` (a step, or null);
-    ``metrics``: the columns of `htlib.Trajectory.metrics`, each a list along the steps, with null for what
-    is not finite; and for each step, in ``largest``, the largest eigenvalues, ascending, and in ``counts``
+    ``metrics``: the columns of `htlib.Trajectory.metrics`, each a list along the steps, with null for values
+    that are not finite; and for each step ``largest``, the largest eigenvalues, ascending, and ``counts``:
     the number of the lowest bin, then how many eigenvalues lie in it and in each bin above.
 
-Zeros lie in no bin: ``counts`` sums to min(h, d) without them.  A reader who spreads the eigenvalues of a
-bin over it has each of them within a bin, and draws the same histogram as from the eigenvalues themselves
-if its bins are unions of these.
+Zeros lie in no bin: ``counts`` sums to min(h, d) without them.  A reader who spreads the eigenvalues of a bin
+over it knows each of them to within a bin, and draws the same histogram as from the eigenvalues themselves if
+the bins of the histogram are unions of these.
 """
 
 from __future__ import annotations
@@ -45,22 +45,10 @@ _VARYING = ("optimizer", "lr", "labels", "seed")
 
 
 def pack_runs(runs: Sequence[Trajectory]) -> bytes:
-    """Write runs as the page reads them; equal runs in any order give equal bytes.
+    """Write runs in the form that the page reads; equal runs in any order give equal bytes.
 
-    Parameters
-    ----------
-    runs : sequence of Trajectory
-        Every step measured.  They differ in optimizer, rate, labels and seed only.
-
-    Returns
-    -------
-    bytes
-
-    Raises
-    ------
-    ValueError
-        If there are no runs, or they differ in another field, or steps were not measured; the message
-        names the field or the run.
+    The runs must differ only in optimizer, rate, labels and seed, and be measured at every step, or else a
+    ValueError names the field or the run.
 
     Examples
     --------
@@ -99,7 +87,7 @@ def pack_runs(runs: Sequence[Trajectory]) -> bytes:
                 "largest": [_rounded(spectrum[-LARGEST:], LARGEST_DIGITS) for spectrum in run.eigenvalues],
                 "counts": [_counts(spectrum) for spectrum in run.eigenvalues],
             }
-            # neighbours that are alike compress well
+            # similar neighbours compress well
             for run in sorted(runs, key=lambda run: list(_key(run).values()))
         ],
     }
@@ -119,7 +107,7 @@ def _rounded(values: NDArray[np.float64] | pd.Series, digits: int) -> list[float
 
 
 def _counts(spectrum: NDArray[np.float64]) -> list[int]:
-    """The number of the lowest bin, then the counts of it and of those above; of an ascending spectrum."""
+    """Return the number of the lowest bin, then the counts from it upwards; the spectrum is ascending."""
     bins = np.floor(BINS_PER_DECADE * np.log10(spectrum[spectrum > 0])).astype(int)
     lowest = int(bins[0]) if len(bins) else 0
     return [lowest, *np.bincount(bins - lowest).tolist()]

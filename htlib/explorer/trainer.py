@@ -22,16 +22,17 @@ from torch import Tensor
 from htlib.explorer.messages import (
     SATURATION_SAMPLES,
     Message,
-    Point,
     final,
     noise_of,
     one_step,
     packed,
     saturation,
+    snapshot_message,
 )
 from htlib.spectra.vectors import singular_vector_overlaps
 from htlib.student.config import ExperimentConfig
-from htlib.student.training import Diverged, Snapshot, iterate, prepare
+from htlib.student.start import prepare
+from htlib.student.training import Diverged, Snapshot, iterate
 
 Emit = Callable[[Message], object]
 
@@ -49,15 +50,10 @@ _WEIGHTS_KEPT = 2**24  # entries of the newest weights of a run, for its overlap
 class KernelEngine:
     """Trains in one background thread; a new request takes the place of the one before.
 
-    Runs that differ in their number of steps alone are one run: fewer steps are answered from what is
-    known, more steps continue it.  Runs from the same weights on the same data share their start.
-
-    Parameters
-    ----------
-    config : ExperimentConfig, optional
-        What requests build on.  Every step is measured, whatever its ``probe_every``.
-    max_steps : int
-        The most steps that a request may ask for.
+    Runs that differ only in their number of steps are one run: fewer steps are answered from what is
+    known, more steps continue it.  Runs from the same weights on the same data share their start.  Requests
+    build on `config`; every step is measured, whatever its ``probe_every``, and none may ask for more than
+    `max_steps`.
     """
 
     def __init__(self, config: ExperimentConfig | None = None, *, max_steps: int = 50) -> None:
@@ -73,21 +69,10 @@ class KernelEngine:
         self._open: list[_Run] = []
 
     def request(self, settings: Mapping[str, Any], emit: Emit, *, id: int | str = 0) -> None:
-        """Train with these settings; returns at once.
+        """Train with these settings, fields of `ExperimentConfig`; returns at once.
 
-        Parameters
-        ----------
-        settings : mapping
-            Fields of `ExperimentConfig` with their values.
-        emit : callable
-            Called with each message, in the background thread.
-        id : int or str
-            Comes back in every message.
-
-        Raises
-        ------
-        RuntimeError
-            If the engine is closed.
+        `emit` is called with each message, in the background thread; `id` comes back in every message.
+        Raises RuntimeError if the engine is closed.
         """
         job = _Job(id, dict(settings), emit)
         with self._lock:
@@ -103,25 +88,13 @@ class KernelEngine:
                 atexit.register(self.close, 5.0)  # a daemon thread must not die inside torch
 
     def cancel(self, id: int | str | None = None) -> None:
-        """Stop after the step under way.
-
-        Parameters
-        ----------
-        id : int or str, optional
-            Only if this is the newest request.
-        """
+        """Stop after the step under way, with an `id` only if that is the newest request."""
         with self._lock:
             if self._latest is not None and id in (None, self._latest.id):
                 self._latest.cancelled.set()
 
     def close(self, timeout: float = 0.0) -> None:
-        """Stop after the step under way and take no more requests.
-
-        Parameters
-        ----------
-        timeout : float
-            Seconds to wait for the thread to end.
-        """
+        """Stop after the step under way and take no more requests; wait `timeout` seconds for the end."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -142,7 +115,7 @@ class KernelEngine:
                     job.emit({"id": job.id, **final("error", message=f"{type(error).__name__}: {error}")})
 
     def _serve(self, job: _Job) -> Message:
-        """Answer a request; returns its last message."""
+        """Answer a request and return its last message."""
 
         def emit(kind: str, **content: Any) -> None:
             job.emit({"id": job.id, "type": kind, **content})
@@ -169,14 +142,14 @@ class KernelEngine:
                 phase = "start" if run.rest is None else "train"
                 emit("progress", phase=phase, step=run.position, steps=steps)
             if (point := self._advance(run)) is not None:
-                overlaps = run.overlaps(steps) if point.step == steps else None
+                overlaps = run.overlaps(steps) if point["step"] == steps else None
                 emit("snapshots", snapshots=packed([point], overlaps))
         if run.diverged_at is not None and run.diverged_at <= steps:
             return final("diverged", run.diverged_at)
         return final("done", steps)
 
-    def _advance(self, run: _Run) -> Point | None:
-        """One step further; the new point, if it is one.
+    def _advance(self, run: _Run) -> Message | None:
+        """Go one step further; return the new point, if it is one.
 
         A run that was put aside starts over: the same configuration gives the same numbers.
         """
@@ -214,11 +187,11 @@ class _Job:
 
 
 class _Run:
-    """What a run has shown so far and, while it is open, the generator that continues it."""
+    """A run as far as it was shown and, while it is open, the generator that continues it."""
 
     def __init__(self, config: ExperimentConfig) -> None:
         self.config = config
-        self.points: list[Point] = []  # of steps 0, 1, ...
+        self.points: list[Message] = []  # of steps 0, 1, ...
         self.diverged_at: int | None = None
         self.rest: Iterator[Snapshot] | None = None
         self.position = 0  # snapshots drawn from `rest`
@@ -226,15 +199,15 @@ class _Run:
         self._weights: dict[int, Tensor] = {}  # of the newest steps
         self._overlaps: dict[int, list[list[float]]] = {}
 
-    def point(self, snapshot: Snapshot) -> Point:
+    def point(self, snapshot: Snapshot) -> Message:
         assert self.inputs is not None
         self._weights[snapshot.step] = snapshot.weights.clone()
         self._weights.pop(snapshot.step - max(2, _WEIGHTS_KEPT // snapshot.weights.numel()), None)
         share = saturation(snapshot.weights, self.inputs, self.config.activation)
-        return Point(snapshot.step, snapshot.metrics, snapshot.eigenvalues, share)
+        return snapshot_message(snapshot.step, snapshot.metrics, snapshot.eigenvalues, share)
 
     def overlaps(self, step: int) -> list[list[float]] | None:
-        """Of W and the update that led to it, or None where the weights are not at hand."""
+        """Return those of W and the update that led to it, or None where the weights are not at hand."""
         if step not in self._overlaps and {step, step - 1} <= self._weights.keys():
             W, M = self._weights[step], self._weights[step] - self._weights[step - 1]
             right = singular_vector_overlaps(W, M, min(LEADING_VECTORS, *W.shape)).right

@@ -1,11 +1,11 @@
 """The explorer: move the settings of an experiment and watch its spectrum, alignment, tails and losses.
 
-The widget is thin.  Its front end (``static/explorer.js``) asks an engine for results and draws them; in
-Jupyter the engine is `htlib.explorer.trainer.KernelEngine`, reached by the widget's custom messages.  The
-kernel receives ``{"type": "request", "id", "settings"}`` and ``{"type": "cancel", "id"}``;
-`htlib.explorer.messages` describes what it sends back.  The engine begins with the first request of a front
-end: where there is none, as under papermill, only the still picture is computed, once, when the cell is
-displayed.
+The widget does little itself.  Its front end (``static/explorer.js``) requests results from an engine and
+draws them.  In Jupyter the engine is `htlib.explorer.trainer.KernelEngine`, and the two exchange the widget's
+custom messages: the kernel receives ``{"type": "request", "id", "settings"}`` and
+``{"type": "cancel", "id"}``; `htlib.explorer.messages` describes its answers.  The engine starts with the
+first request of a front end.  Where there is no front end, as under papermill, only the still picture is
+computed, once, when the cell is displayed.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _HOW = (
     "not from a file; or open this chapter in Jupyter (`make env`, then `.venv/bin/jupyter lab book/`) and "
     "run this cell."
 )
-_SMALL = ExperimentConfig(n=600, d=300, h=450, n_test=2000)  # follows the controls at once
+_SMALL = ExperimentConfig(n=600, d=300, h=450, n_test=2000)  # small enough to follow the controls at once
 _NOISES = (0.0, 0.1, 0.3, 1.0, 3.0)
 _CONTROLS = ("optimizer", "lr", "steps", "teacher", "labels", "noise_std", "feature_scale", "seed")
 
 
 def _one_module(*names: str) -> str:
-    """The front end's modules as one, in which they follow each other: Jupyter takes no second file."""
+    """Join the modules of the front end, in this order, because Jupyter accepts only one file."""
     parts = [(_STATIC / f"{name}.js").read_text(encoding="utf-8") for name in names]
     return re.sub(r'^import [^;]* from "\./[^;]*;$', "", "\n".join(parts), flags=re.MULTILINE)
 
@@ -51,9 +51,9 @@ class Explorer(anywidget.AnyWidget):
     Parameters
     ----------
     config : ExperimentConfig, optional
-        Where the controls stand at first, and all that they do not change.  Default: Adam at rate 1, 10
-        steps, n = 600, d = 300, h = 450, small enough to follow the controls at once.  At the paper's
-        sizes, ``Explorer(ht.ExperimentConfig())``, a step takes some tenths of a second.
+        The first position of the controls, and all settings that have no control.  Default: Adam at rate
+        1, 10 steps, n = 600, d = 300, h = 450, small enough to follow the controls at once.  At the
+        paper's sizes, ``Explorer(ht.ExperimentConfig())``, a step takes some tenths of a second.
     max_steps : int
         End of the step control; at least the steps of the configuration.
     **fields
@@ -62,12 +62,12 @@ class Explorer(anywidget.AnyWidget):
     Attributes
     ----------
     config : ExperimentConfig
-        Where the controls stand at first.
+        The first position of the controls.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the field, its value and what is allowed.
+        As for `ExperimentConfig`.
 
     Examples
     --------
@@ -102,7 +102,7 @@ class Explorer(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Stop training and remove the widget."""
-        if "_engine" in vars(self):  # a refused configuration has none
+        if "_engine" in vars(self):  # it is missing if the configuration was refused
             self._engine.close()
         super().close()
 
@@ -113,14 +113,18 @@ class Explorer(anywidget.AnyWidget):
             self._engine.cancel(content["id"])
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The live widget and, for pages without a kernel, a picture of the first settings."""
+        """Return the live widget and, for pages without a kernel, a picture of the first settings."""
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         plain = f"Interactive explorer: {_described(self.config)}. {_HOW}"
         return {**data, "text/html": self._still, "text/plain": plain}, metadata
 
     @property
     def _place(self) -> str:
-        """What lets the page put a live explorer here: it trains at one size, and all else is as it is."""
+        """HTML attributes by which the page puts a live explorer here.
+
+        They are empty unless all settings without a control are the defaults, the only ones that the page can
+        run.
+        """
         settings = {name: getattr(self.config, name) for name in _CONTROLS}
         if self.config != _SMALL.replace(**settings):
             return ""

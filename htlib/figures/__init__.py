@@ -1,10 +1,10 @@
-"""Pictures of spectra, runs and sweeps.  Nothing here computes an experiment, saves a file or shows a window.
+"""Draw spectra, runs and sweeps.  Nothing here computes an experiment, saves a file or shows a window.
 
 Small pieces take results and an optional Axes and return the Axes: `spectrum`, `power_law`, `hill`,
 `seeds`, `against_rate`, `trajectory`, `strips`, `prediction`, `layer_spectrum`.  Whole figures take results
 and return a Figure: `overview`, `model_overview`, `measured_and_predicted`, and the members of `FIGURES`,
-which `draw` finds by name.  `setting_label` and `legend_key` serve legends; `rc_params` has the settings of
-the book for Matplotlib.
+which `draw` finds by name.  `setting_label` and `legend_key` help with legends; `rc_params` returns the
+Matplotlib settings of the book.
 """
 
 from importlib.util import find_spec

@@ -1,8 +1,8 @@
-"""Pictures of tables over seeds: curves against any variable, the learning rate or the step, and rows.
+"""Draw tables over seeds: curves against any variable, the learning rate or the step, and rows.
 
 Every function takes results and an optional Axes and returns the Axes.  seaborn draws the rows.  It does not
-draw the curves: it takes means on the scale of the axis, which on a logarithmic one are geometric means, and
-its lines run on over a rate at which a seed is missing.
+draw the curves, because it would take geometric means on a logarithmic axis, and its lines would continue
+across a rate at which a seed is missing.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def seeds(
     label: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """A curve measured with several seeds: the mean as a line, each seed as a faint dot.
+    """Draw a curve that was measured with several seeds: the mean as a line, each seed as a faint dot.
 
     Parameters
     ----------
@@ -69,15 +69,15 @@ def seeds(
 def against_rate(
     table: pd.DataFrame, metric: str, *, by: str = "optimizer", ax: Axes | None = None, **line: Any
 ) -> Axes:
-    """A metric against the learning rate, a curve per optimizer, a dot per seed.
+    """Draw a metric against the learning rate, one curve per optimizer and one dot per seed.
 
     Parameters
     ----------
     table : DataFrame
-        Columns ``lr``, ``seed``, the one named by `by`, and `metric`; a row per run.
+        Columns ``lr``, ``seed``, `by` and `metric`; one row per run.
     metric : str
     by : str
-        Column that tells the curves apart.
+        Column whose values have one curve each.
     ax : Axes, optional
     **line
         Passed to `seeds`; ``label`` is appended to the optimizer's name.
@@ -101,7 +101,7 @@ def against_rate(
 
 
 def trajectory(runs: Sequence[Trajectory], metric: str, *, ax: Axes | None = None, **line: Any) -> Axes:
-    """A metric against the step for runs that differ only in their seed.
+    """Draw a metric against the step for runs that differ only in their seed.
 
     Parameters
     ----------
@@ -133,17 +133,18 @@ def strips(
     order: Sequence[str],
     ax: Axes | None = None,
 ) -> Axes:
-    """Rows of values per seed: a faint marker is a seed, a bar the mean, a line its 95 % interval.
+    """Draw rows of values: a faint marker is a seed, a bar is the mean, a line is its 95 % interval.
 
     Parameters
     ----------
     table : DataFrame
+        One row per value.
     x, y, by : str
-        Columns of values, of rows, and of groups within a row.
+        Columns that hold the value, its row in the picture, and its group within that row.
     looks : mapping
-        Group -> its ``color`` and ``marker``, from top to bottom.
+        Group -> its ``color`` and ``marker``; groups are drawn from top to bottom.
     order : sequence of str
-        Rows, from top to bottom.
+        Rows of the picture, from top to bottom.
     ax : Axes, optional
 
     Returns
@@ -157,7 +158,7 @@ def strips(
         rows = table.loc[table[by] == name]
         sns.stripplot(rows, marker=look["marker"], size=6, alpha=0.5, jitter=False, dodge=True, **shared)
     mean: dict[str, Any] = {"markers": "|", "ms": 15, "mew": 2.4, "ls": "none", "err_kws": {"linewidth": 1.4}}
-    mean["dodge"] = 0.8 * (1 - 1 / len(looks))  # where stripplot puts the groups
+    mean["dodge"] = 0.8 * (1 - 1 / len(looks))  # stripplot puts the groups there
     mean["errorbar"] = lambda values: seed_interval(values)[1:]
     sns.pointplot(table, **mean, **shared)
     ax.set(xlabel=LABELS.get(x, x), ylabel="")

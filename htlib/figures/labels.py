@@ -1,4 +1,4 @@
-"""Labels of settings: what a field's value is called, what differs among runs, and runs grouped by it."""
+"""Label the values of settings, find the settings that differ among runs, and group runs by them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from htlib.figures.style import OPTIMIZER_NAMES
 from htlib.student.config import ExperimentConfig
 from htlib.student.run import Trajectory
 
-# Symbols stand between dollar signs, for Matplotlib; without these a label is plain text.
+# Symbols stand between dollar signs for Matplotlib; if these are removed, a label is plain text.
 _FORMS = {
     "lr": "$η$ = {}",
     "n": "$n$ = {}",
@@ -37,12 +37,16 @@ _WORDS: dict[tuple[str, Any], str] = {
 
 
 def setting_label(**fields: Any) -> str:
-    """Fields of a configuration as a legend or a title shows them.
+    """Write fields of a configuration as a legend or a title shows them.
 
     Parameters
     ----------
     **fields
         Fields of `ExperimentConfig`, in the order of the label.
+
+    Returns
+    -------
+    str
 
     Examples
     --------
@@ -53,19 +57,10 @@ def setting_label(**fields: Any) -> str:
 
 
 def by_setting(runs: Sequence[Trajectory], *, ignore: Collection[str] = ()) -> dict[str, list[Trajectory]]:
-    """Runs grouped by what differs among them, the seed aside.
+    """Group runs by the fields that differ among them, except the seed and the ignored fields.
 
-    Parameters
-    ----------
-    runs : sequence of Trajectory
-    ignore : collection of str
-        Fields in which the runs of a group may differ too.
-
-    Returns
-    -------
-    dict
-        Label of the setting -> its runs, in order of appearance.  Optimizer and rate are the label where
-        nothing differs.
+    The keys are labels of the settings, in order of appearance; where nothing differs, the label has the
+    optimizer and the rate.
     """
     names = [name for name in varying(runs) if name not in ignore] or ["optimizer", "lr"]
     groups: dict[str, list[Trajectory]] = {}
@@ -76,7 +71,7 @@ def by_setting(runs: Sequence[Trajectory], *, ignore: Collection[str] = ()) -> d
 
 
 def varying(runs: Sequence[Trajectory]) -> list[str]:
-    """Fields other than the seed in which runs differ; optimizer and rate come first."""
+    """List the fields, except the seed, in which runs differ; optimizer and rate come first."""
     names = [field.name for field in dataclasses.fields(ExperimentConfig) if field.name != "seed"]
     names = sorted(names, key=lambda name: name not in {"optimizer", "lr"})
     return [name for name in names if len({getattr(run.config, name) for run in runs}) > 1]

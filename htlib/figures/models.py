@@ -1,4 +1,4 @@
-"""Figures of `htlib.analyze`: one spectrum, and a whole model.  They take its table, and compute nothing."""
+"""Draw the table of `htlib.analyze`: the spectrum of one layer, or a whole model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOOKS = {
 
 
 def layer_spectrum(row: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
-    """ESD of one layer with the fitted bulk of noise, its edge, and where the KS fit begins.
+    """Draw the ESD of one layer with the fitted bulk of noise, its edge, and the threshold of the KS fit.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def layer_spectrum(row: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     """
     ax = plt.gca() if ax is None else ax
     h, d = row["shape"]
-    lost = row["n_spikes"] // row["n_matrices"]  # the bulk is that of a smaller matrix
+    lost = row["n_spikes"] // row["n_matrices"]  # without its spikes, the bulk is that of a smaller matrix
     law = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost, row["mp_variance"])
     spectrum(_eigenvalues(row), law=law, edge=row["mp_edge"], label=f"{row['rank']} eigenvalues", ax=ax)
     if np.isfinite(row["ks_xmin"]):
@@ -60,18 +60,18 @@ def layer_spectrum(row: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
 
 @in_book_style
 def model_overview(table: pd.DataFrame) -> Figure:
-    """A model at a glance: all spectra, and each exponent beside that of noise of its shape.
+    """Draw a whole model: all spectra, and each exponent beside that of noise of the same shape.
 
     Parameters
     ----------
     table : DataFrame
-        Of `htlib.analyze(..., keep_eigenvalues=True)`.
+        The table of `htlib.analyze(..., keep_eigenvalues=True)`.
 
     Returns
     -------
     Figure
-        On the left a row per layer, the share of eigenvalues by their distance from the noise edge; on
-        the right PL_Alpha_Hill, and its value for Gaussian matrices of the same shape in grey.
+        One row per layer: on the left the share of eigenvalues by their distance from the noise edge, on
+        the right PL_Alpha_Hill, with its value for Gaussian matrices of the same shape in grey.
     """
     n = len(table)
     height = min(14.0, 2.6 + 0.17 * max(n, 8))
@@ -108,7 +108,7 @@ def model_overview(table: pd.DataFrame) -> Figure:
 
 
 def _plain(name: str) -> str:
-    """A name as Matplotlib shows it, with no formula in it, and no longer than a line."""
+    """Shorten a name to one line, and escape dollar signs so that Matplotlib sees no formula."""
     return (name if len(name) <= 70 else f"...{name[-67:]}").replace("$", r"\$")
 
 

@@ -1,6 +1,6 @@
-"""Figures of one step: what was measured, the closed form on top of it, and the difference below.
+"""Draw one step: the measured values, the closed form over them, and the difference below.
 
-The prediction is a dashed black line, above the marks, which would hide a curve that runs through them.
+The prediction is a dashed black line.  It is drawn over the marks, because they would hide it.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _PREDICTED = ("spectral_norm", "alignment")
 def prediction(
     law: OneStepLaw, metric: str, rates: ArrayLike, *, ax: Axes | None = None, **line: Any
 ) -> Axes:
-    """The closed form of one step as a curve over a range of rates.
+    """Draw the closed form of one step as a curve over a range of rates.
 
     Parameters
     ----------
     law : OneStepLaw
     metric : {"spectral_norm", "alignment"}
     rates : array
-        Drawn from the smallest to the largest.
+        The curve goes from the smallest to the largest.
     ax : Axes, optional
     **line
-        For ``ax.plot``.
+        Passed to ``ax.plot``.
 
     Returns
     -------
@@ -61,17 +61,17 @@ def prediction(
 def measured_and_predicted(
     table: pd.DataFrame, laws: Mapping[str, OneStepLaw], hill: pd.DataFrame | None = None
 ) -> Figure:
-    """Spectral norm and alignment after one step, with the closed form and the residuals.
+    """Draw spectral norm and alignment after one step, with the closed form and the residuals.
 
     Parameters
     ----------
     table : DataFrame
-        Columns ``optimizer``, ``lr``, ``seed`` and the measures; a row per run of one step.
+        Columns ``optimizer``, ``lr``, ``seed`` and the measures; one row per run of one step.
     laws : mapping
-        Optimizer -> OneStepLaw at the shape of the runs.
+        Optimizer -> OneStepLaw for the shape of the runs.
     hill : DataFrame, optional
-        Columns ``optimizer``, ``lr`` and ``alpha_hill``: exponents of `OneStepLaw.sample`, a row per draw.
-        Adds a panel for PL_Alpha_Hill.
+        Columns ``optimizer``, ``lr`` and ``alpha_hill``: exponents of `OneStepLaw.sample`, one row per
+        draw.  They add a panel for PL_Alpha_Hill.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What the steps of each optimizer leave of a spectrum."""
+"""Draw how the steps of each optimizer change a spectrum."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from htlib.spectra.noise import MarchenkoPastur
 from htlib.student.run import Trajectory
 
 _BINS = 44
-_FEWEST = 0.2  # eigenvalues per bin that can be seen
+_FEWEST = 0.2  # fewer eigenvalues per bin are not shown
 
 
 @figure_of_runs
 def optimizer_spectra(runs: Sequence[Trajectory]) -> Figure:
-    """Spectra after the first and the last step measured, a row per setting, on shared logarithmic axes.
+    """Draw spectra after the first and the last measured step, one row per setting, on shared log axes.
 
-    Bars are eigenvalues per bin and numbers are measures, both means over seeds.  The line is the law of the
-    start, the same in every panel.
+    Bars show eigenvalues per bin and numbers are measures, both as means over seeds.  The line is the law at
+    the start, the same in every panel.
 
     Parameters
     ----------
     runs : sequence of Trajectory
-        All of one shape.
+        All runs must have one shape.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def optimizer_spectra(runs: Sequence[Trajectory]) -> Figure:
     Raises
     ------
     ValueError
-        If there is no run, or the runs are of several shapes.
+        If there is no run, or the runs have several shapes.
     """
     shapes = {(run.config.h, run.config.d) for run in runs}
     if len(shapes) > 1:
@@ -88,7 +88,7 @@ def _spectra(ax: Axes, runs: Sequence[Trajectory], step: int, edges: NDArray[np.
 
 
 def _measures(runs: Sequence[Trajectory], step: int) -> list[str]:
-    """What tells of a spike and of a tail, means over the runs that reached the step."""
+    """Write the measures that show a spike and a tail, as means over the runs that reached the step."""
     reached = [run for run in runs if step in run.metrics.index]
     if not reached:
         return []

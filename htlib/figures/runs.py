@@ -1,7 +1,7 @@
-"""Whole figures of a run and of sweeps: runs in, Figure out.
+"""Draw whole figures of a run and of sweeps: each function takes runs and returns a Figure.
 
-They take means over seeds and compute nothing else.  A line is the mean over the seeds, a faint dot
-one seed.  A figure of several runs is a function under `figure_of_runs`; the presets of
+They take means over seeds and compute nothing else.  A line is the mean over the seeds, and a faint dot is
+one seed.  A function that draws several runs is decorated with `figure_of_runs`; the presets of
 `htlib.sweeps.presets` call it by its name.
 """
 
@@ -51,7 +51,7 @@ _SCALE_LINES = {"paper": "-", "released-code": "--"}
 def figure_of_runs(
     function: Callable[Concatenate[Sequence[Trajectory], P], Figure],
 ) -> Callable[Concatenate[Sequence[Trajectory], P], Figure]:
-    """Let presets name a figure, in the style of the book; it refuses an empty list of runs."""
+    """Register a figure in `FIGURES`, in the style of the book; it raises ValueError if there are no runs."""
 
     @wraps(function)
     def drawn(runs: Sequence[Trajectory], /, *args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -69,7 +69,7 @@ def draw(name: str, runs: Sequence[Trajectory]) -> Figure:
     Parameters
     ----------
     name : str
-        One of `FIGURES`.
+        A key of `FIGURES`.
     runs : sequence of Trajectory
 
     Returns
@@ -79,7 +79,7 @@ def draw(name: str, runs: Sequence[Trajectory]) -> Figure:
     Raises
     ------
     ValueError
-        For another name, or if the figure cannot show these runs.
+        If there is no such figure, or it cannot show these runs.
     """
     if name not in FIGURES:
         raise ValueError(f"figure must be one of {', '.join(FIGURES)}; got {name!r}")
@@ -88,13 +88,13 @@ def draw(name: str, runs: Sequence[Trajectory]) -> Figure:
 
 @in_book_style
 def overview(run: Trajectory, *, step: int | None = None) -> Figure:
-    """One run at a glance: spectrum, alignment, alphas, losses.
+    """Draw one run: spectrum, alignment, tail exponents, losses.
 
     Parameters
     ----------
     run : Trajectory
     step : int, optional
-        Step whose spectrum is shown; default the last one measured.
+        Step whose spectrum is shown; by default the last measured one.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def overview(run: Trajectory, *, step: int | None = None) -> Figure:
     begun = run.metrics["alpha_hill"].iloc[0]
     alphas.axhline(begun, color=GREY, ls=":", lw=1.4, label="Hill at the start")
     alphas.set(ylabel=r"power-law exponent $\alpha$", title="Tail exponents")
-    if np.isfinite(run.metrics["alpha_ks"]).any():  # fewer than three singular values have no tail
+    if np.isfinite(run.metrics["alpha_ks"]).any():  # there is no tail with fewer than three singular values
         alphas.set_yscale("log")
         _plain_log(alphas)
     alphas.legend()
@@ -137,10 +137,10 @@ def overview(run: Trajectory, *, step: int | None = None) -> Figure:
 
 @figure_of_runs
 def rate_map(runs: Sequence[Trajectory]) -> Figure:
-    """Measures after the last step against the learning rate, a curve per optimizer.
+    """Draw measures after the last step against the learning rate, one curve per optimizer.
 
-    Kernel-target alignment and test loss have a curve per feature scale.  Dotted: the start.
-    A cross on the axis marks a rate at which a run diverged; it has no mean then.
+    Kernel-target alignment and test loss have one curve per feature scale.  A dotted line is the start.
+    A cross on the axis marks a rate at which a run diverged; no mean is drawn there.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
     Raises
     ------
     ValueError
-        If there is no run, or the runs differ in something else, over which a mean would hide it.
+        If there is no run, or the runs differ in another field, which a mean would hide.
     """
     fields = ["optimizer", "lr", "feature_scale"]
     _refuse_other_differences(runs, fields)
@@ -165,7 +165,7 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
     figure, axes = plt.subplots(3, 2, figsize=(WIDTH, 9.4), sharex=True)
     for ax, metric in zip(axes.flat, metrics, strict=True):
         for scale in scales if metric in _ON_SCALE else scales[:1]:
-            # nothing but the probes knows the scale: the other curves take each run once
+            # only the probes depend on the scale: the other curves take each run once
             at, begin = (_of_scale(table, metric, scale) for table in (ends, starts))
             if len(at):
                 against_rate(at, metric, linestyle=_SCALE_LINES[scale], ax=ax)
@@ -194,16 +194,17 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
 
 @figure_of_runs
 def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figure:
-    """Measures along the steps, a curve per setting.
+    """Draw measures along the steps, one curve per setting.
 
-    Settings are what differs among the runs, seed and feature scale aside.  Losses and kernel-target
-    alignment have a panel per feature scale; with a single one the spectral norm is shown too.
+    A setting has the fields that differ among the runs, except seed and feature scale.  Losses and
+    kernel-target alignment have one panel per feature scale; if there is only one scale, the spectral norm
+    is shown too.
 
     Parameters
     ----------
     runs : sequence of Trajectory
     log_steps : bool
-        Logarithmic steps, linear up to the first one measured, for long runs.
+        Use a logarithmic axis for the steps, linear up to the first measured one; for long runs.
 
     Returns
     -------
@@ -248,10 +249,10 @@ def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figur
 
 @figure_of_runs
 def tail_controls(runs: Sequence[Trajectory]) -> Figure:
-    """PL_Alpha_Hill and alignment after the last step, for controls on the labels and on the update.
+    """Draw PL_Alpha_Hill and alignment after the last step, for controls on the labels and on the update.
 
-    A row per control, a colour and marker per optimizer and rate: a faint marker is a seed, the bar their
-    mean, the line its 95 % interval.  Dotted: the start.
+    There is one row per control, and one colour and marker per optimizer and rate.  A faint marker is a
+    seed, a bar is their mean, a line is its 95 % interval, and the dotted line is the start.
 
     Parameters
     ----------
@@ -265,7 +266,7 @@ def tail_controls(runs: Sequence[Trajectory]) -> Figure:
     Raises
     ------
     ValueError
-        If there is no run, or the runs differ in something else, over which a mean would hide it.
+        As for `rate_map`.
     """
     fields = ["labels", "update", "optimizer", "lr"]
     _refuse_other_differences(runs, fields)
@@ -309,7 +310,7 @@ def _refuse_other_differences(runs: Sequence[Trajectory], fields: Collection[str
 
 
 def _ends_and_starts(runs: Sequence[Trajectory], fields: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A row per run for the last step of those that did not diverge, and for the start of all."""
+    """Return one row per run: the last step of the runs that did not diverge, and the start of all runs."""
     table = tidy(runs, [*fields, "steps"])
     whole = np.array([run.diverged_at is None for run in runs for _ in run.metrics.index])
     return table.loc[whole & (table["step"] == table["steps"])], table.loc[table["step"] == 0]
@@ -322,7 +323,7 @@ def _of_scale(table: pd.DataFrame, metric: str, scale: str) -> pd.DataFrame:
 
 
 def _occurring(field: str, runs: Sequence[Trajectory]) -> list[str]:
-    """The choices of a field that occur, in the order of the configuration."""
+    """List the choices of a field that occur, in the order of the configuration."""
     given = {getattr(run.config, field) for run in runs}
     return [choice for choice in CHOICES[field] if choice in given]
 

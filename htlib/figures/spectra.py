@@ -1,4 +1,4 @@
-"""Pictures of one spectrum: histogram, tail, Hill plot.
+"""Draw one spectrum: histogram, tail, Hill plot.
 
 Every function takes results and an optional Axes and returns the Axes.
 """
@@ -14,7 +14,7 @@ from htlib.figures.style import BLACK, BLUE, GREY, ORANGE
 from htlib.spectra.noise import MarchenkoPastur
 from htlib.spectra.power_law import HillPlot, PowerLawFit
 
-_MARKED = 30  # with more outliers than this there is nothing to point at
+_MARKED = 30  # more outliers than this get no markers
 
 
 def spectrum(
@@ -27,18 +27,18 @@ def spectrum(
     label: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Histogram of a spectrum on logarithmic axes, with the law of pure noise on top.
+    """Draw the histogram of a spectrum on logarithmic axes, with the law of pure noise over it.
 
     Parameters
     ----------
     eigenvalues : (N,) array
         An ESD; only positive values can be drawn.
     law : MarchenkoPastur, optional
-        Drawn as the number of eigenvalues that it expects per bin, of those within the edge if one is given.
+        Drawn as the expected number of eigenvalues per bin; with an edge, of those up to the edge.
     edge : float, optional
-        Where the noise ends; if few eigenvalues lie beyond, each gets a marker.
+        Upper end of the noise; if few eigenvalues lie beyond it, each gets a marker.
     bins : int
-        Bins over the range of the data and the law, equal on the log axis.
+        Number of bins over the range of the data and the law; they are equal on the log axis.
     color, label : str
     ax : Axes, optional
 
@@ -78,14 +78,14 @@ def spectrum(
 
 
 def power_law(eigenvalues: ArrayLike, fit: PowerLawFit, *, color: str = BLUE, ax: Axes | None = None) -> Axes:
-    """The tail of a spectrum as the share of values at or above x, with the fitted power law on it.
+    """Draw a spectrum as the share of values at or above x, with the fitted power law over its tail.
 
-    No bins are chosen, and a power law is a straight line.
+    No bins have to be chosen, and a power law is a straight line.
 
     Parameters
     ----------
     eigenvalues : (N,) array
-        What was fitted, in any order.
+        The values that were fitted, in any order.
     fit : PowerLawFit
     color : str
     ax : Axes, optional
@@ -116,13 +116,13 @@ def power_law(eigenvalues: ArrayLike, fit: PowerLawFit, *, color: str = BLUE, ax
 
 
 def hill(plot: HillPlot, *, null: float | None = None, color: str = BLUE, ax: Axes | None = None) -> Axes:
-    """A Hill plot: the exponent against the number of values in the tail; a power law shows as a plateau.
+    """Draw a Hill plot: the exponent against the number of values in the tail; a power law is a plateau.
 
     Parameters
     ----------
     plot : HillPlot
     null : float, optional
-        Hill exponent of noise of the same shape at the median cut, drawn as a cross there.
+        Hill exponent of noise of the same shape at the median cut, where it is drawn as a cross.
     color : str
     ax : Axes, optional
 

@@ -1,7 +1,7 @@
-"""Colours, markers and words of the book's figures.
+"""Define the colours, markers and words of the book's figures.
 
-Colours are those of Okabe and Ito, told apart by the common kinds of colour blindness; lines that
-share an Axes also differ in their dashes or markers.
+The colours are those of Okabe and Ito, which people with the common kinds of colour blindness can
+distinguish; lines that share an Axes also differ in their dashes or markers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ WIDTH = 8.0  # inches: two columns that can still be read on a phone
 
 
 def rc_params() -> dict[Any, Any]:
-    """Matplotlib settings of the book, for ``plt.rcParams.update`` or ``plt.rc_context``."""
+    """Return the Matplotlib settings of the book, for ``plt.rcParams.update`` or ``plt.rc_context``."""
     return {
         **sns.axes_style("ticks"),
         **sns.plotting_context("notebook"),
@@ -69,7 +69,7 @@ def rc_params() -> dict[Any, Any]:
 
 
 def looks_in_turn() -> Iterator[dict[str, Any]]:
-    """Colours, markers and dashes, for one curve after the other."""
+    """Yield ``color``, ``marker`` and ``linestyle`` for one curve after another, without end."""
     looks = zip(
         cycle((ORANGE, BLUE, GREEN, PINK, SKY, GOLD, BLACK)),
         cycle("os^Dv"),
@@ -80,7 +80,7 @@ def looks_in_turn() -> Iterator[dict[str, Any]]:
 
 
 def in_book_style(function: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Let a function draw with the settings of the book, and leave no figure open in pyplot."""
+    """Make a function draw with the settings of the book and leave no figure open in pyplot."""
 
     @wraps(function)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -93,6 +93,6 @@ def in_book_style(function: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def legend_key(label: str, **look: Any) -> Line2D:
-    """An entry of a legend for what several artists share."""
+    """Make a legend entry for a look that several artists share; `look` is passed to ``Line2D``."""
     look = {"color": GREY, **look}
     return Line2D([], [], label=label, **look)

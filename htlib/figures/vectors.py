@@ -1,8 +1,8 @@
-"""Figures of singular vectors: how the weights and their updates turn towards each other.
+"""Draw how the singular vectors of the weights and of their updates turn towards each other.
 
-Runs in, Figure out.  The overlaps come from ``keep_overlaps``: squared inner products of the
-leading singular vectors of the update M_t = W_{t+1} - W_t with those of the weights before it,
-W_t, and after it, W_{t+1}.
+Each function takes runs and returns a Figure.  The overlaps come from ``keep_overlaps``: squared inner
+products of the leading singular vectors of the update M_t = W_{t+1} - W_t with those of the weights
+before it, W_t, and after it, W_{t+1}.
 """
 
 from __future__ import annotations
@@ -31,18 +31,17 @@ _MAPS = 4  # steps side by side
 
 @figure_of_runs
 def overlap_maps(runs: Sequence[Trajectory], *, k: int = 15) -> Figure:
-    """Squared overlaps of leading singular vectors, weights against update, at a few steps of one run.
+    """Draw squared overlaps of leading singular vectors, weights against update, at a few steps of one run.
 
-    Four rows: right vectors before and after the update, then left ones.  The colours are
-    logarithmic and begin at what two random directions of the larger side have on average,
-    1/max(h, d).
+    The four rows show right vectors before and after the update, then left ones.  The colour scale is
+    logarithmic and begins at 1/max(h, d), the mean overlap of two random directions of the larger side.
 
     Parameters
     ----------
     runs : sequence of Trajectory
-        The first is drawn; the title says which it is.
+        The first run is drawn, and named in the title.
     k : int
-        How many leading vectors are shown, at most as many as were kept.
+        Number of leading vectors that are shown, at most as many as were kept.
 
     Returns
     -------
@@ -92,18 +91,18 @@ def overlap_maps(runs: Sequence[Trajectory], *, k: int = 15) -> Figure:
 
 @figure_of_runs
 def subspace_overlaps(runs: Sequence[Trajectory], *, ks: Sequence[int] = (10, 100)) -> Figure:
-    """Mean squared cosine between the leading subspaces of weights and update, against the step.
+    """Draw the mean squared cosine between the leading subspaces of weights and update, against the step.
 
-    A row per dimension of the subspaces, right and left side by side.  A curve per setting, a dot per
-    seed: solid for the weights after the update, dashed for those before it.  Dotted: what random
-    subspaces have, k/d on the right and k/h on the left.
+    There is one row per dimension of the subspaces, with right and left side by side, one curve per setting
+    and one dot per seed.  Lines are solid for the weights after the update and dashed for those before it.
+    Dotted lines are the values for random subspaces, k/d on the right and k/h on the left.
 
     Parameters
     ----------
     runs : sequence of Trajectory
         Runs that differ only in their seed share a curve, over the steps that all of them have.
     ks : sequence of int
-        Dimensions of the subspaces; those beyond the number of vectors kept are lowered to it.
+        Dimensions of the subspaces; those above the number of kept vectors are lowered to it.
 
     Returns
     -------
@@ -162,7 +161,7 @@ def _title(run: Trajectory) -> str:
 
 
 def _few(steps: Sequence[int]) -> list[int]:
-    """At most `_MAPS` of them, from the first to the last, closer together at the start."""
+    """Choose at most `_MAPS` steps, from the first to the last, closer together at the start."""
     last = len(steps) - 1
     wanted = {round(last * (math.expm1(2.2 * q) / math.expm1(2.2))) for q in np.linspace(0, 1, _MAPS)}
     return [steps[i] for i in sorted(wanted)]

@@ -27,6 +27,7 @@ _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
     list: ((list,), "a list"),
     Mapping: ((dict,), "a setting"),
 }
+_EXPERIMENT = {**dict.fromkeys(("what", "preset", "page", "deviation"), str), "figures": list}
 
 
 class LedgerError(ValueError):
@@ -67,94 +68,36 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Check:
-    """One test of a claim.
+    """One test of a claim."""
 
-    Attributes
-    ----------
-    says : str
-        The effect in words.
-    experiment : str
-        Preset whose runs are looked at.
-    effect : str
-        Name of a function of `htlib.ledger.effects`.
-    arguments : dict
-        Its arguments.
-    expect : Expectation
-        Where the effect lies if the claim holds.
-    """
-
-    says: str
-    experiment: str
-    effect: str
+    says: str  # the effect in words
+    experiment: str  # preset whose runs are looked at
+    effect: str  # a name of `htlib.ledger.effects.EFFECTS`
     arguments: Mapping[str, Any]
-    expect: Expectation
+    expect: Expectation  # where the effect lies if the claim holds
 
 
 @dataclass(frozen=True)
 class Claim:
-    """An entry of the ledger.
-
-    Attributes
-    ----------
-    id : str
-    claim : str
-        In our own words.
-    source : str
-        Where it was read.
-    shown : str
-        Page of the book that shows it.
-    comment : str
-        What to know about the verdict.
-    checks : tuple of Check
-        Empty for a claim that is untested.
-    """
+    """An entry of the ledger."""
 
     id: str
-    claim: str
-    source: str
-    shown: str
-    comment: str
-    checks: tuple[Check, ...]
-
-
-@dataclass(frozen=True)
-class PaperExperiment:
-    """An experiment of the paper and what stands for it here.
-
-    Attributes
-    ----------
-    what : str
-    preset : str
-        Of ``experiments/``.
-    page : str
-        Where it is shown.
-    figures : tuple of str
-        Names of the figures there.
-    deviation : str
-        In what it differs from the released code's.
-    """
-
-    what: str
-    preset: str
-    page: str
-    figures: tuple[str, ...]
-    deviation: str
+    claim: str  # in our own words
+    source: str  # where it was read
+    shown: str  # the page that shows it
+    comment: str  # to be known about the verdict
+    checks: tuple[Check, ...]  # none for a claim that is untested
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """All of ``claims.yml``.
-
-    Attributes
-    ----------
-    path : Path
-    claims : list of Claim
-    experiments : list of PaperExperiment
-    """
+    """The content of ``claims.yml``."""
 
     path: Path
     claims: list[Claim]
-    experiments: list[PaperExperiment]
+    # The paper's experiments and what stands for them here: "what", "preset" of experiments/, "page" with
+    # "figures", and the "deviation" from the released code's.
+    experiments: list[dict[str, Any]]
 
     @property
     def verdicts(self) -> Path:
@@ -163,18 +106,9 @@ class Ledger:
 
 
 def load_ledger(path: str | os.PathLike[str] | None = None) -> Ledger:
-    """Read a ledger.
+    """Read a ledger: ``claims.yml`` here or ``book/claims.yml`` here or above, if no path is given.
 
-    Parameters
-    ----------
-    path : path, optional
-        Default ``claims.yml`` here or ``book/claims.yml`` here or above.
-
-    Raises
-    ------
-    FileNotFoundError
-    LedgerError
-        Naming the entry and what is wrong with it.
+    Raises FileNotFoundError, or LedgerError that names the entry and the fault.
     """
     path = _find() if path is None else Path(path)
     try:
@@ -189,7 +123,8 @@ def load_ledger(path: str | os.PathLike[str] | None = None) -> Ledger:
     names = [claim.id for claim in claims]
     if twice := {name for name in names if names.count(name) > 1}:
         raise LedgerError(f"{path}: two claims have the id {min(twice)!r}")
-    return Ledger(path, claims, [_experiment(e, str(path)) for e in content["experiments"]])
+    experiments = [_checked(entry, _EXPERIMENT, f"{path}: an experiment") for entry in content["experiments"]]
+    return Ledger(path, claims, experiments)
 
 
 def _find() -> Path:
@@ -232,13 +167,6 @@ def _check(entry: Any, where: str) -> Check:
         raise LedgerError(f"{where}: {error}") from error
     arguments = {name: given for name, given in entry.items() if name in kinds}
     return Check(entry["says"], entry["experiment"], entry["effect"], arguments, expect)
-
-
-def _experiment(entry: Any, where: str) -> PaperExperiment:
-    texts = dict.fromkeys(("what", "preset", "page", "deviation"), str)
-    entry = _checked(entry, {**texts, "figures": list}, f"{where}: an experiment")
-    figures = tuple(map(str, entry.pop("figures")))
-    return PaperExperiment(**entry, figures=figures)
 
 
 def _checked(

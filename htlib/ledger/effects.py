@@ -1,11 +1,12 @@
-"""Effects: answers of an experiment's runs to a question, as numbers per seed.
+"""Effects: the answers of an experiment's runs to a question, as numbers per seed.
 
 An effect is a function under `effect`.  It takes the runs and keyword arguments, and returns an (n_seeds, k)
-array, a row per seed in ascending order; k is 1 except in `prediction_error`.  Seeds are paired: a difference
-is taken within a seed.  The claims of the book (`htlib.ledger.claims`) name these functions and give their
-arguments, each of which is a *setting* (`htlib.ledger.settings`: which runs are meant), a text or a number.
+array with one row per seed in ascending order; k is 1 except in `prediction_error`.  Seeds are paired: a
+difference is taken within a seed.  The claims of the book (`htlib.ledger.claims`) name these functions and
+give their arguments.  An argument is a *setting*, which picks runs (`htlib.ledger.settings`), a text or a
+number.
 
-What is measured is a column of a run's metrics or a function under `measure`.
+A measure is a column of a run's metrics or a function under `measure`.
 """
 
 from __future__ import annotations
@@ -32,46 +33,49 @@ MEASURES: dict[str, Measure] = {}
 
 
 def effect(function: F) -> F:
-    """Let the checks of a ledger name a function."""
+    """Register a function as an effect, so that the checks of a ledger can name it."""
     EFFECTS[function.__name__] = function
     return function
 
 
 def measure(function: Measure) -> Measure:
-    """Let the effects measure what a function derives from a run and a step."""
+    """Register a function of a run and a step as a measure, so that effects can use it."""
     MEASURES[function.__name__] = function
     return function
 
 
 @effect
 def value(runs: Sequence[Trajectory], *, measure: str, of: Setting) -> Array:
-    """A measure of a setting."""
+    """Return a measure of a setting."""
     return _measured(runs, measure, of)[:, None]
 
 
 @effect
 def difference(runs: Sequence[Trajectory], *, measure: str, of: Setting, minus: Setting) -> Array:
-    """A measure of one setting minus that of another."""
+    """Return a measure of one setting, minus that of another."""
     return (_measured(runs, measure, of) - _measured(runs, measure, minus))[:, None]
 
 
 @effect
 def share(runs: Sequence[Trajectory], *, measure: str, of: Setting, whole: Setting) -> Array:
-    """Change of a measure from the start in one setting, over that in another: 1 if they change alike."""
+    """Return the change of a measure from the start in one setting, divided by its change in another.
+
+    The share is 1 if both change alike.
+    """
     return (_change(runs, measure, of) / _change(runs, measure, whole))[:, None]
 
 
 @effect
 def change_of_change(runs: Sequence[Trajectory], *, measure: str, of: Setting, minus: Setting) -> Array:
-    """Change of a measure from the start in one setting, minus that in another."""
+    """Return the change of a measure from the start in one setting, minus its change in another."""
     return (_change(runs, measure, of) - _change(runs, measure, minus))[:, None]
 
 
 @effect
 def critical_rate(runs: Sequence[Trajectory], *, of: Setting, over: Setting | str) -> Array:
-    """Rate at which the alignment first crosses half its peak, over another setting's.
+    """Return the rate at which the alignment first crosses half its peak, over that of another setting.
 
-    With over = "prediction", over the same crossing of the predicted alignment at the same rates.
+    With over = "prediction", the other rate is that of the predicted alignment at the same rates.
     """
     curves = grouped(runs, of, "lr")
     if over == "prediction":
@@ -86,7 +90,7 @@ def critical_rate(runs: Sequence[Trajectory], *, of: Setting, over: Setting | st
 
 @effect
 def critical_slope(runs: Sequence[Trajectory], *, of: Setting) -> Array:
-    """Exponent k of the critical rate ~ d^k, over the shapes that were run."""
+    """Fit the exponent k of the critical rate ~ d^k over the shapes that were run."""
     sizes = sorted({run.config.d for run in runs})
     if len(sizes) < 2:
         raise ValueError("critical_slope needs runs at two or more d")
@@ -98,11 +102,10 @@ def critical_slope(runs: Sequence[Trajectory], *, of: Setting) -> Array:
 def prediction_error(
     runs: Sequence[Trajectory], *, measure: str, of: Setting, beyond: float = 0.0, upto: float = math.inf
 ) -> Array:
-    """Measured minus predicted after one step, a column per shape and rate of the setting.
+    """Return measured minus predicted values after one step, one column per shape and rate of the setting.
 
-    The error of the spectral norm is a part of it, that of the alignment is as it is.  Only rates from
-    `beyond` to `upto` times the predicted critical one count.  The prediction is that for the |a| which the
-    seed has drawn.
+    The error of the spectral norm is relative, that of the alignment is absolute.  Only rates from `beyond`
+    to `upto` times the predicted critical rate count.  The prediction uses the |a| that the seed has drawn.
     """
     if measure not in ("spectral_norm", "alignment"):
         raise ValueError(f"measure must be spectral_norm or alignment, which are predicted; got {measure!r}")
@@ -125,9 +128,9 @@ def prediction_error(
 
 @effect
 def rank_correlation(runs: Sequence[Trajectory], *, x: str, y: str, of: Setting, along: str) -> Array:
-    """Spearman's rank correlation of two measures along the steps (from the first on) or along a field.
+    """Compute Spearman's correlation of two measures along the steps (from the first on) or along a field.
 
-    For a heavier tail that goes with a lower loss, x = "alpha_hill" and y = "test_loss" give a positive one.
+    If a heavier tail comes with a lower loss, x = "alpha_hill" and y = "test_loss" give a positive value.
     """
     for name in (x, y):
         if name not in METRICS:
@@ -137,48 +140,44 @@ def rank_correlation(runs: Sequence[Trajectory], *, x: str, y: str, of: Setting,
     else:
         tables = [pd.concat([r.metrics.tail(1) for r in curve]) for curve in grouped(runs, of, along)]
     pairs = [(table[x], table[y]) for table in tables]
-    # Spearman's coefficient is Pearson's of the ranks
+    # Spearman's coefficient is that of Pearson for the ranks
     return np.array([[np.corrcoef(rankdata(left), rankdata(right))[0, 1]] for left, right in pairs])
 
 
 @measure
 def second_over_first(run: Trajectory, step: int) -> float:
-    """s_2 / s_1."""
+    """Return s_2 / s_1."""
     values = run.esd(step)
     return math.sqrt(values[-2] / values[-1])
 
 
 @measure
 def tail_spread_hill(run: Trajectory, step: int) -> float:
-    """The spread of the tail over that of a power law with PL_Alpha_Hill."""
+    """Return the spread of the tail, divided by that of a power law with PL_Alpha_Hill."""
     return _tail_spread(run.esd(step), run.metrics.alpha_hill[step])
 
 
 @measure
 def tail_spread_ks(run: Trajectory, step: int) -> float:
-    """The spread of the tail over that of a power law with PL_Alpha_KS."""
+    """Return the spread of the tail, divided by that of a power law with PL_Alpha_KS."""
     return _tail_spread(run.esd(step), run.metrics.alpha_ks[step])
 
 
 @measure
 def overlap(run: Trajectory, step: int) -> float:
-    """Mean squared cosine of the d/10 leading right directions of the update and of the weights after it."""
+    """Return the overlap of the update with the weights after it.
+
+    It is the mean squared cosine between their d/10 leading right directions.
+    """
     k = min(len(run.overlaps[step].after.right), max(1, run.config.d // 10))
     return run.overlaps[step].after.subspace(k)[1]
 
 
 def half_peak_rate(curve: Sequence[tuple[float, float]]) -> float:
-    """Rate at which a curve first crosses half its peak, linear in log rate between its points.
+    """Find the rate at which a curve first crosses half its peak, by interpolation linear in the log rate.
 
-    Parameters
-    ----------
-    curve : sequence of (rate, height)
-        Ascending in the rate.
-
-    Raises
-    ------
-    ValueError
-        If the first point is above half the peak.
+    The curve consists of points (rate, height), ascending in the rate.  A first point above half the peak is
+    a ValueError.
 
     Examples
     --------
@@ -195,12 +194,12 @@ def half_peak_rate(curve: Sequence[tuple[float, float]]) -> float:
 
 
 def _change(runs: Sequence[Trajectory], measure: str, setting: Setting) -> Array:
-    """(n_seeds,) changes of a measure from the start."""
+    """Compute the (n_seeds,) changes of a measure from the start."""
     return _measured(runs, measure, setting) - _measured(runs, measure, {**setting, "step": 0})
 
 
 def _measured(runs: Sequence[Trajectory], name: str, setting: Setting) -> Array:
-    """(n_seeds,) values of a measure."""
+    """Compute the (n_seeds,) values of a measure."""
     if name not in METRICS and name not in MEASURES:
         raise ValueError(f"measure must be one of {', '.join((*METRICS, *MEASURES))}; got {name!r}")
     read = MEASURES.get(name, lambda run, step: float(run.metrics.loc[step, name]))
@@ -208,7 +207,7 @@ def _measured(runs: Sequence[Trajectory], name: str, setting: Setting) -> Array:
 
 
 def _tail_spread(values: Array, alpha: float) -> float:
-    """ln of second over eleventh eigenvalue, over what it is in a power law of density exponent alpha.
+    """Divide ln(second over eleventh eigenvalue) by its value in a power law of density exponent alpha.
 
     For independent values that is sum_{k=2}^{10} 1 / (k (alpha - 1)).
     """

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from htlib.ledger.claims import Check, Claim, Expectation, Ledger, PaperExperiment
+from htlib.ledger.claims import Check, Claim, Expectation, Ledger
 from htlib.ledger.verdicts import PROFILES, CheckResult, Verdict
 from htlib.student.config import ExperimentConfig
 from htlib.sweeps.grid import fields_of
@@ -57,7 +57,7 @@ def overview(claims: Sequence[Claim], verdicts: Verdicts) -> str:
 def page_titles(ledger: Ledger) -> dict[str, str]:
     """The first heading of each page that a ledger names, read from the notebook beside it."""
     titles: dict[str, str] = {}
-    for page in {one.shown for one in ledger.claims} | {one.page for one in ledger.experiments}:
+    for page in {one.shown for one in ledger.claims} | {one["page"] for one in ledger.experiments}:
         notebook = json.loads(ledger.path.with_name(f"{page}.ipynb").read_text(encoding="utf-8"))
         titles[page] = "".join(notebook["cells"][0]["source"]).splitlines()[0].removeprefix("# ")
     return titles
@@ -93,28 +93,25 @@ def card(claim: Claim, verdicts: Verdicts, titles: Mapping[str, str]) -> str:
 
 
 def experiments_table(
-    experiments: Sequence[PaperExperiment], titles: Mapping[str, str], seconds: Mapping[str, float]
+    experiments: Sequence[Mapping[str, Any]], titles: Mapping[str, str], seconds: Mapping[str, float]
 ) -> str:
-    """The paper's experiments, our figures, their parameters at the paper's scale, run times, deviations.
+    """Return a table of the paper's experiments, our figures, parameters at the paper's scale, and run times.
 
-    Parameters
-    ----------
-    experiments : sequence of PaperExperiment
-    titles : mapping
-        Page -> its title.
-    seconds : mapping
-        Preset -> how long its first run took.
+    `titles` maps pages to titles, `seconds` presets to the time of their first run.
     """
     rows = ""
     for one in experiments:
-        figures = " ".join(f'<a href="{one.page}.html#{name}">{name}</a>' for name in one.figures)
-        preset = load_experiment(one.preset, "paper")
+        page, preset = one["page"], load_experiment(one["preset"], "paper")
+        figures = " ".join(f'<a href="{page}.html#{name}">{name}</a>' for name in one["figures"])
         n_seeds = preset.seeds if isinstance(preset.seeds, int) else len(preset.seeds)
-        rows += (
-            f'<tr><td>{escape(one.what)}</td><td><a href="{one.page}.html">{escape(titles[one.page])}</a>: '
-            f"{figures}</td><td>{escape(_parameters(preset.grid))}; {n_seeds} seeds"
-            f"</td><td>{seconds[one.preset]:.1f} s</td><td>{escape(one.deviation)}</td></tr>"
+        cells = (
+            escape(one["what"]),
+            f'<a href="{page}.html">{escape(titles[page])}</a>: {figures}',
+            f"{escape(_parameters(preset.grid))}; {n_seeds} seeds",
+            f"{seconds[one['preset']]:.1f} s",
+            escape(one["deviation"]),
         )
+        rows += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
     heads = ("experiment of the paper", "our figures", "parameters (paper scale)", "one run", "deviation")
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f'<table class="ledger-experiments"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'

@@ -1,10 +1,10 @@
-"""Settings: which runs of an experiment are meant, one per seed or a curve per seed.
+"""Settings: each picks runs of an experiment, one run per seed or one curve per seed.
 
-A setting maps fields of `ExperimentConfig` to values.  Numbers may be "min" or "max" (of what was run).
-``lr`` may be "2 x critical": a run within ten per cent of that multiple of the critical rate predicted for
-real labels.  ``ridge_lambda`` may be "best": that of the lowest mean test loss, which must not be an end of
-what was run.  A size that is not named is free, any other field that is not named has its default.
-``step`` is the step looked at, by default the last.
+A setting maps fields of `ExperimentConfig` to values.  A number may be "min" or "max" of the values that were
+run.  ``lr`` may be "2 x critical": a run within ten per cent of that multiple of the critical rate predicted
+for real labels.  ``ridge_lambda`` may be "best": the value with the lowest mean test loss, which must not be
+the smallest or largest that was run.  A size that is not named is free; any other field that is not named has
+its default.  ``step`` is the step at which the runs are looked at, by default the last one.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ from htlib.theory.one_step import OneStepLaw, law_of_config
 Setting = Mapping[str, Any]
 
 _SIZES = ("n", "d", "h")
-# Fields that a setting need not name: sizes, and what only says how the run was measured.
+# Fields that are free unless a setting names them: sizes, the seed, and how the run was measured.
 _FREE = frozenset({*_SIZES, "n_test", "steps", "probe_every", "seed"})
 _DEFAULTS = ExperimentConfig().to_dict()
 
 
 def chosen(runs: Sequence[Trajectory], setting: Setting) -> list[Trajectory]:
-    """The one run per seed that a setting picks, by seed."""
+    """Return the runs that a setting picks, one per seed, ordered by seed."""
     return [group[0] for group in grouped(runs, setting)]
 
 
 def grouped(runs: Sequence[Trajectory], setting: Setting, varied: str = "") -> list[list[Trajectory]]:
-    """The runs that a setting picks, a list per seed: one run, or one for each value of the varied field."""
+    """Return the runs that a setting picks, as one list per seed.
+
+    The list has one run, or one for each value of the varied field.
+    """
     found = matching(runs, setting, varied)
     values = sorted({getattr(run.config, varied) for run in found}) if varied else [None]
     groups: dict[int, list[Trajectory]] = {seed: [] for seed in sorted({r.config.seed for r in runs})}
@@ -48,7 +51,7 @@ def grouped(runs: Sequence[Trajectory], setting: Setting, varied: str = "") -> l
 
 
 def matching(runs: Sequence[Trajectory], setting: Setting, varied: str = "") -> list[Trajectory]:
-    """All runs that fit a setting, whatever the varied field."""
+    """Return all runs that fit a setting, with any value of the varied field."""
     wanted = {name: wish for name, wish in setting.items() if name != "step"}
     if unknown := [name for name in (*wanted, varied) if name and name not in _DEFAULTS]:
         raise ValueError(f"unknown field {unknown[0]!r} in setting {dict(setting)}")
@@ -63,7 +66,7 @@ def matching(runs: Sequence[Trajectory], setting: Setting, varied: str = "") -> 
 
 
 def _said(runs: list[Trajectory], name: str, word: str, setting: Setting) -> list[Trajectory]:
-    """Those runs whose field is what the word says of it."""
+    """Return the runs whose field has the value that the word describes."""
 
     def at(run: Trajectory) -> Any:
         return getattr(run.config, name)
@@ -100,7 +103,7 @@ def shape_of(run: Trajectory) -> tuple[int, int, int]:
 
 
 def step_of(run: Trajectory, setting: Setting) -> int:
-    """The step that a setting looks at in a run."""
+    """Return the step at which a setting looks at a run."""
     step = setting.get("step", run.config.steps)
     if step not in run.metrics.index:
         raise ValueError(f"step {step} of seed {run.config.seed} was not measured, or the run diverged")
@@ -108,7 +111,10 @@ def step_of(run: Trajectory, setting: Setting) -> int:
 
 
 def law_of(run: Trajectory, *, drawn: bool = False, labels: str = "") -> OneStepLaw:
-    """The prediction for a run, or for other labels; if asked for, given the |a| that its seed has drawn."""
+    """Return the law for a run, or for other labels.
+
+    If ``drawn``, the norm |a| is the one that the seed has drawn, and otherwise sqrt(h).
+    """
     config = run.config
     if config.labels == "centred":
         raise ValueError("centred labels are not predicted")

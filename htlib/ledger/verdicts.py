@@ -1,7 +1,7 @@
-"""Verdicts: effects judged over seeds, checks counted, and the record that the book is held against.
+"""Verdicts: effects are judged over seeds, checks are counted, and the book is compared with the record.
 
-A verdict is kept with a fingerprint of its test and of the code that decided it, so that a check, a range, a
-preset or a formula which was changed after the verdict is seen without running anything.
+A verdict is stored with a fingerprint of its test and of the code that decided it.  A later change of a
+check, a range, a preset or a formula is therefore found without running anything.
 """
 
 from __future__ import annotations
@@ -33,27 +33,16 @@ PROFILES = ("fast", "paper")
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The finding of a check.
-
-    Attributes
-    ----------
-    says, expect : str
-    effect : float
-        Mean over seeds; of several columns the one furthest from zero, as a size.
-    low, high : float
-        Its 95 % bootstrap interval over seeds, simultaneous for all columns.
-    n_seeds : int
-    outcome : str
-        "holds" if the whole interval, of every column, lies where the claim says, "fails" if none of it
-        does, of some column, else "open".
-    """
+    """The result of a check."""
 
     says: str
     expect: str
-    effect: float
-    low: float
+    effect: float  # mean over seeds; of several columns the one furthest from zero, as a size
+    low: float  # of its 95 % bootstrap interval over seeds, simultaneous for all columns
     high: float
     n_seeds: int
+    # "holds" if the interval of every column lies entirely where the claim expects it, "fails" if that of at
+    # least one column lies entirely elsewhere, otherwise "open"
     outcome: str
 
 
@@ -61,26 +50,20 @@ class CheckResult:
 class Verdict:
     """A claim after its checks.
 
-    Attributes
-    ----------
-    verdict : str
-        "reproduced" if all checks hold, "partly" if some do, "not reproduced" if none does and one fails,
-        "undecided" if all are open, "untested" if there are none.
-    fingerprint : str
-        Two marks, as `fingerprints` makes them.
-    checks : list of CheckResult
+    The verdict is "reproduced" if all checks hold, "partly" if some do, "not reproduced" if none holds and
+    one fails, "undecided" if all are open, and "untested" if there are none.
     """
 
     verdict: str
-    fingerprint: str
+    fingerprint: str  # two marks, as `fingerprints` makes them
     checks: list[CheckResult] = field(default_factory=list)
 
     def outcomes(self) -> list[str]:
-        """The outcomes of the checks, in their order."""
+        """Return the outcomes of the checks, in their order."""
         return [check.outcome for check in self.checks]
 
     def summary(self) -> str:
-        """The verdict; if there is more than one outcome, with how many there are of each."""
+        """Return the verdict; if the outcomes differ, add how many there are of each."""
         counts = {word: self.outcomes().count(word) for word in ("holds", "open", "fails")}
         several = [f"{count} {word}" for word, count in counts.items() if count]
         return f"{self.verdict} ({', '.join(several)})" if len(several) > 1 else self.verdict
@@ -89,24 +72,10 @@ class Verdict:
 def evaluate(
     claims: Iterable[Claim], profile: str, store: Store | str | os.PathLike[str] | None = None, **options: Any
 ) -> dict[str, Verdict]:
-    """Test claims.
+    """Test claims; return the verdicts by claim id.
 
-    Parameters
-    ----------
-    claims : iterable of Claim
-    profile : {"fast", "paper"}
-    store, **options
-        As for `htlib.Experiment.runs`.
-
-    Returns
-    -------
-    dict
-        Claim id -> Verdict.
-
-    Raises
-    ------
-    LedgerError
-        If a check asks for what its experiment does not have.
+    The store and the options are those of `htlib.Experiment.runs`.  A check that asks for something that its
+    experiment does not have is a LedgerError.
     """
     claims = list(claims)
     marks = fingerprints(claims, profile)
@@ -128,24 +97,16 @@ def evaluate(
 
 
 def judge(values: ArrayLike, check: Check) -> CheckResult:
-    """Effect, its interval, and whether that lies where the claim says.
+    """Compute an effect and its interval from (n_seeds, k) values, and judge whether it lies where expected.
 
-    Parameters
-    ----------
-    values : (n_seeds, k) array
-    check : Check
-
-    Raises
-    ------
-    ValueError
-        If a value is not finite, or there are fewer than two seeds.
+    Values that are not finite, and fewer than two seeds, are a ValueError.
     """
     table = np.asarray(values, dtype=np.float64)
     if not np.isfinite(table).all():
         raise ValueError(f"the effect is not finite for every seed: {table.ravel().tolist()}")
     means, lows, highs = seed_interval(table)
     inside, outside = check.expect.low, check.expect.high
-    if len(means) > 1:  # sizes of signed errors: each must lie between minus and plus the bound
+    if len(means) > 1:  # signed errors: each must lie between minus and plus the bound
         if math.isinf(outside):
             raise ValueError(
                 f"an effect of several columns is a size: expect must be '< x'; got {check.expect}"
@@ -163,10 +124,10 @@ def judge(values: ArrayLike, check: Check) -> CheckResult:
 
 
 def fingerprints(claims: Iterable[Claim], profile: str) -> dict[str, str]:
-    """Claim id -> two marks with a hyphen between them; prose changes neither.
+    """Make for each claim id two marks with a hyphen between them; prose changes neither.
 
-    The first changes when a check, its threshold or its runs do; the second when the code does that makes the
-    runs and judges them (`htlib.sweeps.numerics`).
+    The first mark changes when a check, its threshold or its runs change; the second changes with the code
+    that makes the runs and judges them (`htlib.sweeps.numerics`).
     """
     code = code_digest(VERDICTS)[:8]
     digests: dict[str, list[str]] = {}
@@ -185,7 +146,7 @@ def fingerprints(claims: Iterable[Claim], profile: str) -> dict[str, str]:
 
 
 def load_verdicts(path: str | os.PathLike[str]) -> dict[str, dict[str, Verdict]]:
-    """Recorded verdicts, profile -> claim id -> Verdict; none if there is no such file."""
+    """Read the recorded verdicts, profile -> claim id -> Verdict; there are none if the file is missing."""
     path = Path(path)
     if not path.is_file():
         return {profile: {} for profile in PROFILES}
@@ -205,7 +166,7 @@ def load_verdicts(path: str | os.PathLike[str]) -> dict[str, dict[str, Verdict]]
 
 
 def record(verdicts: Mapping[str, Verdict], profile: str, path: str | os.PathLike[str]) -> None:
-    """Write verdicts of a profile beside those that are there."""
+    """Write the verdicts of a profile, and keep the others that the file has."""
     path = Path(path)
     known = load_verdicts(path)
     known[profile] |= verdicts
@@ -218,20 +179,10 @@ def record(verdicts: Mapping[str, Verdict], profile: str, path: str | os.PathLik
 
 
 def confirm(ledger: Ledger, profile: str, **options: Any) -> dict[str, Verdict]:
-    """Test all claims, and fail unless the verdicts are the recorded ones.
+    """Test all claims and return the verdicts, if they are the recorded ones.
 
-    Parameters
-    ----------
-    ledger : Ledger
-    profile : {"fast", "paper"}
-    **options
-        As for `evaluate`.
-
-    Raises
-    ------
-    LedgerError
-        With a line for each verdict that is missing, stale or contradicted, at this profile; and for each
-        that is missing or stale at the other.
+    Otherwise a LedgerError has one line for each verdict that is missing, stale or contradicted at this
+    profile, and for each that is missing or stale at the other profile.  The options are those of `evaluate`.
     """
     recorded = load_verdicts(ledger.verdicts)
     found = evaluate(ledger.claims, profile, **options)
@@ -246,7 +197,7 @@ def confirm(ledger: Ledger, profile: str, **options: Any) -> dict[str, Verdict]:
 
 
 def contradictions(found: Mapping[str, Verdict], recorded: Mapping[str, Verdict], profile: str) -> list[str]:
-    """A line for each verdict that is not the recorded one."""
+    """Return one line for each verdict that is not the recorded one."""
     lines = [_unrecorded(name, profile, verdict.fingerprint, recorded) for name, verdict in found.items()]
     lines += [
         f"{name}: recorded as {recorded[name].verdict} {recorded[name].outcomes()} at profile {profile}, "
@@ -258,7 +209,10 @@ def contradictions(found: Mapping[str, Verdict], recorded: Mapping[str, Verdict]
 
 
 def stale(claims: Sequence[Claim], recorded: Mapping[str, Mapping[str, Verdict]]) -> list[str]:
-    """A line for each verdict that is missing, superfluous, or of another test or code.  Nothing is run."""
+    """Return one line for each verdict that is missing, superfluous, or from another test or other code.
+
+    Nothing is run.
+    """
     lines = [
         _unrecorded(name, profile, mark, recorded[profile])
         for profile in PROFILES

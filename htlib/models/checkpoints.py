@@ -1,6 +1,6 @@
-"""Named tensors of a model, one at a time: modules, state dicts, safetensors and .pt files.
+"""Read the named tensors of a model, one at a time, from modules, state dicts, safetensors and .pt files.
 
-A damaged file is refused whole, with the reason; the other files of a sharded model are still read.
+All of a damaged file is refused, with the reason; the other files of a sharded model are still read.
 """
 
 from __future__ import annotations
@@ -28,45 +28,23 @@ _INDEX = ".index.json"
 
 
 class CheckpointError(RuntimeError):
-    """A file that holds no model that can be read, with its name and the reason."""
+    """Report a file from which no model can be read, with its name and the reason."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A named tensor that is not loaded yet, or the reason why it cannot be.
-
-    Attributes
-    ----------
-    name : str
-    load : callable
-        Returns the tensor; raises CheckpointError with the reason if it cannot be read.
-    """
+    """A named tensor that is not loaded yet; `load` raises CheckpointError if it cannot be read."""
 
     name: str
     load: Callable[[], Tensor]
 
 
 def entries_of(model: nn.Module | Mapping[str, Any] | str | os.PathLike[str]) -> list[Entry]:
-    """List the tensors of a model without reading them.
+    """List the tensors of a model, in its order, without reading them.
 
-    Parameters
-    ----------
-    model : Module, mapping or path
-        A module; a (nested) mapping of names to tensors or arrays; a ``.safetensors`` file, a sharded
-        model's ``.index.json``, a ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` file of tensors, or a folder
-        that holds one of these.
-
-    Returns
-    -------
-    list of Entry
-        In the order of the model.
-
-    Raises
-    ------
-    FileNotFoundError, TypeError
-        If there is no such file, or `model` is none of these.
-    CheckpointError
-        If the file is not what its name says.
+    The model is given as for `htlib.analyze`; mappings may be nested and may hold arrays.  Raises
+    FileNotFoundError for a missing file, TypeError for another kind of model, and CheckpointError if the
+    content of a file does not match its name.
     """
     if isinstance(model, nn.Module):
         return _of_mapping(model.state_dict(keep_vars=False), "")
@@ -81,7 +59,7 @@ def entries_of(model: nn.Module | Mapping[str, Any] | str | os.PathLike[str]) ->
 
 
 def _of_mapping(content: Mapping[Any, Any], prefix: str) -> list[Entry]:
-    """Tensors of nested mappings and lists; what is no tensor (step counters, names) is not a weight."""
+    """List the tensors in nested mappings and lists; ignore all else, such as step counters and names."""
     found: list[Entry] = []
     for key, value in content.items():
         name = f"{prefix}{key}"
@@ -97,7 +75,7 @@ def _of_mapping(content: Mapping[Any, Any], prefix: str) -> list[Entry]:
 
 
 def _with_names_of_their_own(entries: list[Entry]) -> list[Entry]:
-    """Nested names may coincide with flat ones: later ones get a number."""
+    """Make names unique: where a nested name equals a flat one, the later entry gets a number."""
     seen: Counter[str] = Counter()
     result: list[Entry] = []
     for entry in entries:
@@ -134,7 +112,7 @@ def _of_file(path: Path) -> list[Entry]:
 
 
 def _of_shard(path: Path) -> list[Entry]:
-    """The tensors of one file of several; one that cannot be read is an entry, with the reason."""
+    """List the tensors of one of several files; if it cannot be read, return one entry with the reason."""
     try:
         return _of_file(path)
     except CheckpointError as error:
@@ -169,7 +147,7 @@ def _of_index(path: Path) -> list[Entry]:
 def _of_pickle(path: Path) -> list[Entry]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old formats; what counts is whether it can be read
+            warnings.simplefilter("ignore")  # old formats warn, but can be read
             # Only tensors and plain containers are unpickled: a file with code in it is refused, not run.
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -178,7 +156,7 @@ def _of_pickle(path: Path) -> list[Entry]:
         raise CheckpointError(
             f"{path} holds more than tensors{what} or is damaged; it was not run"
         ) from error
-    except Exception as error:  # damaged bytes lead torch's reader to errors of every kind
+    except Exception as error:  # damaged bytes cause errors of every kind in torch's reader
         raise CheckpointError(f"{path} cannot be read as a torch file ({type(error).__name__})") from error
     if isinstance(content, Tensor):
         content = {path.stem: content}
@@ -189,7 +167,7 @@ def _of_pickle(path: Path) -> list[Entry]:
 
 def _of_safetensors(path: Path) -> list[Entry]:
     try:
-        file = safe_open(path, framework="pt")  # mapped into memory: a tensor is read when it is used
+        file = safe_open(path, framework="pt")  # memory-mapped: a tensor is read when it is used
         return [Entry(name, partial(_load, file, path, name)) for name in file.offset_keys()]
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
@@ -200,7 +178,7 @@ def _of_safetensors(path: Path) -> list[Entry]:
 def _load(file: safe_open, path: Path, name: str) -> Tensor:
     try:
         return file.get_tensor(name)
-    except (SafetensorError, RuntimeError, AttributeError) as error:  # a type that torch does not have
+    except (SafetensorError, RuntimeError, AttributeError) as error:  # torch does not have the type
         raise CheckpointError(f"{path} holds what torch cannot load: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""Spectra of whole models: a row per weight matrix, each beside pure noise of its shape."""
+"""Measure the spectra of whole models: one row per weight matrix, compared with pure noise of its shape."""
 
 from __future__ import annotations
 
@@ -53,38 +53,39 @@ def analyze(
     model_or_path : Module, mapping, str or path
         A torch module; a state dict; a ``.safetensors`` file, a sharded model's ``.index.json``, a
         ``.pt``/``.pth``/``.bin``/``.ckpt`` file (only tensors are unpickled, never code), or a folder
-        with one of these.  Files are read a tensor at a time.
+        with one of these.  Files are read one tensor at a time.
     include, exclude : str or sequence of str
         Shell patterns for names, such as ``"*.attention.*"``.
     embeddings : bool
-        Whether to analyse embeddings, too.
+        Analyse embeddings too.
     min_size : int
         Matrices with fewer singular values are skipped.
     null : {"gaussian", "shuffle", "profile"} or None
-        What each measure is compared with (`htlib.null_distribution`).  The Gaussian null is drawn once
-        for all matrices of a shape and costs next to nothing; the others take `n_replicates` spectra each.
+        The null for each measure (`htlib.null_distribution`).  The Gaussian null is drawn only once for
+        all matrices of one shape and is cheap; the others take `n_replicates` spectra per matrix.
     n_replicates : int
-        Of the null.
+        Number of replicates of the null.
     compare : bool
         Add the likelihood ratios of `htlib.compare_distributions`.
     keep_eigenvalues : bool
         Add a column ``eigenvalues`` of arrays, for figures.
     seed : int
-        Of the nulls.
+        Seed of the nulls.
     device : str
-        Where to compute; any torch device.
+        Any torch device.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     DataFrame
-        A row per weight matrix in the order of the model: ``name``, ``kind``, ``shape`` (h, d) of one matrix,
-        ``n_matrices`` (positions of a convolution's kernel, pooled), ``dtype``, ``rank``; the measures of
-        `htlib.spectrum_measures`; of the Marchenko-Pastur bulk ``mp_variance``, ``mp_edge``,
-        ``mp_ks_distance``, ``n_spikes``, ``soft_rank``; for each measure that has a null ``<measure>_z`` and
-        ``<measure>_percentile``, and ``alpha_hill_null``, its mean over the null.  ``.attrs["skipped"]``
-        maps the name of every other tensor to the reason; nothing is left out silently.
+        One row per weight matrix in the order of the model: ``name``, ``kind``, ``shape`` (h, d) of one
+        matrix, ``n_matrices`` (pooled positions of a convolution's kernel), ``dtype``, ``rank``; the
+        measures of `htlib.spectrum_measures`; ``mp_variance``, ``mp_edge``, ``mp_ks_distance``,
+        ``n_spikes`` and ``soft_rank`` of the Marchenko-Pastur bulk; ``<measure>_z`` and
+        ``<measure>_percentile`` for each measure that has a null, and ``alpha_hill_null``, the mean of
+        alpha_hill over the null.  ``.attrs["skipped"]`` maps the name of every other tensor to the reason
+        why it was skipped; nothing is left out silently.
 
     Raises
     ------
@@ -137,20 +138,21 @@ def compare_models(
     before, after : Module, mapping, str or path
         As for `analyze`.
     k : int
-        Dimension of the leading subspaces compared.
+        Dimension of the leading subspaces that are compared.
     include, exclude, embeddings, min_size, device, progress
         As for `analyze`.
 
     Returns
     -------
     DataFrame
-        A row per weight matrix of both: ``name``, ``kind``, ``shape``; ``relative_change``, |dW|_F / |W|_F;
-        ``alpha_hill_before``, ``alpha_hill_after``, ``spectral_norm_before``, ``spectral_norm_after``;
-        ``update_stable_rank`` of dW; the mean squared cosine between the leading k-dimensional
-        subspaces before and after, ``left_overlap`` and ``right_overlap``; and between those before and
-        of the update, ``update_left_overlap`` and ``update_right_overlap``; ``left_chance``, k / h, and
-        ``right_chance``, k / d, are what random subspaces have.  Overlaps are of single matrices, NaN for
-        convolutions.  ``.attrs["skipped"]`` maps all other names to reasons.
+        One row per weight matrix that both have: ``name``, ``kind``, ``shape``; ``relative_change``,
+        |dW|_F / |W|_F; ``alpha_hill_before``, ``alpha_hill_after``, ``spectral_norm_before``,
+        ``spectral_norm_after``; ``update_stable_rank`` of dW; ``left_overlap`` and ``right_overlap``, the
+        mean squared cosine between the leading k-dimensional subspaces before and after;
+        ``update_left_overlap`` and ``update_right_overlap``, that between the subspaces before and those of
+        the update; ``left_chance``, k / h, and ``right_chance``, k / d, the values for random subspaces.
+        Overlaps exist only for single matrices and are NaN for convolutions.  ``.attrs["skipped"]`` maps
+        all other names to reasons.
 
     Examples
     --------
@@ -186,19 +188,10 @@ def compare_models(
 
 
 def summarize(table: pd.DataFrame) -> pd.DataFrame:
-    """Median and range over the layers of a model, and how many differ from noise.
+    """Summarise a table of `analyze`: return ``median``, ``min`` and ``max`` of each measure over the layers.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Of `analyze`.
-
-    Returns
-    -------
-    DataFrame
-        A row per measure; ``median``, ``min``, ``max``, and ``beyond_null``, the number of layers more than
-        three standard deviations of the null away from its mean (NaN without a null).  Empty if no
-        layer was analysed.
+    ``beyond_null`` is the number of layers more than three standard deviations of the null away from its
+    mean (NaN without a null).  The summary is empty if no layer was analysed.
     """
     if not len(table):
         return pd.DataFrame(columns=["median", "min", "max", "beyond_null"])
@@ -211,7 +204,7 @@ def summarize(table: pd.DataFrame) -> pd.DataFrame:
 
 
 class _LayerNulls:
-    """Noise beside the layers of one model, of one kind of `NULLS`; Gaussian noise is made once per shape."""
+    """Compare the layers of one model with one of `NULLS`; Gaussian noise is made only once per shape."""
 
     def __init__(self, null: str, n_replicates: int, seed: int) -> None:
         check_null(null, n_replicates)
@@ -219,11 +212,11 @@ class _LayerNulls:
         self._gaussian: dict[tuple[int, ...], pd.DataFrame] = {}
 
     def columns(self, layer: Layer, row: Mapping[str, Any]) -> dict[str, float]:
-        """Where the measures of a layer stand among those of its replicates."""
+        """Return the columns that compare the measures of a layer, in `row`, with those of its replicates."""
         values = dict(row)
         if self._null == "gaussian":
             (h, d), count = layer.shape, len(layer.matrices)
-            values["spectral_norm"] /= row["frobenius_norm"] / np.sqrt(h * d * count)  # of unit entries
+            values["spectral_norm"] /= row["frobenius_norm"] / np.sqrt(h * d * count)  # of unit variance
             replicates = self._unit_noise(h, d, count)
         else:
             rng = np.random.default_rng(self._seed)
@@ -235,7 +228,7 @@ class _LayerNulls:
         return columns
 
     def _unit_noise(self, h: int, d: int, count: int) -> pd.DataFrame:
-        key = (*sorted((h, d)), count)  # a matrix and its transpose have one law
+        key = (*sorted((h, d)), count)  # a matrix and its transpose have the same law
         if key not in self._gaussian:
             rng = np.random.default_rng([self._seed, *key])
             self._gaussian[key] = self._measures(lambda: [gaussian_esd(h, d, rng) for _ in range(count)])
@@ -266,7 +259,7 @@ def _table(measure: Callable[[Layer], dict[str, Any]], layers: Iterable[Layer | 
             continue
         try:
             rows.append(measure(layer))
-        except ValueError as error:  # a spectrum that overflows, or has no bulk; no partner
+        except ValueError as error:  # the spectrum overflows or has no bulk, or no layer matches
             skipped[layer.name] = str(error)
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["name", "kind", "shape"])
     table.attrs["skipped"] = skipped

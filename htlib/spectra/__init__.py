@@ -1,1 +1,1 @@
-"""Eigenvalues of any matrix and what they say: exponents, spikes, nulls.  Nothing here knows a network."""
+"""Measure the eigenvalues of any matrix: exponents, spikes, nulls.  Nothing here depends on a network."""

@@ -1,9 +1,9 @@
-"""Is it a power law?  Likelihood ratios of a fitted tail against other laws.
+"""Is it a power law?  This module compares a fitted tail with other laws by likelihood ratios.
 
 Every law is conditioned on the tail and written for t = ln(x / xmin) >= 0, where a power law is the
-exponential exp(-s t), s = alpha - 1.  Lognormal and power law with exponential cutoff are its
-exponential tilts, exp(-s t - c h(t)) with h = t^2 / 2 and h = e^t - 1: their likelihood is concave
-in (s, c), so the maximum found is the maximum there is.
+exponential exp(-s t), s = alpha - 1.  The lognormal and the power law with exponential cutoff are its
+exponential tilts, exp(-s t - c h(t)) with h = t^2 / 2 and h = e^t - 1.  Their likelihood is concave in
+(s, c), so every maximum is the global one.
 """
 
 from __future__ import annotations
@@ -23,46 +23,46 @@ from htlib.spectra.power_law import PowerLawFit
 
 Array = NDArray[np.float64]
 
-_TRUSTED = 0.1  # the sign of a ratio counts below this p-value (Clauset et al. 2009, table 6)
+_TRUSTED = 0.1  # below this p-value the sign of a ratio is trusted (Clauset et al. 2009, table 6)
 
 
 def compare_distributions(eigenvalues: Tensor | ArrayLike, fit: PowerLawFit) -> pd.DataFrame:
     """Compare a fitted power-law tail with other laws of the same tail, by Vuong's test.
 
-    The test assumes independent values.  Eigenvalues of one matrix are not: for them read the ratios
-    as a description, and compare with `htlib.null_distribution`.
+    The test assumes independent values.  Eigenvalues of one matrix are not independent: read their ratios
+    as a description, and compare them with `htlib.null_distribution`.
 
     Parameters
     ----------
     eigenvalues : (N,) array
-        In any order: what the power law was fitted to.
+        The values that the power law was fitted to, in any order.
     fit : PowerLawFit
-        Without an upper bound.
+        A fit without an upper bound.
 
     Returns
     -------
     DataFrame
-        A row per alternative: "lognormal", "exponential", "stretched_exponential" and
+        One row per alternative: "lognormal", "exponential", "stretched_exponential" and
         "truncated_power_law" (a power law with exponential cutoff, alpha >= 1).  Columns:
 
         - ``log_likelihood_ratio``: positive where the power law fits better;
-        - ``normalized_ratio``: that over sqrt(n) times the standard deviation of its terms;
-        - ``p_value``: chance of a ratio as large by fluctuation (Vuong 1989, as in Clauset et al.
-          2009, app. C); of the nested truncated power law, by chi-squared with one degree of freedom;
+        - ``normalized_ratio``: the ratio divided by sqrt(n) times the standard deviation of its terms;
+        - ``p_value``: probability that fluctuation makes a ratio as large (Vuong 1989, as in Clauset et
+          al. 2009, app. C); for the nested truncated power law by chi-squared, one degree of freedom;
         - ``favours``: "power_law", the alternative, or "neither" where the p-value exceeds 0.1;
-        - ``parameters``: of the alternative, in the units of the eigenvalues; of the stretched
-          exponential those of its survival function exp(-rate ((x / xmin)^beta - 1)).
+        - ``parameters``: those of the alternative, in the units of the eigenvalues; the stretched
+          exponential has the survival function exp(-rate ((x / xmin)^beta - 1)).
 
     Raises
     ------
     ValueError
-        If the fit has an upper bound, or its tail is not in the eigenvalues.
+        If the fit has an upper bound, or was made from other eigenvalues.
 
     Notes
     -----
-    The lognormal (as its width grows) and the stretched exponential (as its exponent vanishes) have
-    the power law as a limit, so their ratio is never positive; where the limit fits best it is zero,
-    with p = 1.
+    The power law is a limit of the lognormal (as its width grows) and of the stretched exponential (as
+    its exponent vanishes), so their ratio is never positive.  Where the limit fits best, the ratio is zero
+    and p = 1.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def _exponential(t: Array, s: float, xmin: float) -> tuple[Array, dict[str, floa
 
 
 def _stretched_exponential(t: Array, s: float, xmin: float) -> tuple[Array, dict[str, float]]:
-    """Survival exp(-r (y^beta - 1)), y = e^t; the best r for a beta is in closed form."""
+    """Fit the survival function exp(-r (y^beta - 1)), y = e^t; each beta has its best r in closed form."""
 
     def logs(beta: float) -> Array:
         grown = np.expm1(beta * t)
@@ -161,15 +161,15 @@ _ALTERNATIVES: dict[str, Callable[[Array, float, float], tuple[Array, dict[str, 
 def _tilted(
     t: Array, s: float, h: Callable[[Array], Array], lowest: float = -np.inf
 ) -> tuple[tuple[float, float], Array]:
-    """Maximum-likelihood exp(-s t - c h(t)), c >= 0: (s, c) and the log densities of t."""
+    """Fit exp(-s t - c h(t)), c >= 0, by maximum likelihood; return (s, c) and the log densities of t."""
     means = np.array([t.mean(), h(t).mean()])
 
     def loss(theta: Array) -> tuple[float, Array]:
-        """Mean negative log-likelihood and its gradient: model moments less those of the sample."""
+        """Return the mean negative log-likelihood and its gradient: sample moments minus model moments."""
         log_z, moments = _moments(theta, h)
         return float(theta @ means + log_z), means - moments
 
-    # parameters in units in which the curvatures are near one
+    # in these units of the parameters the curvatures are near one
     unit = np.array([s, 1 / max(h(np.array([1 / s]))[0], means[1])])
 
     def scaled(v: Array) -> tuple[float, Array]:
@@ -197,7 +197,7 @@ _REACH = np.geomspace(1e-9, 1e9, 721)
 
 
 def _moments(theta: Array, h: Callable[[Array], Array]) -> tuple[float, Array]:
-    """Logarithm of the integral of exp(-s t - c h(t)) over t > 0, and the means of t and h(t)."""
+    """Return the log of the integral of exp(-s t - c h(t)) over t > 0, and the means of t and h(t)."""
 
     def exponent(t: Array) -> Array:
         with np.errstate(over="ignore"):

@@ -1,7 +1,7 @@
-"""The spectrum of a weight matrix and the numbers read off it: ranks, entropies, norms.
+"""Compute the spectrum of a weight matrix and its summary numbers: ranks, entropies, norms.
 
-Conventions: W is (h, d); the ESD is the ascending list of lambda_i = sigma_i(W)^2, min(h, d) values,
-raw (some texts divide by h or d).  Everything is computed in float64 on the device of W.
+Conventions: W is (h, d).  The ESD is the ascending list of the min(h, d) values lambda_i = sigma_i(W)^2,
+which are raw (some texts divide by h or d).  Everything is computed in float64 on the device of W.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from htlib.spectra.linalg import gram
 Array = NDArray[np.float64]
 
 # Below this ratio of extreme eigenvalues the Gram matrix has lost the small ones to rounding
-# (relative error eps / ratio), and the singular values are taken from W itself.
+# (relative error eps / ratio), and the singular values are computed from W itself.
 _GRAM_CONDITION = 1e-10
 _COMPUTED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def esd(W: Tensor | ArrayLike) -> Array:
-    """Empirical spectral distribution: the eigenvalues of W^T W that are not zero by shape.
+    """Compute the empirical spectral distribution: the eigenvalues of W^T W that are not zero by shape.
 
     Parameters
     ----------
     W : (h, d) tensor or array
-        Any floating type, strides, device; computed in float64.
+        Any floating type, strides and device.
 
     Returns
     -------
     (min(h, d),) float64 array
-        sigma_i(W)^2, ascending and raw: no 1/N factor.  Zero where it is rounding noise: sigma_i below
-        max(h, d) eps sigma_1 (as in numpy.linalg.matrix_rank) for float64, sigma_i^2 below
-        max(h, d) eps sigma_1^2 for lower precisions, eps = 2.2e-16 in both.
+        sigma_i(W)^2, ascending and raw: no 1/N factor.  Rounding noise is set to zero: for float64 where
+        sigma_i is below max(h, d) eps sigma_1 (as in numpy.linalg.matrix_rank), for lower precisions where
+        sigma_i^2 is below max(h, d) eps sigma_1^2; eps = 2.2e-16 in both.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def esd(W: Tensor | ArrayLike) -> Array:
 
 
 def stable_rank(eigenvalues: Tensor | ArrayLike) -> float:
-    """Sum of the eigenvalues over the largest: |W|_F^2 / |W|_2^2.
+    """Divide the sum of the eigenvalues by the largest one: |W|_F^2 / |W|_2^2.
 
     Parameters
     ----------
@@ -80,9 +80,9 @@ def stable_rank(eigenvalues: Tensor | ArrayLike) -> float:
 
 
 def effective_rank(eigenvalues: Tensor | ArrayLike) -> float:
-    """Exponential of the entropy of the normalised singular values (Roy & Vetterli 2007).
+    """Compute exp(entropy) of the normalised singular values (Roy & Vetterli 2007).
 
-    exp(-sum p ln p) with p = sigma / sum sigma, sigma = sqrt(lambda).  (`spectral_entropy` normalises
+    It is exp(-sum p ln p) with p = sigma / sum sigma, sigma = sqrt(lambda).  (`spectral_entropy` normalises
     the eigenvalues instead, as WeightWatcher does.)
 
     Parameters
@@ -109,9 +109,9 @@ def effective_rank(eigenvalues: Tensor | ArrayLike) -> float:
 
 
 def spectral_entropy(eigenvalues: Tensor | ArrayLike) -> float:
-    """Shannon entropy of the normalised spectrum over ln(rank): 1 is flat, 0 is rank one.
+    """Divide the Shannon entropy of the normalised spectrum by ln(rank): 1 is flat, 0 is rank one.
 
-    -sum p ln p / ln rank with p = lambda / sum lambda, as in WeightWatcher.
+    It is -sum p ln p / ln rank with p = lambda / sum lambda, as in WeightWatcher.
 
     Parameters
     ----------
@@ -132,45 +132,26 @@ def spectral_entropy(eigenvalues: Tensor | ArrayLike) -> float:
     return min(1.0, float(_entropy(values) / np.log(len(values)))) if len(values) > 1 else 0.0
 
 
-def spectral_norm(eigenvalues: Tensor | ArrayLike) -> float:
-    """Largest singular value, sqrt of the largest eigenvalue."""
-    return float(np.sqrt(as_spectrum(eigenvalues)[-1]))
-
-
 def log_alpha_norm(eigenvalues: Tensor | ArrayLike, alpha: float) -> float:
-    """log10 sum lambda^alpha, as in WeightWatcher (Martin, Peng & Mahoney 2021).
+    """Return log10 sum lambda^alpha, as in WeightWatcher (Martin, Peng & Mahoney 2021).
 
-    Parameters
-    ----------
-    eigenvalues : (N,) array
-        In any order, raw.
-    alpha : float
-        Exponent of a power-law fit; the value does not overflow however large it is.
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> round(log_alpha_norm([1.0, 10.0], 2.0), 6)
-    2.004321
+    The eigenvalues are raw.  No alpha is so large that the result overflows.
     """
     logs = np.log10(_nonzero(eigenvalues))
     return float(alpha * logs[-1] + np.log10(np.sum(10 ** (alpha * (logs - logs[-1])))))
 
 
 def alpha_weighted(eigenvalues: Tensor | ArrayLike, alpha: float) -> float:
-    """alpha log10 lambda_max, WeightWatcher's alpha-hat (Martin, Peng & Mahoney 2021)."""
+    """Return alpha log10 lambda_max, WeightWatcher's alpha-hat (Martin, Peng & Mahoney 2021)."""
     return float(alpha * np.log10(_nonzero(eigenvalues)[-1]))
 
 
 def as_matrix(W: Tensor | ArrayLike, name: str = "W", dtype: torch.dtype | None = torch.float64) -> Tensor:
-    """W as a finite matrix on its own device, or a ValueError that says what is wrong with it.
+    """Return W as a finite real matrix on its own device; raise ValueError if it is not one.
 
-    `dtype` None leaves the floating types that torch computes with as they are.
+    With `dtype` None the floating types that torch computes with stay as they are.
     """
-    matrix = W.detach() if isinstance(W, Tensor) else as_tensor(W)
+    matrix = as_tensor(W)
     if matrix.ndim != 2:
         raise ValueError(f"{name} must be a matrix, (h, d); got shape {tuple(matrix.shape)}")
     if matrix.numel() == 0:
@@ -180,21 +161,23 @@ def as_matrix(W: Tensor | ArrayLike, name: str = "W", dtype: torch.dtype | None 
     if dtype is None:
         dtype = matrix.dtype if matrix.dtype in _COMPUTED else torch.float64
     matrix = matrix.to(dtype)
-    if not torch.isfinite(matrix.sum()):  # one cheap pass when all is well
+    if not torch.isfinite(matrix.sum()):  # one cheap pass if all entries are finite
         bad = int((~torch.isfinite(matrix)).sum())
         if bad:
             raise ValueError(f"{name} holds NaN or infinity in {bad} of {matrix.numel()} entries")
     return matrix
 
 
-def as_tensor(array: ArrayLike) -> Tensor:
-    """An array of any layout or byte order, read-only or not, as a tensor of its own."""
+def as_tensor(array: Tensor | ArrayLike) -> Tensor:
+    """Detach a tensor, or copy an array of any layout or byte order, read-only or not, into one."""
+    if isinstance(array, Tensor):
+        return array.detach()
     copy = np.array(array)
     return torch.from_numpy(copy.astype(copy.dtype.newbyteorder("=")))
 
 
 def as_spectrum(eigenvalues: Tensor | ArrayLike) -> Array:
-    """Eigenvalues as an ascending float64 array, or a ValueError that says what is wrong."""
+    """Sort eigenvalues into a float64 array, ascending; raise ValueError if one is negative or not finite."""
     if isinstance(eigenvalues, Tensor):
         eigenvalues = eigenvalues.detach().to("cpu", torch.float64).numpy()
     values = np.asarray(eigenvalues, dtype=np.float64)
@@ -216,14 +199,14 @@ def _nonzero(eigenvalues: Tensor | ArrayLike) -> Array:
 
 
 def _entropy(weights: Array) -> float:
-    p = weights / weights[-1]  # no sum of them overflows
+    p = weights / weights[-1]  # their sum does not overflow
     p = p / p.sum()
     p = p[p > 0]
     return float(-(p * np.log(p)).sum())
 
 
 def finite_gram(W: Tensor) -> Tensor:
-    """The smaller of W^T W and W W^T in float64, or a ValueError where that overflows."""
+    """Return the smaller of W^T W and W W^T in float64; raise ValueError if it overflows."""
     product = gram(W, torch.float64)
     if not torch.isfinite(product.diagonal().max()):  # no entry exceeds the largest diagonal one
         raise ValueError("the squared singular values overflow float64; rescale the matrix")
@@ -231,11 +214,11 @@ def finite_gram(W: Tensor) -> Tensor:
 
 
 def is_ill_conditioned(eigenvalues: Tensor) -> bool:
-    """Whether the Gram matrix has lost its smallest eigenvalues to rounding."""
+    """Return True if the Gram matrix with these ascending eigenvalues lost the smallest to rounding."""
     return bool(eigenvalues[0] < _GRAM_CONDITION * eigenvalues[-1])
 
 
 def squares(s: Tensor, W: Tensor) -> Tensor:
-    """Descending singular values as ascending eigenvalues, rounding noise set to zero."""
+    """Turn the descending singular values of W into ascending eigenvalues; set rounding noise to zero."""
     noise = max(W.shape) * torch.finfo(W.dtype).eps * s[0]
     return torch.where(s > noise, s, torch.zeros_like(s)).flip(0) ** 2

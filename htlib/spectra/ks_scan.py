@@ -1,4 +1,4 @@
-"""The exact search for the threshold of a power law: smallest Kolmogorov-Smirnov distance.
+"""Find the threshold of a power law that has exactly the smallest Kolmogorov-Smirnov distance.
 
 All functions work on L, the ascending logarithms of a sample.  With u = L_j - L_i above a candidate
 threshold L_i, the fitted distribution function is F(u) = (1 - exp(-s u)) / (1 - exp(-s b)), where s =
@@ -14,26 +14,15 @@ from scipy.optimize.elementwise import find_root
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-_PROBES = 24  # candidates measured in full at first, for a thousand values
-_POINTS = 32  # of a tail, for the bounds of the others
+_PROBES = 24  # at least this many candidates are measured in full at first
+_POINTS = 32  # points of a tail that bound the distances of the other candidates
 
 
 def slopes(means: Array, rooms: Array | float) -> Array:
-    """Maximum-likelihood s = alpha - 1 from the mean log ratios to the threshold.
+    """Compute the (m,) maximum-likelihood s = alpha - 1 from the means of u, 0 < mean < b, and the rooms b.
 
-    Without a bound 1 / mean; else the root of 1/k - 1/(e^k - 1) = mean / b with k = s b, which is
-    negative where the sample piles up at its bound.
-
-    Parameters
-    ----------
-    means : (m,) array
-        Positive, below `rooms`.
-    rooms : (m,) array or inf
-        b.
-
-    Returns
-    -------
-    (m,) array
+    Without a bound (a single infinite b) s is 1 / mean.  With one, k = s b is the root of
+    1/k - 1/(e^k - 1) = mean / b, which is negative where the sample piles up at its bound.
     """
     if np.ndim(rooms) == 0 and np.isinf(rooms):
         return 1 / means
@@ -49,7 +38,7 @@ def slopes(means: Array, rooms: Array | float) -> Array:
 
 
 def fitted_cdf(u: Array, slope: Array | float, room: Array | float) -> Array:
-    """F(u) of the module's head; for every slope, without overflow."""
+    """Return F(u) of the module's docstring, for any slope and without overflow."""
     if np.ndim(room) == 0 and np.isinf(room):
         return -np.expm1(-slope * u)
     share, steep = u / room, np.abs(slope * room)
@@ -58,7 +47,7 @@ def fitted_cdf(u: Array, slope: Array | float, room: Array | float) -> Array:
 
 
 def fitted_pdf(u: Array, slope: float, room: float) -> Array:
-    """Density of u."""
+    """Return the density of u."""
     if np.isinf(room):
         return slope * np.exp(-slope * u)
     share, steep = u / room, abs(slope * room)
@@ -66,29 +55,18 @@ def fitted_pdf(u: Array, slope: float, room: float) -> Array:
 
 
 def best_threshold(L: Array, candidates: Indices, ceiling: float = np.inf) -> int:
-    """Index of the candidate with the smallest distance, the first of equals.
+    """Return the index into L of the candidate with the smallest distance, the first of equals.
 
-    The distance of candidate i is max_j |F(L_j - L_i) - (j - i) / (N - i)| over j >= i.  Every term of
-    a maximum bounds it from below, so a candidate with one term above the best distance known is
-    dropped unseen.  The terms that tell most are where neighbours have their maximum: a few
-    candidates are measured in full first, the others at those places; what is left gets a look at
-    evenly spaced points, and only then a full measurement.  The result is that of measuring all.
-
-    Parameters
-    ----------
-    L : (N,) array
-        Ascending logarithms, none above `ceiling`.
-    candidates : (m,) array of int
-        Ascending indices into L, each with a larger value above it.
-    ceiling : float
-        Logarithm of the upper bound.
-
-    Returns
-    -------
-    int
+    The candidates are ascending indices, each with a larger value above it; no value of L exceeds
+    `ceiling`, the logarithm of the upper bound.  The distance of candidate i is
+    max_j |F(L_j - L_i) - (j - i) / (N - i)| over j >= i.  Every term bounds the maximum from below, so a
+    candidate with one term above the best known distance is dropped.  Large terms lie where a neighbour
+    has its maximum: a few candidates are measured in full first, and the others only at those places.
+    Those that are left are checked at evenly spaced points, and only then in full.  The result is the same
+    as if all were measured.
     """
     N = len(L)
-    # total_i = sum_{j >= i} (L_j - L_i), from the top down so that no digits cancel
+    # total_i = sum_{j >= i} (L_j - L_i), summed from the top down so that no digits cancel
     total = np.zeros(N)
     total[:-1] = np.cumsum(((N - 1 - np.arange(N - 1)) * np.diff(L))[::-1])[::-1]
     rows, size = candidates, N - candidates
@@ -121,8 +99,7 @@ def best_threshold(L: Array, candidates: Indices, ceiling: float = np.inf) -> in
     for neighbour in (before, np.minimum(before + 1, len(probes) - 1)):
         j = np.maximum(place[neighbour], rows)
         np.maximum(lower, gaps(everyone, rows, j, (j - rows) / size), out=lower)
-    # rounding differs between a bound and the full measurement
-    margin = 1e-13
+    margin = 1e-13  # a bound and the full measurement round differently
     alive = np.flatnonzero((lower <= best + margin) & np.isinf(distance))
     if len(alive) > _POINTS:
         for part in np.array_split(alive, len(alive) * _POINTS // 1_000_000 + 1):
@@ -140,13 +117,13 @@ def best_threshold(L: Array, candidates: Indices, ceiling: float = np.inf) -> in
 
 
 def _mean_decay(k: Array) -> Array:
-    """(1 - e^-k) / k for k >= 0."""
+    """Return (1 - e^-k) / k for k >= 0."""
     return np.where(k > 0, -np.expm1(-k) / np.where(k > 0, k, 1.0), 1.0)
 
 
 def _mean_of_bounded(k: Array) -> Array:
-    """1/k - 1/(e^k - 1), the mean of u / b, for k >= 0."""
-    near = k < 1e-3  # a series there: the two terms cancel
+    """Return 1/k - 1/(e^k - 1), the mean of u / b, for k >= 0."""
+    near = k < 1e-3  # a series is used here because the two terms cancel
     safe = np.where(near, 1.0, np.minimum(k, 700))
     return np.where(
         near, 0.5 - k / 12, np.where(k > 700, 1 / np.maximum(k, 1), 1 / safe - 1 / np.expm1(safe))

@@ -1,4 +1,4 @@
-"""Where and how dense matrices are multiplied: two kernels at half the work of the general routines."""
+"""Multiply and factorise dense matrices on a device: two kernels do half the work of general routines."""
 
 from __future__ import annotations
 
@@ -7,36 +7,20 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-_BLOCKS = 5  # 3/5 of the products of a full one; more blocks save little and run slower
+_BLOCKS = 5  # so 3/5 of the products are computed; more blocks save little and run slower
 _WORTH_BLOCKS = 256
-_CHUNK = 2**18  # entries converted at a time,
-_WIDTH = 128  # but at least so many columns: thinner products run slower
+_CHUNK = 2**18  # entries that are converted at a time,
+_WIDTH = 128  # but at least this many columns: thinner products run slower
 
 
 def gram(A: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """The smaller of A^T A and A A^T.
+    """Compute the smaller of A^T A and A A^T, exactly symmetric.
 
-    Only the blocks on and below the diagonal are multiplied, the rest is copied: torch has no
-    symmetric product (syrk).
-
-    Parameters
-    ----------
-    A : (n, m) tensor
-    dtype : torch.dtype, optional
-        Of the products and the result; default that of A.  A large A is converted a part at a
-        time, so that no second copy of it is held.
-
-    Returns
-    -------
-    (min(n, m), min(n, m)) tensor
-        Exactly symmetric.
-
-    Examples
-    --------
-    >>> gram(torch.tensor([[1.0, 2.0], [0.0, 1.0], [0.0, 0.0]])).tolist()
-    [[1.0, 2.0], [2.0, 5.0]]
+    Only the blocks on and below the diagonal are multiplied, and the rest is copied: torch has no symmetric
+    product (syrk).  Products and result have `dtype`, by default that of A; a large A is converted in
+    parts, so that no second copy of it is held.
     """
-    rows = A.T if A.shape[0] >= A.shape[1] else A  # of the result
+    rows = A.T if A.shape[0] >= A.shape[1] else A
     dtype = A.dtype if dtype is None else dtype
     size, length = rows.shape
     step = length if dtype == A.dtype else max(_WIDTH, _CHUNK // size)
@@ -53,35 +37,25 @@ def gram(A: Tensor, dtype: torch.dtype | None = None) -> Tensor:
                 block.addmm_(part[start:stop], part[:stop].T)
     for start, stop in pairwise(cuts):
         result[:start, start:stop] = result[start:stop, :start].T
-        # on some processors a product A A^T is symmetric up to rounding only
+        # on some processors a product A A^T is symmetric only up to rounding
         diagonal = result[start:stop, start:stop]
         diagonal.copy_(diagonal.tril() + diagonal.tril(-1).T)
     return result
 
 
 def top_eigenvector(A: Tensor, eigenvalue: float) -> Tensor:
-    """Eigenvector of the largest eigenvalue of a positive semi-definite matrix, by inverse iteration.
+    """Compute the unit eigenvector of a positive semi-definite float64 matrix at its largest eigenvalue.
 
-    A third of the time of a full eigendecomposition when all eigenvalues are known already.
-
-    Parameters
-    ----------
-    A : (m, m) float64 tensor
-    eigenvalue : float
-        Its largest eigenvalue, to rounding.
-
-    Returns
-    -------
-    (m,) tensor
-        Of unit length; any unit vector of the eigenspace if the eigenvalue is not simple.
+    The eigenvalue must be known to rounding.  Inverse iteration then takes a third of the time of a full
+    eigendecomposition.  If the eigenvalue is not simple, the result is any unit vector of its eigenspace.
     """
     size = len(A)
-    # Just above the spectrum: close enough to converge in three steps, too far for a zero pivot.
+    # The shift is just above the spectrum: near enough to converge in three steps, too far for a zero pivot.
     shift = eigenvalue * (1 + 8 * size * torch.finfo(A.dtype).eps)
     shifted = -A
     shifted.diagonal().add_(shift)
     factor, pivots = torch.linalg.lu_factor(shifted)
-    # No choice of fixed start is orthogonal to every eigenvector; rounding supplies what is missing.
+    # If the fixed start is orthogonal to the eigenvector, rounding supplies the missing component.
     v = torch.cos(torch.arange(size, dtype=A.dtype, device=A.device) ** 2)
     for _ in range(3):
         v = torch.linalg.lu_solve(factor, pivots, (v / v.norm())[:, None])[:, 0]
@@ -89,10 +63,10 @@ def top_eigenvector(A: Tensor, eigenvalue: float) -> Tensor:
 
 
 def usable_device(device: str | torch.device) -> torch.device:
-    """The device, or a ValueError that says why nothing can be computed on it."""
+    """Return the device; raise ValueError with the reason if nothing can be computed on it."""
     try:
         probe = torch.zeros(1, dtype=torch.float64, device=device)  # the measures need float64
-        probe.item()  # "meta" makes tensors that hold nothing
+        probe.item()  # fails on "meta", whose tensors hold no values
         return probe.device
     except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(f"device {str(device)!r} cannot be used here: {error}") from error

@@ -1,4 +1,4 @@
-"""All numbers of one spectrum, as `htlib.analyze` and the nulls report them."""
+"""Compute all numbers of one spectrum, as `htlib.analyze` and the nulls report them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from htlib.spectra.power_law import fit_power_law, hill_alpha
 
 @dataclass(frozen=True)
 class SpectrumMeasures:
-    """Numbers of one spectrum; NaN where one is not defined.
+    """Hold the numbers of one spectrum; a number that is not defined is NaN.
 
     Attributes
     ----------
     alpha_hill : float
         `htlib.hill_alpha`.
     alpha_ks, alpha_error, ks_distance, ks_xmin, n_tail
-        Of `htlib.fit_power_law` at its KS threshold.
+        From `htlib.fit_power_law` at its KS threshold, ``ks_xmin``.
     spectral_norm, frobenius_norm : float
-        Of the matrix.
+        Norms of the matrix.
     stable_rank, effective_rank, entropy : float
         `htlib.stable_rank`, `htlib.effective_rank`, `htlib.spectral_entropy`.
     alpha_weighted, log_alpha_norm : float
-        WeightWatcher's, with alpha_ks.
+        WeightWatcher's measures, with alpha_ks.
     """
 
     alpha_hill: float
@@ -52,7 +52,7 @@ class SpectrumMeasures:
     log_alpha_norm: float
 
     def as_dict(self) -> dict[str, float]:
-        """Name to value."""
+        """Return a dictionary from name to value."""
         return asdict(self)
 
 

@@ -1,4 +1,4 @@
-"""What pure noise looks like: the Marchenko-Pastur law and the Tracy-Widom edge."""
+"""Describe the spectrum of pure noise: the Marchenko-Pastur law and the Tracy-Widom edge."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MarchenkoPastur:
-    """Limit law of the d eigenvalues of W^T W / h, W an (h, d) matrix of independent entries.
+    """Represent the limit law of the d eigenvalues of W^T W / h for independent entries of W, (h, d).
 
-    For the raw ESD, eigenvalues of W^T W, use ``variance = h``; `of_gaussian_esd` does.
+    For the raw ESD, the eigenvalues of W^T W, use ``variance = h``, as `of_gaussian_esd` does.
 
     Parameters
     ----------
     aspect_ratio : float
-        d / h.  Above 1 a share 1 - h / d of the eigenvalues is exactly zero.
+        c = d / h.  If it is above 1, a share 1 - h / d of the eigenvalues is exactly zero.
     variance : float
         Variance of the entries of W.
 
@@ -57,24 +57,24 @@ class MarchenkoPastur:
 
     @classmethod
     def of_gaussian_esd(cls, h: int, d: int, variance: float = 1.0) -> MarchenkoPastur:
-        """Law of the min(h, d) values of `htlib.esd` for an (h, d) matrix of independent entries."""
+        """Return the law of `htlib.esd`, min(h, d) values, for an (h, d) matrix of independent entries."""
         if min(h, d) < 1:
             raise ValueError(f"h and d must be at least 1; got h = {h}, d = {d}")
         return cls(min(h, d) / max(h, d), variance * max(h, d))
 
     @property
     def support(self) -> tuple[float, float]:
-        """Edges variance (1 -+ sqrt c)^2 of the continuous part."""
+        """Return the edges variance (1 -+ sqrt c)^2 of the continuous part."""
         root = math.sqrt(self.aspect_ratio)
         return self.variance * (1 - root) ** 2, self.variance * (1 + root) ** 2
 
     @property
     def mass_at_zero(self) -> float:
-        """Weight of the atom at zero, max(0, 1 - 1/c)."""
+        """Return the weight of the atom at zero, max(0, 1 - 1/c)."""
         return max(0.0, 1 - 1 / self.aspect_ratio)
 
     def pdf(self, x: ArrayLike) -> Array:
-        """Density of the continuous part; it integrates to 1 - mass_at_zero."""
+        """Return the density of the continuous part; it integrates to 1 - mass_at_zero."""
         x = np.asarray(x, dtype=np.float64)
         low, high = self.support
         inside = (x > low) & (x < high)
@@ -83,19 +83,19 @@ class MarchenkoPastur:
         return root / (2 * np.pi * self.aspect_ratio * self.variance * safe)
 
     def cdf(self, x: ArrayLike) -> Array:
-        """Distribution function in closed form, the atom at zero included."""
+        """Return the distribution function in closed form, including the atom at zero."""
         x = np.asarray(x, dtype=np.float64)
         atom = np.where(x >= 0, self.mass_at_zero, 0.0)
         return atom + (1 - self.mass_at_zero) * self._nonzero_cdf(x)
 
     def ppf(self, q: ArrayLike) -> Array:
-        """Quantiles; zero up to the mass of the atom."""
+        """Return quantiles; they are zero up to the mass of the atom."""
         q = np.asarray(q, dtype=np.float64)
         if not ((q >= 0) & (q <= 1)).all():
             raise ValueError("q must lie in [0, 1]")
         low, high = self.support
         level = np.clip((q - self.mass_at_zero) / (1 - self.mass_at_zero), 0.0, 1.0)
-        # Invert in t with x = low + (high - low) sin(t)^2: the density is smooth in t at both edges.
+        # Solve for t in x = low + (high - low) sin(t)^2: the density is smooth in t at both edges.
 
         def excess(t: Array, level: Array) -> Array:
             return self._nonzero_cdf(low + (high - low) * np.sin(t) ** 2) - level
@@ -105,13 +105,13 @@ class MarchenkoPastur:
         return np.where(q <= self.mass_at_zero, 0.0 if self.mass_at_zero else low, x)
 
     def rvs(self, size: int | tuple[int, ...], rng: np.random.Generator | int) -> Array:
-        """Independent draws.  (The eigenvalues of one matrix are not independent.)"""
+        """Draw independent values.  (The eigenvalues of one matrix are not independent.)"""
         return self.ppf(np.random.default_rng(rng).uniform(size=size))
 
     def _nonzero_cdf(self, x: Array) -> Array:
-        """Distribution function of the continuous part, normalised to 1."""
+        """Return the distribution function of the continuous part, normalised to 1."""
         c, s = self.aspect_ratio, self.variance
-        if c > 1:  # W^T W / h and W W^T / h share the eigenvalues that are not zero
+        if c > 1:  # W^T W / h and W W^T / h share their nonzero eigenvalues
             c, s = 1 / c, s * c
         low, high = s * (1 - math.sqrt(c)) ** 2, s * (1 + math.sqrt(c)) ** 2
         inside = (x > low) & (x < high)
@@ -126,23 +126,10 @@ class MarchenkoPastur:
 
 
 def tracy_widom_cdf(s: float) -> float:
-    """Tracy-Widom distribution for real matrices (beta = 1).
+    """Compute the Tracy-Widom distribution function for real matrices (beta = 1), accurate to 1e-12.
 
-    F_1(s) = det(1 - B_s) with the kernel B_s(x, y) = Ai(x + y + s) on x, y > 0 (Ferrari & Spohn
-    2005), the determinant by Gauss-Legendre quadrature (Bornemann 2010): accurate to 1e-12.
-
-    Parameters
-    ----------
-    s : float
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> round(tracy_widom_cdf(0.9793), 4), round(tracy_widom_cdf(2.0234), 4)
-    (0.95, 0.99)
+    F_1(s) = det(1 - B_s) with the kernel B_s(x, y) = Ai(x + y + s) on x, y > 0 (Ferrari & Spohn 2005).  The
+    determinant is computed by Gauss-Legendre quadrature (Bornemann 2010).
     """
     if s < -10:
         return 0.0  # F_1(-10) is about 1e-21
@@ -155,42 +142,19 @@ def tracy_widom_cdf(s: float) -> float:
 
 @lru_cache
 def tracy_widom_ppf(q: float) -> float:
-    """Quantile of the Tracy-Widom law for real matrices; q in [1e-12, 1 - 1e-12]."""
+    """Return the quantile of the Tracy-Widom law for real matrices; q must be in [1e-12, 1 - 1e-12]."""
     if not 1e-12 <= q <= 1 - 1e-12:
         raise ValueError(f"q must be in [1e-12, 1 - 1e-12]; got {q}")
     return float(root_scalar(lambda s: tracy_widom_cdf(s) - q, bracket=(-9, 14)).root)
 
 
 def largest_eigenvalue_quantile(h: int, d: int, q: float = 0.99, variance: float = 1.0) -> float:
-    """Level below which the largest eigenvalue of W^T W stays with probability q for Gaussian W.
+    """Return the quantile at probability q of the largest eigenvalue of W^T W for Gaussian W, (h, d).
 
-    The default is the "noise edge" of this package: an eigenvalue beyond it is an outlier.
-
-    Parameters
-    ----------
-    h, d : int
-        Shape of W; the order does not matter.
-    q : float
-        Probability.
-    variance : float
-        Variance of the entries.
-
-    Returns
-    -------
-    float
-        With m >= k the two sides, mu + sigma TW1(q), mu = (sqrt(m - 1) + sqrt k)^2 and
-        sigma = (sqrt(m - 1) + sqrt k) (1 / sqrt(m - 1) + 1 / sqrt k)^(1/3) (Johnstone 2001).
-        For a single row or column the exact quantile of chi-squared.
-
-    Raises
-    ------
-    ValueError
-        If a side is below 1.
-
-    Examples
-    --------
-    >>> round(largest_eigenvalue_quantile(1500, 1000)), round((1500**0.5 + 1000**0.5) ** 2)
-    (5003, 4949)
+    At the default q it is the "noise edge" of this package: an eigenvalue beyond it is an outlier.  With
+    sides m >= k and entries of variance 1 it is mu + sigma TW1(q), mu = (sqrt(m - 1) + sqrt k)^2 and
+    sigma = (sqrt(m - 1) + sqrt k) (1 / sqrt(m - 1) + 1 / sqrt k)^(1/3) (Johnstone 2001); for a single row
+    or column it is the exact quantile of chi-squared.
     """
     k, m = sorted((h, d))
     if k < 1:

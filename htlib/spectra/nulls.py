@@ -1,7 +1,7 @@
-"""What a measure of a spectrum would be without structure: nulls at the level of the matrix.
+"""Measure matrices without structure, which are the nulls for the measures of a spectrum.
 
-Eigenvalues of one matrix are not independent, so the uncertainty and the significance of what is read
-off a spectrum come from other *matrices*, not from resampled eigenvalues.
+Eigenvalues of one matrix are not independent, so the uncertainty and the significance of a measure come
+from other *matrices*, not from resampled eigenvalues.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from htlib.spectra.measures import spectrum_measures
 
 Array = NDArray[np.float64]
 
-_ROUNDS = 5  # of Sinkhorn's alternation: the norms are then right to 1e-3 and better
+_ROUNDS = 5  # after so many rounds of Sinkhorn's alternation the norms are right to 1e-3 or better
 _MEASURES = (
     "alpha_hill",
     "alpha_ks",
@@ -37,19 +37,18 @@ _MEASURES = (
 
 @dataclass(frozen=True, eq=False)
 class NullDistribution:
-    """A matrix beside replicates without its structure.
+    """Hold the measures of a matrix and of replicates without its structure.
 
     Attributes
     ----------
     null : str
         How the replicates were made.
     table : DataFrame
-        A row per measure: ``value`` of the matrix, ``null_mean`` and ``null_std`` of the replicates,
-        ``z`` = (value - null_mean) / null_std, and ``percentile``, the share in percent of
-        replicates below the value (those equal count half).  Replicates for which a measure is not
-        finite do not count.
+        One row per measure: ``value`` of the matrix, ``null_mean`` and ``null_std`` of the replicates,
+        ``z`` = (value - null_mean) / null_std, and ``percentile``, the percentage of replicates below
+        the value (equal ones count half).  Replicates for which a measure is not finite do not count.
     replicates : DataFrame
-        A row per replicate, a column per measure.
+        One row per replicate, one column per measure.
     """
 
     null: str
@@ -66,8 +65,8 @@ def null_distribution(
     ----------
     W : (h, d) tensor or array
     null : {"gaussian", "shuffle", "profile"}
-        "gaussian": independent normal entries of mean zero and the mean square of W.  "shuffle": the
-        entries of W in random order, their distribution kept.  "profile": independent normal
+        "gaussian": independent normal entries with mean zero and the mean square of W.  "shuffle": the
+        entries of W in random order, so that their distribution is kept.  "profile": independent normal
         entries whose variances are the product of the row and column mean squares of W, so that
         rows and columns keep their norms.
     n_replicates : int
@@ -85,7 +84,7 @@ def null_distribution(
 
     Examples
     --------
-    Pure noise at d/h = 2/3 has PL_Alpha_Hill 2.45, and nothing about it is heavy:
+    Pure noise at d/h = 2/3 has PL_Alpha_Hill 2.45, although it has no heavy tail:
 
     >>> W = np.random.default_rng(1).standard_normal((300, 200))
     >>> table = null_distribution(W).table
@@ -101,7 +100,7 @@ def null_distribution(
 
 
 def check_null(null: str, n_replicates: int) -> None:
-    """ValueError if the options of a null are not allowed."""
+    """Raise ValueError if the options of a null are not allowed."""
     if null not in tuple(NULLS):
         raise ValueError(f"null must be one of {', '.join(NULLS)}; got {null!r}")
     if n_replicates < 2:
@@ -109,13 +108,13 @@ def check_null(null: str, n_replicates: int) -> None:
 
 
 def measured(eigenvalues: Array) -> dict[str, float]:
-    """The measures that are compared with a null."""
+    """Compute the measures that are compared with a null."""
     measures = spectrum_measures(eigenvalues)
     return {name: getattr(measures, name) for name in _MEASURES}
 
 
 def against_null(value: Mapping[str, Any], replicates: pd.DataFrame) -> pd.DataFrame:
-    """The table of a `NullDistribution`, for the measures that the replicates have."""
+    """Make the table of a `NullDistribution`, for the measures that the replicates have."""
     values = np.array([float(value[name]) for name in replicates.columns])
     columns = [column[np.isfinite(column)] for column in replicates.to_numpy(dtype=np.float64).T]
     mean = np.array([c.mean() if len(c) else np.nan for c in columns])
@@ -131,28 +130,10 @@ def against_null(value: Mapping[str, Any], replicates: pd.DataFrame) -> pd.DataF
 
 
 def gaussian_esd(h: int, d: int, rng: np.random.Generator, variance: float = 1.0) -> Array:
-    """ESD of a Gaussian matrix, exact in law, without the matrix.
+    """Draw the ascending ESD of a Gaussian matrix with its exact distribution, without making the matrix.
 
     Householder steps from both sides leave a bidiagonal matrix with independent chi entries (Silverstein
-    1985; Dumitriu & Edelman 2002), so that the cost is that of a tridiagonal eigenproblem.
-
-    Parameters
-    ----------
-    h, d : int
-    rng : Generator
-    variance : float
-        Of the entries.
-
-    Returns
-    -------
-    (min(h, d),) float64 array
-        Ascending.
-
-    Examples
-    --------
-    >>> values = gaussian_esd(300, 200, np.random.default_rng(0))
-    >>> len(values), round(float(values.mean() / 300), 1)
-    (200, 1.0)
+    1985; Dumitriu & Edelman 2002), so only a tridiagonal eigenproblem is solved.
     """
     k, m = sorted((h, d))
     if k < 1:
@@ -163,7 +144,7 @@ def gaussian_esd(h: int, d: int, rng: np.random.Generator, variance: float = 1.0
     below = np.sqrt(rng.chisquare(np.arange(k - 1, 0, -1)))
     squares = diagonal**2
     squares[1:] += below**2
-    # the driver that does not prepare for eigenvectors: half the time of the default
+    # this driver does not prepare for eigenvectors, and takes half the time of the default
     values = eigvalsh_tridiagonal(squares, diagonal[:-1] * below, lapack_driver="sterf")
     return variance * np.maximum(values, 0.0)
 
@@ -179,10 +160,10 @@ def _shuffled(W: Tensor, rng: np.random.Generator) -> Array:
 
 
 def _profile(W: Tensor, rng: np.random.Generator) -> Array:
-    """Noise scaled until its rows and columns have the norms of W (Sinkhorn's alternation, in squares).
+    """Scale noise until its rows and columns have the norms of W (Sinkhorn's alternation, in squares).
 
-    Noise times the estimated deviations would not do: it fluctuates about the norms of W, which fluctuate
-    themselves, and so is more uneven than W even where W is noise.
+    Noise times the estimated standard deviations would be wrong: its norms fluctuate around those of W,
+    which fluctuate themselves, so it would be more uneven than W even where W is noise.
     """
     scale = W.abs().max().double()
     squares = (W.double() / scale).square()

@@ -1,4 +1,4 @@
-"""Power-law fits of a spectrum: PL_Alpha_Hill, PL_Alpha_KS and their relatives.
+"""Fit power laws to a spectrum: PL_Alpha_Hill, PL_Alpha_KS and their relatives.
 
 Convention: alpha is the exponent of the *density*, p(x) ~ x^(-alpha) for x >= xmin, as in
 Clauset, Shalizi & Newman (2009), powerlaw and WeightWatcher.  The Hill estimator of extreme-value
@@ -23,7 +23,7 @@ _XMIN = "'ks', 'median', 'peak' or a positive number"
 
 @dataclass(frozen=True)
 class PowerLawFit:
-    """Maximum-likelihood power law between a threshold and an optional upper bound.
+    """Represent a maximum-likelihood power law between a threshold and an optional upper bound.
 
     Attributes
     ----------
@@ -35,13 +35,13 @@ class PowerLawFit:
         Largest distance between the fitted distribution function at the j-th value of the tail and
         j / n_tail, j from 0: the convention of WeightWatcher and powerlaw.
     n_tail : int
-        Values counted in the tail, the threshold among them.
+        Number of values in the tail, including the threshold.
     alpha_error : float
-        Standard error if the values were independent, from the Fisher information: without an upper
-        bound (alpha - 1) / sqrt(n_tail).  Eigenvalues repel each other; their true sampling spread
-        can be ten times smaller (`htlib.null_distribution`).
+        Standard error from the Fisher information, right for independent values: without an upper bound
+        (alpha - 1) / sqrt(n_tail).  Eigenvalues repel each other, so their true sampling spread can be ten
+        times smaller (`htlib.null_distribution`).
     xmax : float
-        Upper bound of the fitted law; infinite without one.
+        Upper bound of the fitted law; infinite if it has none.
     """
 
     alpha: float
@@ -53,24 +53,24 @@ class PowerLawFit:
 
     @property
     def tail_index(self) -> float:
-        """The xi = 1 / (alpha - 1) of extreme-value theory; infinite for a bounded law with alpha <= 1."""
+        """Return xi = 1 / (alpha - 1) of extreme-value theory; infinite for a bounded law with alpha <= 1."""
         return 1 / (self.alpha - 1) if self.alpha > 1 else np.inf
 
     def pdf(self, x: ArrayLike) -> Array:
-        """Density of the tail; zero outside xmin..xmax."""
+        """Return the density of the tail; it is zero outside xmin..xmax."""
         x = np.asarray(x, dtype=np.float64)
         inside = (x >= self.xmin) & (x <= self.xmax)
         safe = np.where(inside, x, self.xmin)
         return np.where(inside, fitted_pdf(np.log(safe / self.xmin), self.alpha - 1, self._room) / safe, 0.0)
 
     def cdf(self, x: ArrayLike) -> Array:
-        """Distribution function of the tail: 0 at xmin."""
+        """Return the distribution function of the tail; it is 0 at xmin."""
         x = np.asarray(x, dtype=np.float64)
         u = np.log(np.clip(x, self.xmin, self.xmax) / self.xmin)
         return np.asarray(fitted_cdf(u, self.alpha - 1, self._room))
 
     def ccdf(self, x: ArrayLike) -> Array:
-        """Share of the tail above x: 1 at xmin."""
+        """Return the share of the tail above x; it is 1 at xmin."""
         if np.isfinite(self.xmax):
             return 1 - self.cdf(x)
         return (np.maximum(np.asarray(x, dtype=np.float64), self.xmin) / self.xmin) ** (1 - self.alpha)
@@ -82,12 +82,12 @@ class PowerLawFit:
 
 @dataclass(frozen=True, eq=False)
 class HillPlot:
-    """Exponents at every possible threshold: a power law shows as a plateau.
+    """Hold the exponents at every possible threshold; a power law appears as a plateau.
 
     Attributes
     ----------
     n_tail : (N - 1,) int array
-        Values in the tail, the threshold among them: 2 to N.
+        Number of values in the tail, including the threshold: 2 to N.
     xmin : (N - 1,) float64 array
         The threshold.
     alpha : (N - 1,) float64 array
@@ -103,7 +103,7 @@ class HillPlot:
 
 
 def hill_alpha(eigenvalues: Tensor | ArrayLike) -> float:
-    """PL_Alpha_Hill: the power-law exponent of the upper half of a spectrum.
+    """Compute PL_Alpha_Hill, the power-law exponent of the upper half of a spectrum.
 
     With lambda ascending and i = N // 2,
     alpha = 1 + (N - i) / sum_{j >= i} ln(lambda_j / lambda_i).
@@ -123,7 +123,7 @@ def hill_alpha(eigenvalues: Tensor | ArrayLike) -> float:
     Raises
     ------
     ValueError
-        With fewer than three values, or any that is not positive and finite.
+        If there are fewer than three values, or one is not positive and finite.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def hill_alpha(eigenvalues: Tensor | ArrayLike) -> float:
 
 
 def hill_plot(eigenvalues: Tensor | ArrayLike) -> HillPlot:
-    """The data of a Hill plot: the exponent as a function of how many values count as tail.
+    """Compute a Hill plot: the exponent as a function of the number of values in the tail.
 
     Parameters
     ----------
@@ -145,12 +145,12 @@ def hill_plot(eigenvalues: Tensor | ArrayLike) -> HillPlot:
     Returns
     -------
     HillPlot
-        `hill_alpha` is its value at n_tail = N - N // 2.
+        Its value at n_tail = N - N // 2 is `hill_alpha`.
 
     Raises
     ------
     ValueError
-        With fewer than three values, or any that is not positive and finite.
+        As for `hill_alpha`.
 
     References
     ----------
@@ -180,16 +180,16 @@ def fit_power_law(
     eigenvalues : (N,) array
         In any order.
     xmin : {"ks", "median", "peak"} or float
-        "ks" takes the value, out of all distinct ones but the largest, whose fit has the smallest
+        "ks" takes the value, out of all distinct ones except the largest, whose fit has the smallest
         Kolmogorov-Smirnov distance (Clauset, Shalizi & Newman 2009, sec. 3.3; PL_Alpha_KS),
-        the smallest such value if several tie.  "median" cuts where `hill_alpha` cuts.
-        "peak" is "ks" among the values from 0.95 to 1.5 times the peak of the spectrum, the lower
-        edge of the fullest of 100 bins of the logarithm: the "xmin_peak" of WeightWatcher and
-        TempBalance, whose code compares values with the *logarithm* of the lower bound and so
-        has none.  A number is used as it is.
+        and the smallest such value if several tie.  "median" cuts where `hill_alpha` cuts.
+        "peak" is "ks" restricted to values from 0.95 to 1.5 times the peak of the spectrum, which is the
+        lower edge of the fullest of 100 bins of the logarithm.  This is the "xmin_peak" of WeightWatcher
+        and TempBalance, except that their code compares values with the *logarithm* of the lower bound
+        and so has no lower bound.  A number is used as it is.
     xmax : float, optional
-        Upper bound: values above are left out, and the law fitted ends there, so that alpha is not
-        biased by the cut.
+        Upper bound: values above it are left out, and the fitted law ends there, so that the cut does
+        not bias alpha.
 
     Returns
     -------
@@ -198,8 +198,8 @@ def fit_power_law(
     Raises
     ------
     ValueError
-        With fewer than three values up to xmax, any that is not positive and finite, all values equal,
-        or an ``xmin`` with fewer than two distinct values between it and xmax.
+        If there are fewer than three values up to xmax, a value is not positive and finite, all values
+        are equal, or fewer than two distinct values lie between ``xmin`` and xmax.
 
     Examples
     --------
@@ -245,12 +245,12 @@ def fit_power_law(
 
 
 def _start(values: Array, L: Array, rule: str, ceiling: float) -> int:
-    """Index of the threshold that a rule chooses."""
+    """Return the index of the threshold that a rule chooses."""
     if rule == "median":
         return len(L) // 2
     if rule not in ("ks", "peak"):
         raise ValueError(f"xmin must be {_XMIN}; got {rule!r}")
-    # a threshold is a value: of equals the first, so that the tail is all that is not below it
+    # take the first of equal values, so that the tail holds all values that are not below the threshold
     distinct = np.flatnonzero(np.diff(L, prepend=-np.inf) > 0)[:-1]
     if rule == "ks":
         return best_threshold(L, distinct, ceiling)
@@ -263,7 +263,7 @@ def _start(values: Array, L: Array, rule: str, ceiling: float) -> int:
 
 
 def _spread(slope: float, room: float) -> float:
-    """Standard deviation of the estimate of alpha from one value, by the Fisher information."""
+    """Return the standard deviation of alpha estimated from one value, by the Fisher information."""
     if np.isinf(room):
         return slope
     k = slope * room

@@ -1,8 +1,8 @@
-"""Uncertainty of a power-law fit for independent values: bootstrap and goodness of fit.
+"""Estimate the uncertainty of a power-law fit for independent values: bootstrap and goodness of fit.
 
 Both assume that the values are independent draws.  Eigenvalues of one matrix are not (they repel each
-other), so for spectra these numbers are a convention of the field and no probability; `htlib.spectra.nulls`
-has what takes the matrix into account.
+other), so for spectra these numbers are a convention of the field, not probabilities; `htlib.spectra.nulls`
+takes the matrix into account.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
-    """Fits of resampled values; the spread assumes independent values.
+    """Hold the fits of resampled values; their spread assumes independent values.
 
     Attributes
     ----------
     fit : PowerLawFit
-        Of the values themselves.
+        Fit of the values themselves.
     alpha, xmin : (n_replicates,) float64 array
     n_tail : (n_replicates,) int array
     """
@@ -39,11 +39,11 @@ class Bootstrap:
 
     @property
     def alpha_error(self) -> float:
-        """Standard deviation of alpha over the replicates, the choice of the threshold included."""
+        """Return the standard deviation of alpha over the replicates; it includes the threshold's choice."""
         return float(self.alpha.std(ddof=1))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Percentile interval of alpha."""
+        """Return the percentile interval of alpha."""
         if not 0 < level < 1:
             raise ValueError(f"level must be in (0, 1); got {level}")
         low, high = np.quantile(self.alpha, [(1 - level) / 2, (1 + level) / 2])
@@ -52,7 +52,7 @@ class Bootstrap:
 
 @dataclass(frozen=True, eq=False)
 class GoodnessOfFit:
-    """How often a true power law of independent values fits worse than the values do.
+    """Record how often independent values from a true power law fit worse than the given values.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class GoodnessOfFit:
     p_error : float
         Standard error of the p-value from the finite number of replicates.
     ks_distance : float
-        Of the fit tested.
+        Distance of the fit that is tested.
     replicates : (n_replicates,) float64 array
         KS distances of the synthetic samples.
     """
@@ -78,12 +78,12 @@ def bootstrap_power_law(
     n_replicates: int = 1000,
     seed: int | np.random.Generator = 0,
 ) -> Bootstrap:
-    """Refit values drawn with replacement; the threshold is chosen anew each time.
+    """Refit values that are drawn with replacement; the threshold is chosen again each time.
 
     Parameters
     ----------
     eigenvalues : (N,) array
-        In any order, taken as independent draws.
+        Values in any order, treated as independent draws.
     xmin : {"ks", "median", "peak"} or float
         As in `fit_power_law`.
     n_replicates : int
@@ -97,13 +97,13 @@ def bootstrap_power_law(
     Raises
     ------
     ValueError
-        As `fit_power_law`; if n_replicates is below 2.
+        As for `fit_power_law`, or if n_replicates is below 2.
 
     Examples
     --------
     >>> values = np.random.default_rng(0).pareto(1.5, 500) + 1
     >>> bootstrap = bootstrap_power_law(values, xmin=1.0)
-    >>> round(bootstrap.alpha_error / bootstrap.fit.alpha_error, 1)  # nothing but the threshold is chosen
+    >>> round(bootstrap.alpha_error / bootstrap.fit.alpha_error, 1)  # the threshold is given, not chosen
     1.0
     """
     _check_count(n_replicates)
@@ -124,20 +124,17 @@ def goodness_of_fit(
     n_replicates: int = 1000,
     seed: int | np.random.Generator = 0,
 ) -> GoodnessOfFit:
-    """The p-value of Clauset, Shalizi & Newman (2009, sec. 4.1) for independent values.
+    """Compute the p-value of Clauset, Shalizi & Newman (2009, sec. 4.1) for independent values.
 
     Each synthetic value is drawn from the fitted power law with probability n_tail / N and from the
     values below the threshold otherwise; each synthetic sample is fitted as the values were.
 
     Parameters
     ----------
-    eigenvalues : (N,) array
-        In any order, taken as independent draws.
-    xmin : {"ks", "median", "peak"} or float
-        As in `fit_power_law`.
+    eigenvalues, xmin, seed
+        As for `bootstrap_power_law`.
     n_replicates : int
-        At least 2; 1000 give the p-value to 0.016.
-    seed : int or Generator
+        At least 2; with 1000 the standard error of the p-value is at most 0.016.
 
     Returns
     -------
@@ -146,7 +143,7 @@ def goodness_of_fit(
     Raises
     ------
     ValueError
-        As `fit_power_law`; if n_replicates is below 2.
+        As for `fit_power_law`, or if n_replicates is below 2.
 
     Examples
     --------
@@ -177,7 +174,7 @@ def goodness_of_fit(
 
 
 def _refit(sample: Callable[[], Array], xmin: str | float) -> PowerLawFit:
-    """The fit of a sample; a few values may all be drawn equal, and are then drawn again."""
+    """Fit a sample; where a small sample has only equal values, draw it again."""
     for _ in range(100):
         try:
             return fit_power_law(sample(), xmin)

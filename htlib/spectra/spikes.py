@@ -1,8 +1,8 @@
-"""Signal above noise: the spiked model, its outliers, and the bulk fitted in their presence.
+"""Find signals above noise: the spiked model, its outliers, and a fit of the bulk beside them.
 
-W = theta u v^T + noise, an (h, d) matrix with unit vectors u, v and independent noise entries.  A
-strength theta above the critical (h d)^(1/4) noise_std makes an eigenvalue of W^T W outside the
-Marchenko-Pastur bulk (Baik, Ben Arous & Peche 2005; Benaych-Georges & Nadakuditi 2012).
+In the spiked model W = theta u v^T + noise is an (h, d) matrix with unit vectors u, v and independent noise
+entries.  A strength theta above the critical (h d)^(1/4) noise_std makes one eigenvalue of W^T W lie outside
+the Marchenko-Pastur bulk (Baik, Ben Arous & Peche 2005; Benaych-Georges & Nadakuditi 2012).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from htlib.spectra.noise import MarchenkoPastur, largest_eigenvalue_quantile
 
 Array = NDArray[np.float64]
 
-_CENTRE = (0.25, 0.75)  # quantiles of the bulk that set its scale
+_CENTRE = (0.25, 0.75)  # the bulk between these quantiles sets its scale
 
 
 @dataclass(frozen=True)
 class BulkFit:
-    """A Marchenko-Pastur bulk and what lies beyond it.
+    """Describe a Marchenko-Pastur bulk and the eigenvalues beyond it.
 
     Attributes
     ----------
@@ -36,12 +36,13 @@ class BulkFit:
     edge : float
         99 % quantile of the largest noise eigenvalue (Tracy-Widom).
     n_spikes : int
-        Eigenvalues beyond the edge.
+        Number of eigenvalues beyond the edge.
     soft_rank : float
-        Upper end of the law over the largest eigenvalue (WeightWatcher's mp_softrank); near 1 for noise.
+        Upper end of the law divided by the largest eigenvalue (WeightWatcher's mp_softrank); it is near 1
+        for noise.
     ks_distance : float
-        Largest distance between the distribution functions of the bulk and of the law: two to
-        five over the number of eigenvalues if the bulk is pure noise.
+        Largest distance between the distribution functions of the bulk and of the law; if the bulk is
+        pure noise, it is two to five divided by the number of eigenvalues.
     """
 
     law: MarchenkoPastur
@@ -53,21 +54,21 @@ class BulkFit:
 
 
 def fit_marchenko_pastur(eigenvalues: Tensor | ArrayLike, h: int, d: int, quantile: float = 0.99) -> BulkFit:
-    """Fit the Marchenko-Pastur law to the bulk of a spectrum, spikes left out.
+    """Fit the Marchenko-Pastur law to the bulk of a spectrum, without its spikes.
 
-    The variance is that at which the central half of the bulk has the law's mean; eigenvalues beyond
-    the Tracy-Widom quantile at this variance are spikes and no part of the bulk, and both steps are
-    repeated until they agree.  No density is estimated and no histogram made.  (The median alone is
-    Gavish & Donoho's 2014 estimate; the central half is as robust, and scatters less.)
+    At the fitted variance the central half of the bulk has the law's mean.  Eigenvalues beyond the
+    Tracy-Widom quantile at this variance are spikes and do not belong to the bulk.  Both steps are
+    repeated until they agree; no density is estimated and no histogram is made.  (Gavish & Donoho 2014
+    use only the median; the central half is as robust, and scatters less.)
 
     Parameters
     ----------
     eigenvalues : (N,) array
-        Raw ESD of an (h, d) matrix in any order, or of several of one shape, pooled.
+        Raw ESD of an (h, d) matrix in any order, or the pooled ESDs of several matrices of one shape.
     h, d : int
         Shape of the matrix; the order does not matter.
     quantile : float
-        Probability with which the largest eigenvalue of one matrix of pure noise stays below the edge.
+        Probability that the largest eigenvalue of one pure-noise matrix stays below the edge.
 
     Returns
     -------
@@ -91,19 +92,19 @@ def fit_marchenko_pastur(eigenvalues: Tensor | ArrayLike, h: int, d: int, quanti
     n_spikes, seen = 0, set[int]()
     while True:
         bulk = values[: len(values) - n_spikes]
-        # what k spikes leave over is the noise of a matrix smaller by k on both sides
+        # without k spikes, the rest is the noise of a matrix that is smaller by k on both sides
         lost = n_spikes // matrices
         variance = _scale(bulk, h - lost, d - lost)
         edge = largest_eigenvalue_quantile(h - lost, d - lost, quantile, variance)
         seen.add(n_spikes)
-        # the lower half counts as bulk, or there is none
+        # the lower half always counts as bulk, so that there is one
         n_spikes = min(int((values > edge).sum()), len(values) // 2)
         if n_spikes in seen:
             break
     bulk = values[: len(values) - n_spikes]
     steps = np.arange(len(bulk) + 1) / len(bulk)
     unit = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost)
-    fitted = unit.cdf(bulk / variance)  # at scale one, where nothing overflows
+    fitted = unit.cdf(bulk / variance)  # nothing overflows at scale one
     law = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost, variance)
     return BulkFit(
         law=law,
@@ -116,33 +117,16 @@ def fit_marchenko_pastur(eigenvalues: Tensor | ArrayLike, h: int, d: int, quanti
 
 
 def critical_strength(h: int, d: int, variance: float = 1.0) -> float:
-    """Strength above which a rank-one signal makes an outlier: (h d)^(1/4) noise_std."""
+    """Return the strength above which a rank-one signal makes an outlier, (h d)^(1/4) noise_std."""
     _check_model(h, d, variance)
     return math.sqrt(variance) * (h * d) ** 0.25
 
 
 def outlier_eigenvalue(strength: float, h: int, d: int, variance: float = 1.0) -> float:
-    """Where the largest eigenvalue of W^T W settles for a rank-one signal in noise.
+    """Return the limit of the largest eigenvalue of W^T W for a rank-one signal of strength theta in noise.
 
-    (h v + theta^2)(d v + theta^2) / theta^2 with v the variance (Benaych-Georges & Nadakuditi 2012,
-    sec. 3.1, rescaled); below the critical strength the edge (sqrt h + sqrt d)^2 v.
-
-    Parameters
-    ----------
-    strength : float
-        theta, the singular value of the signal.
-    h, d : int
-    variance : float
-        Of the noise entries.
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> outlier_eigenvalue(10.0, 16, 9)
-    126.44
+    It is (h v + theta^2)(d v + theta^2) / theta^2 with v the variance of the noise (Benaych-Georges &
+    Nadakuditi 2012, sec. 3.1, rescaled), and the edge (sqrt h + sqrt d)^2 v below the critical strength.
     """
     theta2 = _signal(strength, h, d, variance) ** 2
     if theta2 <= variance * math.sqrt(h * d):
@@ -151,25 +135,9 @@ def outlier_eigenvalue(strength: float, h: int, d: int, variance: float = 1.0) -
 
 
 def outlier_strength(eigenvalue: float, h: int, d: int, variance: float = 1.0) -> float:
-    """Strength of the signal that makes an outlier: the inverse of `outlier_eigenvalue`.
+    """Return the strength of the signal that makes an outlier, by the inverse of `outlier_eigenvalue`.
 
-    Parameters
-    ----------
-    eigenvalue : float
-        Of W^T W.
-    h, d : int
-    variance : float
-        Of the noise entries.
-
-    Returns
-    -------
-    float
-        Zero for an eigenvalue within the bulk, which tells nothing of a signal.
-
-    Examples
-    --------
-    >>> round(outlier_strength(126.44, 16, 9), 9)
-    10.0
+    It is zero for an eigenvalue within the bulk, which shows no signal.
     """
     _check_model(h, d, variance)
     if not eigenvalue >= 0:
@@ -182,28 +150,11 @@ def outlier_strength(eigenvalue: float, h: int, d: int, variance: float = 1.0) -
 
 
 def outlier_overlaps(strength: float, h: int, d: int, variance: float = 1.0) -> tuple[float, float]:
-    """Squared inner products of the outlier's singular vectors with those of the signal.
+    """Return the squared inner products (left, right) of the outlier's singular vectors with the signal's.
 
-    On the right 1 - d v (h v + theta^2) / (theta^2 (theta^2 + d v)), on the left the same with h and
-    d exchanged (Benaych-Georges & Nadakuditi 2012, sec. 3.1, rescaled).
-
-    Parameters
-    ----------
-    strength : float
-        theta.
-    h, d : int
-    variance : float
-        Of the noise entries.
-
-    Returns
-    -------
-    left, right : float
-        Zero below the critical strength.
-
-    Examples
-    --------
-    >>> [round(x, 4) for x in outlier_overlaps(10.0, 16, 9)]
-    [0.8497, 0.9042]
+    The right one is 1 - d v (h v + theta^2) / (theta^2 (theta^2 + d v)), the left one the same with h and d
+    exchanged (Benaych-Georges & Nadakuditi 2012, sec. 3.1, rescaled).  Both are zero below the critical
+    strength.
     """
     theta2 = _signal(strength, h, d, variance) ** 2
     if theta2 <= variance * math.sqrt(h * d):
@@ -213,7 +164,7 @@ def outlier_overlaps(strength: float, h: int, d: int, variance: float = 1.0) -> 
 
 
 def _scale(bulk: Array, h: int, d: int) -> float:
-    """Variance at which the central half of the bulk has the mean that noise of unit variance has there."""
+    """Return the variance: the mean of the bulk's central half, divided by that of unit noise."""
     scale = float(bulk[_central(len(bulk))].mean() / _central_mean(h, d, len(bulk)))
     if scale <= 0:
         raise ValueError("the central half of the eigenvalues is zero: there is no bulk to fit")
@@ -228,7 +179,7 @@ def _central(count: int) -> slice:
 @lru_cache(4096)  # the layers of a model have few shapes
 def _central_mean(h: int, d: int, count: int) -> float:
     levels = (np.arange(count)[_central(count)] + 0.5) / count
-    # quantiles by interpolation, good to five digits: the exact inverse is a hundred times slower
+    # interpolated quantiles are right to five digits; the exact inverse is a hundred times slower
     unit = MarchenkoPastur.of_gaussian_esd(h, d)
     left, right = unit.support
     grid = left + (right - left) * np.sin(np.linspace(0, np.pi / 2, 1001)) ** 2

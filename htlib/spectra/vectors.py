@@ -1,4 +1,4 @@
-"""Singular vectors of weight matrices: overlaps, angles between subspaces, the leading rank-one part.
+"""Compare singular vectors of weight matrices: overlaps, angles of subspaces, the leading rank-one part.
 
 Conventions: W is (h, d); vectors are columns in descending order of their singular values.
 """
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Overlaps:
-    """Squared inner products of singular vectors of two matrices, in descending order.
+    """Hold the squared inner products of singular vectors of two matrices, in descending order.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class Overlaps:
     right: Array
 
     def subspace(self, k: int) -> tuple[float, float]:
-        """Mean squared cosine between the leading k-dimensional subspaces, (left, right).
+        """Return the mean squared cosine between the leading k-dimensional subspaces, (left, right).
 
-        1 for equal subspaces; for random ones it is k/h on the left and k/d on the right.
+        It is 1 for equal subspaces; for random ones it is k/h on the left and k/d on the right.
         """
         if not 1 <= k <= len(self.left):
             raise ValueError(f"k must be in 1..{len(self.left)}, the vectors kept; got {k}")
@@ -44,21 +44,11 @@ class Overlaps:
 
 
 class SingularSystem:
-    """Singular values and vectors of one matrix; vectors are computed when first asked for.
-
-    Parameters
-    ----------
-    W : (h, d) tensor or array
-
-    Attributes
-    ----------
-    eigenvalues : (min(h, d),) float64 array
-        The ESD, ascending.
-    """
+    """Hold the ascending ESD, `eigenvalues`, of one matrix; compute singular vectors when first used."""
 
     def __init__(self, W: Tensor | ArrayLike, name: str = "W") -> None:
         matrix = as_matrix(W, name)
-        # training changes W in place; a conversion has copied it already
+        # training changes W in place, so copy it unless a conversion has copied it already
         self._W = matrix.clone() if isinstance(W, Tensor) and W.dtype == matrix.dtype else matrix
         self._gram = finite_gram(self._W)
         eigenvalues = torch.linalg.eigvalsh(self._gram)
@@ -68,11 +58,11 @@ class SingularSystem:
         self.eigenvalues: Array = eigenvalues.cpu().numpy()
 
     def right(self, k: int) -> Tensor:
-        """The k leading right singular vectors as columns, (d, k), largest first."""
+        """Return the k leading right singular vectors as columns, (d, k)."""
         return self._vectors(k, right=True)
 
     def left(self, k: int) -> Tensor:
-        """The k leading left singular vectors as columns, (h, k), largest first."""
+        """Return the k leading left singular vectors as columns, (h, k)."""
         return self._vectors(k, right=False)
 
     def _vectors(self, k: int, *, right: bool) -> Tensor:
@@ -91,7 +81,7 @@ class SingularSystem:
 
     @cached_property
     def _bases(self) -> tuple[Tensor | None, Tensor | None]:
-        """All left and right vectors as columns, ascending; without need, only of the smaller side."""
+        """Compute all left and right vectors as ascending columns; the larger side is None if not needed."""
         if self._exact:
             U, _, Vh = torch.linalg.svd(self._W, full_matrices=False)
             return U.flip(1), Vh.T.flip(1)
@@ -100,19 +90,19 @@ class SingularSystem:
 
 
 def singular_vector_overlaps(W: Tensor | ArrayLike, M: Tensor | ArrayLike, k: int | None = None) -> Overlaps:
-    """Squared inner products between the singular vectors of two matrices of one shape.
+    """Compute the squared inner products between the singular vectors of two matrices of one shape.
 
     Parameters
     ----------
     W, M : (h, d) tensor or array
         For instance the weights and the update.
     k : int, optional
-        How many leading vectors; default all min(h, d).
+        Number of leading vectors; by default all min(h, d).
 
     Returns
     -------
     Overlaps
-        ``left`` and ``right``, (k, k) each; row i is the i-th vector of W, column j of M.
+        Row i belongs to the i-th vector of W, column j to the j-th vector of M.
 
     Raises
     ------
@@ -129,7 +119,7 @@ def singular_vector_overlaps(W: Tensor | ArrayLike, M: Tensor | ArrayLike, k: in
 
 
 def overlaps_of(first: SingularSystem, second: SingularSystem, k: int | None = None) -> Overlaps:
-    """`singular_vector_overlaps` of two matrices that are factorised already."""
+    """Compute `singular_vector_overlaps` of two matrices that are already factorised."""
     most = len(first.eigenvalues)
     k = most if k is None else k
     if not 1 <= k <= most:
@@ -140,7 +130,7 @@ def overlaps_of(first: SingularSystem, second: SingularSystem, k: int | None = N
 
 
 def principal_angles(W: Tensor | ArrayLike, M: Tensor | ArrayLike, k: int, side: str = "right") -> Array:
-    """Angles between the spans of the k leading singular vectors of two matrices.
+    """Compute the angles between the spans of the k leading singular vectors of two matrices.
 
     Parameters
     ----------
@@ -163,7 +153,7 @@ def principal_angles(W: Tensor | ArrayLike, M: Tensor | ArrayLike, k: int, side:
 
 
 def without_top(M: Tensor) -> Tensor:
-    """M less its leading rank-one part sigma_1 u_1 v_1^T, in the precision of M."""
+    """Subtract from M its leading rank-one part sigma_1 u_1 v_1^T, in the precision of M."""
     v = SingularSystem(M, "M").right(1).to(M.dtype)
     return M - (M @ v) @ v.T
 
@@ -182,6 +172,6 @@ def _is_tall(W: Tensor) -> bool:
 
 
 def _normalised(columns: Tensor) -> Tensor:
-    """Columns at unit length; a zero column stays zero, so that its overlaps are zero."""
+    """Scale columns to unit length; a zero column stays zero, so that its overlaps are zero."""
     norms = columns.norm(dim=0)
     return columns / torch.where(norms > 0, norms, torch.ones_like(norms))

@@ -1,4 +1,4 @@
-"""The one description of an experiment, checked when it is made."""
+"""The description of an experiment, checked when it is made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from htlib.student.optimizers import HYPERPARAMETERS, OPTIMIZERS
 
 T = TypeVar("T")
 
-_DEFAULTS_VERSION = 1  # one more whenever a default changes: digests leave out what has its default
+_DEFAULTS_VERSION = 1  # add one when a default changes: digests leave out fields that have their default
 _LARGEST_LR = 1e36  # optimizers multiply the rate by up to ten and must not overflow
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -31,7 +31,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 class Reading(NamedTuple):
-    """How stage 2 looks at the features of a state; training does not depend on it."""
+    """The settings with which stage 2 reads the features of a state; training does not depend on them."""
 
     feature_scale: str
     ridge_lambda: float
@@ -41,15 +41,15 @@ class Reading(NamedTuple):
 class ExperimentConfig:
     """Everything that decides the numbers of one run.
 
-    The defaults are the sizes of arXiv 2406.04657, but for ``n_test`` (200 in its code):
-    200 test points leave a spread of .08 in the test loss, larger than most effects.
+    The defaults are the sizes of arXiv 2406.04657, except ``n_test``, which is 200 in its code: 200 test
+    points leave a spread of .08 in the test loss, which is larger than most effects.
 
     Parameters
     ----------
     n, d, h : int
-        Training samples, input dimension, hidden width.  The probe set has n samples too.
+        Number of training samples, input dimension, hidden width.  The probe set has n samples, too.
     n_test : int
-        Fresh samples for the test loss.
+        Number of fresh samples for the test loss.
     noise_std : float
         Standard deviation of the label noise.
     teacher, activation : str
@@ -61,40 +61,41 @@ class ExperimentConfig:
     steps : int
         Number of full-batch updates.
     momentum, nesterov : float, bool
-        As the optimizer defines them, for "gd" as in torch.optim.SGD; not every optimizer has them.
+        The optimizer defines their meaning, "gd" as torch.optim.SGD does; not every optimizer has them.
     weight_decay : float
-        As the optimizer defines it; for "adam" and "gd" weight_decay W is added to the gradient.
+        The optimizer defines its meaning; "adam" and "gd" add weight_decay W to the gradient.
     adam_eps : float
         Added to the denominator of Adam's update.
     dtype : {"float32", "float64"}
         Precision of training.  Measures are taken in float64 where they need it.
     lr_decay : float or None
-        StepLR gamma: the rate is multiplied by it after every step.  None keeps it constant.
+        Gamma of StepLR: the rate is multiplied by it after every step.  None keeps the rate constant.
     normalize_weights : bool
         Reset the Frobenius norm of W to sqrt(h d) before every step.
     train_readout : bool
-        Train both layers.  All losses are then the network's own; there is no ridge refit.
+        Train both layers.  All losses are then those of the network itself; there is no ridge refit.
     ridge_lambda : float
-        Ridge parameter of the refit readout: the penalty is ``ridge_lambda * n / h``.  With
-        ``feature_scale`` it is a reading of the run, of which one training can have many.
+        Ridge parameter of the refitted readout: the penalty is ``ridge_lambda * n / h``.  Together with
+        ``feature_scale`` it makes a reading of the run; one training can have many readings.
     feature_scale : {"paper", "released-code"}
-        Pre-activations seen by the probes: ``W x / sqrt(d)``, or ``W x / d``, which is what
-        the released code of the paper computes.  Training always uses ``1 / sqrt(d)``.
+        Pre-activations that the probes see: ``W x / sqrt(d)``, or ``W x / d``, which the released code
+        of the paper computes.  Training always uses ``1 / sqrt(d)``.
     labels : {"real", "shuffled", "noise", "centred"}
-        Negative controls.  "shuffled" permutes the training targets; "noise" replaces them
-        by Gaussians of the same mean and variance; both leave the probe and test sets real.
-        "centred" subtracts the teacher's population mean from all three sets.
+        Negative controls.  "shuffled" permutes the training targets; "noise" replaces them by Gaussians
+        of the same mean and variance; both leave the probe and test sets real.  "centred" subtracts the
+        teacher's population mean from all three sets.
     update : {"full", "no-top", "shuffled"}
-        Controls on every update of W: its leading rank-one part removed, or its entries permuted.
+        Controls on every update of W: "no-top" removes its leading rank-one part, "shuffled" permutes
+        its entries.
     probe_every : int
-        Measure every so many steps; the start and the last step are always measured.
+        Number of steps from one measurement to the next; the start and the last step are always measured.
     seed : int
-        Seed of every random number of the run.
+        Seed of all random numbers of the run.
 
     Raises
     ------
     TypeError, ValueError
-        Naming the argument, its value and what is allowed.
+        If a value is not allowed; the message names the argument, its value and what is allowed.
 
     Examples
     --------
@@ -157,7 +158,7 @@ class ExperimentConfig:
             raise ValueError(f"ridge_lambda must be positive; got {self.ridge_lambda}")
 
     def replace(self, **changes: Any) -> ExperimentConfig:
-        """A copy with some fields changed, checked again; an unknown field is a TypeError."""
+        """Return a copy with some fields changed, checked again; an unknown field is a TypeError."""
         unknown = sorted(set(changes) - {f.name for f in dataclasses.fields(self)})
         if unknown:
             raise TypeError(
@@ -167,23 +168,23 @@ class ExperimentConfig:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain Python values, in the order of the signature."""
+        """Return the fields as plain Python values, in the order of the signature."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @property
     def reading(self) -> Reading:
-        """How stage 2 looks at the features, as far as no other reading is asked for."""
+        """The reading that this configuration names; a run can have others, too."""
         return Reading(self.feature_scale, self.ridge_lambda)
 
     @property
     def training(self) -> ExperimentConfig:
-        """This configuration with the default reading: equal for all that share one training."""
+        """This configuration with the default reading: the same for all that share one training."""
         return self.replace(**{name: getattr(ExperimentConfig, name) for name in Reading._fields})
 
     def digest(self) -> str:
-        """16 hexadecimal digits that name this configuration, the same on every machine.
+        """Return 16 hexadecimal digits that name this configuration, the same on every machine.
 
-        Only fields that differ from their defaults count, so that a new field leaves old digests as they are.
+        Only fields that differ from their defaults count, so that a new field does not change old digests.
         """
         fields = {field.name: field.default for field in dataclasses.fields(self)}
         changed = {name: value for name, value in self.to_dict().items() if value != fields[name]}
@@ -191,7 +192,7 @@ class ExperimentConfig:
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def _check_optimizer(self) -> None:
-        """Refuse what the optimizer would not read."""
+        """Refuse settings that the optimizer would not read."""
         optimizer, name = OPTIMIZERS[self.optimizer], f"optimizer={self.optimizer!r}"
         for field in sorted(HYPERPARAMETERS - set(optimizer.hyperparameters)):
             value, default = getattr(self, field), getattr(type(self), field)
@@ -214,24 +215,9 @@ class ExperimentConfig:
 
 
 def for_profile(profile: str, *, fast: T, paper: T) -> T:
-    """The value that belongs to a profile of the book.
+    """Return the value for a profile of the book; any other profile is a ValueError.
 
-    Parameters
-    ----------
-    profile : {"fast", "paper"}
-        "fast" takes minutes; "paper" is what the published book shows.
-    fast, paper
-        The two values.
-
-    Raises
-    ------
-    ValueError
-        For any other profile.
-
-    Examples
-    --------
-    >>> for_profile("fast", fast=3, paper=10)
-    3
+    "fast" takes minutes; "paper" is what the published book shows.
     """
     if profile == "fast":
         return fast
@@ -261,4 +247,4 @@ def _number(name: str, value: Any) -> float:
         raise TypeError(f"{name} must be a number, zero or more; got {value!r}") from None
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{name} must be finite and not negative; got {number}")
-    return number + 0.0  # -0.0 and 0.0 are one configuration
+    return number + 0.0  # -0.0 and 0.0 are the same configuration

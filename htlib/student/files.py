@@ -1,4 +1,4 @@
-"""One way to write a file: all or nothing."""
+"""The one way in which htlib writes a file: all or nothing."""
 
 from __future__ import annotations
 
@@ -8,31 +8,11 @@ from pathlib import Path
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Write a file so that at every moment, and after every failure, it is the old one or the new one, whole.
+    """Write a file so that at every moment, even after a failure, it is the complete old or new one.
 
-    The bytes go to a hidden file in the same folder, ``.<name>.<uuid>``, which takes the name when it is on
-    the disk.  Only a process killed meanwhile leaves it behind.
-
-    Parameters
-    ----------
-    path : path
-        Replaced if it exists.
-    content : bytes
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    OSError
-        If the folder is missing, full or not writable.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> write_atomically(Path(tempfile.mkdtemp()) / "two", b"12").read_bytes()
-    b'12'
+    The bytes go to a hidden file in the same folder, ``.<name>.<uuid>``, which is renamed when it is on the
+    disk; it stays behind only if the process is killed meanwhile.  An OSError means that the folder is
+    missing, full or not writable.
     """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

@@ -1,10 +1,11 @@
 """Scalar functions of the teacher and the student, found by name in `ACTIVATIONS` and `TEACHERS`.
 
-Every function acts elementwise on a torch tensor.  ``value_and_derivative`` computes
-both at once because training needs both and, for tanh, the second is free given the first.
+Every function acts elementwise on a torch tensor.  ``value_and_derivative`` computes both at once because
+training needs both and, for tanh, the derivative costs nothing once the value is known.
 
-A new function is an entry in a registry and a line in tests/student/test_functions.py.  Choices, help texts,
-the explorer's menus, its saturation and what the closed forms accept follow from the entry.
+To add a function, write an entry in a registry and a line in tests/student/test_functions.py.  The choices,
+the help texts, the explorer's menus and its measure of saturation, and the functions that the closed forms
+accept all follow from the entry.
 """
 
 from __future__ import annotations
@@ -23,75 +24,31 @@ _HERMITE = re.compile(r"hermite([1-9]\d?)")
 
 @dataclass(frozen=True)
 class ScalarFunction:
-    """A named function R -> R with its derivative.
-
-    Attributes
-    ----------
-    name : str
-        Name by which `get_activation` or `get_teacher` finds it.
-    value_and_derivative : callable
-        Maps a tensor ``u`` to ``(f(u), f'(u))``, both of the shape of ``u``.
-    odd : bool
-        Whether f(-u) = -f(u), which the closed forms ask of an activation.
-    bound : float or None
-        Supremum of |f|; None if there is none.
-    """
+    """A named function R -> R with its derivative."""
 
     name: str
     value: Callable[[Tensor], Tensor]
     value_and_derivative: Callable[[Tensor], tuple[Tensor, Tensor]]
-    odd: bool = False
-    bound: float | None = None
+    odd: bool = False  # f(-u) = -f(u), which the closed forms require of an activation
+    bound: float | None = None  # supremum of |f|; None if f is not bounded
 
     def derivative(self, u: Tensor) -> Tensor:
-        """First derivative at ``u`` (relu: 0 at the kink, as in PyTorch)."""
+        """Compute f'(u); the derivative of relu at 0 is 0, as in PyTorch."""
         return self.value_and_derivative(u)[1]
 
 
 def get_activation(name: str) -> ScalarFunction:
-    """Activation of the student by name.
-
-    Parameters
-    ----------
-    name : str
-        A member of `ACTIVATIONS`.
-
-    Returns
-    -------
-    ScalarFunction
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-
-    Examples
-    --------
-    >>> get_activation("relu").value(torch.tensor([-1.0, 2.0])).tolist()
-    [0.0, 2.0]
-    """
+    """Find an activation of the student in `ACTIVATIONS`; an unknown name is a ValueError."""
     if str(name) not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}; got {name!r}")
     return ACTIVATIONS[name]
 
 
 def get_teacher(name: str) -> ScalarFunction:
-    """Link function of the teacher by name.
+    """Find a link function of the teacher; an unknown name is a ValueError.
 
-    Parameters
-    ----------
-    name : str
-        A member of `TEACHERS`, or ``hermite<k>`` with k from 1 to 99: the probabilists' Hermite
-        polynomial of degree k over sqrt(k!), so that E f(z)^2 = 1 for a standard normal z.
-
-    Returns
-    -------
-    ScalarFunction
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
+    The name is one of `TEACHERS` or ``hermite<k>`` with k from 1 to 99: the probabilists' Hermite polynomial
+    of degree k over sqrt(k!), so that E f(z)^2 = 1 for a standard normal z.
 
     Examples
     --------
@@ -107,23 +64,10 @@ def get_teacher(name: str) -> ScalarFunction:
 
 
 def gaussian_mean(f: Callable[[Tensor], Tensor]) -> float:
-    """E f(z) for a standard normal z, by adaptive quadrature split at the origin.
+    """Compute E f(z) for a standard normal z; f acts elementwise on float64 tensors.
 
-    The split keeps functions with a kink at zero (relu) exact to about 1e-10.
-
-    Parameters
-    ----------
-    f : callable
-        Elementwise function of a float64 tensor.
-
-    Returns
-    -------
-    float
-
-    Examples
-    --------
-    >>> round(gaussian_mean(torch.relu) * math.sqrt(2 * math.pi), 9)
-    1.0
+    The adaptive quadrature is split at the origin, which keeps functions with a kink there (relu) exact to
+    about 1e-10.
     """
 
     def integrand(z: float) -> float:
@@ -160,11 +104,11 @@ def _softplus(u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _softplus_value(u: Tensor) -> Tensor:
-    return torch.logaddexp(u, torch.zeros_like(u))  # exact: torch's softplus turns linear at 20
+    return torch.logaddexp(u, torch.zeros_like(u))  # exact: torch's softplus becomes linear at 20
 
 
 def _hermite(degree: int) -> ScalarFunction:
-    """He_k / sqrt(k!) by the three-term recurrence; its derivative is sqrt(k) times degree k - 1."""
+    """Make He_k / sqrt(k!) by the three-term recurrence; its derivative is sqrt(k) times degree k - 1."""
 
     def both(u: Tensor) -> tuple[Tensor, Tensor]:
         lower, upper = torch.ones_like(u), u
@@ -183,10 +127,10 @@ ACTIVATIONS = _by_name(
     ScalarFunction("tanh", torch.tanh, _tanh, odd=True, bound=1),
     ScalarFunction("relu", torch.relu, _relu),
     ScalarFunction("erf", torch.erf, _erf, odd=True, bound=1),
-    ScalarFunction("gelu", torch.nn.functional.gelu, _gelu),  # the exact one, of erf
+    ScalarFunction("gelu", torch.nn.functional.gelu, _gelu),  # the exact form, with erf
     ScalarFunction("arctan", torch.arctan, _arctan, odd=True, bound=math.pi / 2),
 )
-TEACHERS = _by_name(  # those of the explorer's menu, with and without Python; ONNX must know their operations
+TEACHERS = _by_name(  # the explorer's menu, in pages without Python, too: ONNX must know their operations
     ScalarFunction("softplus", _softplus_value, _softplus),
     ACTIVATIONS["relu"],
     ScalarFunction("identity", torch.clone, lambda u: (u.clone(), torch.ones_like(u)), odd=True),

@@ -1,14 +1,15 @@
-"""Optimizers: each one a pure update of a matrix or vector of weights, found by name in `OPTIMIZERS`.
+"""Optimizers: each is a pure update of a matrix or vector of weights, found by name in `OPTIMIZERS`.
 
-A new optimizer is a function, its entry here, and a line in tests/student/test_optimizers.py.  The choices
-of `htlib.ExperimentConfig` and of the command line, the looks of the figures, the explorer's menus and the
-law of its first step follow from the entry.
+To add an optimizer, write a function, its entry here, and a line in tests/student/test_optimizers.py.  The
+choices of `htlib.ExperimentConfig` and of the command line, the looks of the figures, the explorer's menus
+and the law of its first step follow from the entry.
 
-An update is a function ``(G, W, state, t, lr, **options) -> (W, state)`` of the gradient, the weights, what
-`Optimizer.init` or the step before gave, the number of the step (the first is 1) and the rate.  It changes
-nothing in place.  Its keyword-only arguments are the other fields of the configuration that it reads.
-``t`` and ``lr`` are numbers, or float64 tensors in the graphs that a browser runs.  The sums use the kernels
-of torch.optim's own steps on a CPU, so that they agree with them to the last digit.
+An update is a function ``(G, W, state, t, lr, **options) -> (W, state)``.  It takes the gradient, the
+weights, the state that `Optimizer.init` or the step before returned, the number of the step (the first is 1)
+and the rate, and it changes nothing in place.  Its keyword-only arguments are the other fields of the
+configuration that it reads.  ``t`` and ``lr`` are numbers, or float64 tensors in the graphs that a browser
+runs.  Sums are made by the functions that torch.optim itself uses on a CPU, so that both agree to the last
+digit.
 """
 
 from __future__ import annotations
@@ -30,49 +31,31 @@ _BETAS = (0.9, 0.999)  # the defaults of torch.optim.Adam
 
 @dataclass(frozen=True)
 class Optimizer:
-    """One full-batch optimizer.
+    """One full-batch optimizer."""
 
-    Attributes
-    ----------
-    name, label : str
-        In configurations, and for readers.
-    color, marker : str
-        Its look in figures: a colour of Okabe and Ito (see `htlib.figures.style`), and Matplotlib's marker.
-    update : callable
-        The step, as the head of this module describes it.
-    n_state : int
-        Number of tensors, each like the weights, that it hands from step to step.
-    first_step : {"gradient", "sign"} or None
-        Whether the first update is -lr times the gradient or its signs, for which there is a closed form of
-        the spectrum; None if there is none.
-    matrices_only : bool
-        Whether it has no update for a vector, so that the readout stays as it is.
-    in_page : bool
-        Whether a page without Python runs it too, which carries at most two tensors from step to step.
-    """
-
-    name: str
-    label: str
-    color: str
-    marker: str
-    update: Callable[..., tuple[Tensor, State]]
-    n_state: int = 1
+    name: str  # in configurations
+    label: str  # for readers
+    color: str  # in figures, one of the colours of Okabe and Ito (`htlib.figures.style`)
+    marker: str  # in figures, as Matplotlib names it
+    update: Callable[..., tuple[Tensor, State]]  # see the head of this module
+    n_state: int = 1  # number of tensors, each shaped like the weights, that it keeps between steps
+    # The first update is -lr times the gradient or its signs, which have a closed form; None: neither.
     first_step: Literal["gradient", "sign"] | None = None
-    matrices_only: bool = False
-    in_page: bool = False
+    matrices_only: bool = False  # it cannot update a vector, so that the readout stays as it is
+    in_page: bool = False  # a page without Python runs it, too, which keeps at most two tensors between steps
 
     @cached_property
     def hyperparameters(self) -> tuple[str, ...]:
-        """Fields of `ExperimentConfig` that it reads besides ``lr``."""
+        """The fields of `ExperimentConfig` that it reads besides ``lr``."""
         parameters = inspect.signature(self.update).parameters.values()
         return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
     def init(self, W: Tensor) -> State:
-        """The state before the first step: zeros."""
+        """Return the state before the first step, which is zero."""
         return tuple(torch.zeros_like(W) for _ in range(self.n_state))
 
     def options(self, config: Any) -> dict[str, Any]:
-        """Its hyperparameters by name, from the attributes of a configuration.
+        """Read its hyperparameters, by name, from the attributes of a configuration.
 
         Examples
         --------
@@ -86,7 +69,7 @@ class Optimizer:
 def _adam(
     G: Tensor, W: Tensor, state: State, t: Any, lr: Any, *, weight_decay: float, adam_eps: float
 ) -> tuple[Tensor, State]:
-    """Kingma and Ba (2015), as torch.optim.Adam."""
+    """Take a step of Adam (Kingma and Ba 2015), as torch.optim.Adam does."""
     (m, v), (beta1, beta2) = state, _BETAS
     G = _penalised(G, W, weight_decay)
     m = torch.lerp(m, G, 1 - beta1)
@@ -106,7 +89,7 @@ def _gd(
     momentum: float,
     nesterov: bool,
 ) -> tuple[Tensor, State]:
-    """Gradient descent, as torch.optim.SGD without dampening."""
+    """Take a step of gradient descent, as torch.optim.SGD does without dampening."""
     G = _penalised(G, W, weight_decay)
     step = G
     if momentum:
@@ -118,7 +101,10 @@ def _gd(
 def _signsgd(
     G: Tensor, W: Tensor, state: State, t: Any, lr: Any, *, weight_decay: float, momentum: float
 ) -> tuple[Tensor, State]:
-    """Bernstein et al. (2018); with momentum it is their Signum, whose sum has the same signs as this one."""
+    """Take a step of SignSGD (Bernstein et al. 2018), or of their Signum if there is momentum.
+
+    Signum averages the gradients; this sum has the same signs.
+    """
     state = (momentum * state[0] + _penalised(G, W, weight_decay),)
     return _moved(W, torch.sign(state[0]), lr), state
 
@@ -134,10 +120,11 @@ def _muon(
     momentum: float,
     nesterov: bool,
 ) -> tuple[Tensor, State]:
-    """Jordan et al. (2024), https://kellerjordan.github.io/posts/muon, as torch.optim.Muon.
+    """Take a step of Muon (Jordan et al. 2024), as torch.optim.Muon does.
 
-    Momentum is a mean and weight decay is apart from the gradient.  The published code iterates in bfloat16
-    for speed; this one does so in the precision of W, so that a run does not hang on that rounding.
+    Momentum is a running mean, and weight decay is kept apart from the gradient.  The published code
+    (https://kellerjordan.github.io/posts/muon) iterates in bfloat16 for speed; this one uses the precision of
+    W, so that a run does not depend on that rounding.
     """
     mean = torch.lerp(state[0], G, 1 - momentum)
     step = _orthogonalised(torch.lerp(G, mean, momentum) if nesterov else mean)
@@ -146,10 +133,10 @@ def _muon(
 
 
 def _orthogonalised(G: Tensor) -> Tensor:
-    """G with its singular values brought to between 0.68 and 1.21 by five of Muon's Newton-Schulz iterations.
+    """Bring the singular values of G to between 0.68 and 1.21 by five of Muon's Newton-Schulz iterations.
 
-    Each takes a singular value x to 3.4445 x - 4.775 x^3 + 2.0315 x^5, which is steep at zero; values that
-    begin below two thousandths of the Frobenius norm stay smaller.
+    Each iteration takes a singular value x to 3.4445 x - 4.775 x^3 + 2.0315 x^5, which is steep at zero;
+    values that begin below two thousandths of the Frobenius norm stay smaller.
     """
     X = G.T if G.shape[0] > G.shape[1] else G
     X = X / X.norm().clamp(min=1e-7)
@@ -160,12 +147,15 @@ def _orthogonalised(G: Tensor) -> Tensor:
 
 
 def _penalised(G: Tensor, W: Tensor, weight_decay: float) -> Tensor:
-    """The gradient with that of ``weight_decay |W|^2 / 2``."""
+    """Add the gradient of ``weight_decay |W|^2 / 2``."""
     return torch.add(G, W, alpha=weight_decay) if weight_decay else G
 
 
 def _moved(W: Tensor, step: Tensor, lr: Any) -> Tensor:
-    """W - lr step; torch's sum with a number may round once where a product and a sum round twice."""
+    """Compute W - lr step.
+
+    For a number lr, torch.add may round once where a product and a difference round twice.
+    """
     return W - lr * step if isinstance(lr, Tensor) else torch.add(W, step, alpha=-lr)
 
 

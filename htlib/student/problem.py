@@ -1,8 +1,8 @@
 """The learning problem: teacher direction, three datasets and the initial weights.
 
-Each part draws from its own stream of the seed, rows in order.  So two configurations with the
-same seed share everything that they can: the first 500 samples of n = 2000 are the n = 500 ones,
-and a control changes the training targets alone.
+Each part draws from its own stream of the seed, row by row.  So two configurations with the same seed share
+everything that they can: the first 500 samples of n = 2000 are the samples of n = 500, and a control of the
+labels changes only the training targets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from htlib.student.functions import ScalarFunction, gaussian_mean, get_teacher
 
 Array = NDArray[np.float64]
 
-# Streams of a seed.  Appending is safe; reordering changes every number of the book.
+# Streams of a seed.  Appending one is safe; reordering changes every number of the book.
 _STREAMS = (
     "teacher",
     "hidden",
@@ -38,12 +38,17 @@ _STREAMS = (
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Samples of the teacher.  Tensors and lists are taken too, and kept as float64 arrays.
+    """Samples of the teacher.  Tensors and lists are accepted, too, and kept as float64 arrays.
 
     Attributes
     ----------
     inputs : (n, d) float64 array
     targets : (n,) float64 array
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit; the message names them.
     """
 
     inputs: Array
@@ -63,7 +68,7 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What a run starts from.  Made to be used with `dataclasses.replace`.
+    """The data and the weights with which a run starts.  Use `dataclasses.replace` to change it.
 
     Attributes
     ----------
@@ -75,6 +80,11 @@ class Problem:
         W at the start.
     readout_weights : (h,) float64 array
         a, fixed during stage 1 unless ``train_readout`` is set.
+
+    Raises
+    ------
+    ValueError
+        If a shape does not fit `hidden_weights`; the message names it.
     """
 
     teacher_direction: Array
@@ -120,7 +130,7 @@ def make_problem(config: ExperimentConfig) -> Problem:
     Returns
     -------
     Problem
-        The same for the same configuration, on any machine with the same NumPy.
+        The same for the same configuration, on any machine with the same version of NumPy.
 
     Examples
     --------
@@ -151,12 +161,12 @@ def make_problem(config: ExperimentConfig) -> Problem:
 
 
 def draw_readout(config: ExperimentConfig) -> Array:
-    """The readout weights of `make_problem` alone, (h,), without drawing the rest."""
+    """Draw only the readout weights of `make_problem`, an (h,) array."""
     return stream(config.seed, "readout").standard_normal(config.h)
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """The random generator of one named part of a run."""
+    """Return the random generator for one named part of a run."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAMS.index(name),)))
 
 

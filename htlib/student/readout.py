@@ -1,20 +1,22 @@
-"""Stage 2: the readout refitted by ridge regression, and how much features and weights know of the teacher.
+"""Stage 2: the readout refitted by ridge regression, and how well features and weights match the teacher.
 
-Convention: a_hat = (F^T F + p I)^{-1} F^T y with the penalty p = lambda n / h and features
+Convention: a_hat = (F^T F + p I)^{-1} F^T y with the penalty p = lambda n / h and the features
 F = Z / sqrt(h), as in the code of arXiv 2406.04657.  (Others call p or p / n the ridge parameter.)
-With fewer samples than features the same a_hat comes from the n x n kernel, F^T (F F^T + p I)^{-1} y.
+With fewer samples than features the same a_hat is computed from the n x n kernel, F^T (F F^T + p I)^{-1} y.
+
+F is an (n, h) float64 tensor that is already divided by sqrt(h); y has the shape (n,).  A ridge parameter
+must be positive and y must have one value per row of F, or else a ValueError is raised.  ``gram_matrix`` is
+``gram(F)``, if the caller has it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from torch import Tensor
 
 from htlib.spectra import linalg
@@ -22,90 +24,33 @@ from htlib.spectra.eigenvalues import as_matrix, as_tensor
 
 Array = NDArray[np.float64]
 
-_THREADED = 256  # rows from which on a Cholesky factorisation is worth threads
-
-
-@dataclass(frozen=True, eq=False)
-class RidgePath:
-    """Ridge fits along a list of lambdas.
-
-    Attributes
-    ----------
-    lambdas : (k,) float64 array
-    coefficients : (h, k) tensor
-        a_hat for each lambda.
-    train_loss : (k,) float64 array
-        Mean squared error on the fitted sample.
-    degrees_of_freedom : (k,) float64 array
-        Trace of the hat matrix.
-    gcv : (k,) float64 array
-        Generalised cross-validation score, n RSS / (n - df)^2 (Golub, Heath & Wahba 1979).
-    """
-
-    lambdas: Array
-    coefficients: Tensor
-    train_loss: Array
-    degrees_of_freedom: Array
-    gcv: Array
-
 
 def ridge(F: Tensor, y: Tensor, ridge_lambda: float, *, gram_matrix: Tensor | None = None) -> Tensor:
-    """Ridge coefficients at one lambda, by Cholesky.
-
-    Parameters
-    ----------
-    F : (n, h) float64 tensor
-        Features, already divided by sqrt(h).
-    y : (n,) float64 tensor
-    ridge_lambda : float
-        Positive; the penalty is ``ridge_lambda * n / h``.
-    gram_matrix : tensor, optional
-        ``gram(F)`` if it is at hand.
-
-    Returns
-    -------
-    (h,) float64 tensor
-    """
+    """Compute the ridge coefficients, (h,), at one lambda, by Cholesky."""
     penalty = _penalty(F, y, ridge_lambda)
     A = (linalg.gram(F) if gram_matrix is None else gram_matrix).clone()
     A.diagonal().add_(penalty)
-    # Huge features (relu, diverging) drown the penalty in rounding; Cholesky may not even notice.
+    # With huge features (relu, diverging) the penalty is lost in rounding, and Cholesky may still succeed.
     lost = penalty < _rounding(A)
     tall = F.shape[0] >= F.shape[1]
-    solution = None if lost else _solve_in_place(A, F.T @ y if tall else y)
-    if solution is None:
-        return ridge_path(F, y, [ridge_lambda], gram_matrix=gram_matrix).coefficients[:, 0]
+    factor, failed = torch.linalg.cholesky_ex(A)
+    if lost or failed:
+        return ridge_path(F, y, [ridge_lambda], gram_matrix=gram_matrix)[0][:, 0]
+    solution = torch.cholesky_solve((F.T @ y if tall else y)[:, None], factor)[:, 0]
     return solution if tall else F.T @ solution
 
 
 def ridge_path(
     F: Tensor, y: Tensor, lambdas: Sequence[float] | ArrayLike, *, gram_matrix: Tensor | None = None
-) -> RidgePath:
-    """Ridge fits for many lambdas from one eigendecomposition, with their GCV scores.
+) -> tuple[Tensor, Array]:
+    """Compute ridge coefficients, (h, k), for k lambdas from one eigendecomposition, with their GCV scores.
 
-    Parameters
-    ----------
-    F : (n, h) float64 tensor
-        Features, already divided by sqrt(h).
-    y : (n,) float64 tensor
-    lambdas : sequence of k floats
-        Each positive; the penalty is ``lambda * n / h``.
-    gram_matrix : tensor, optional
-        ``gram(F)`` if it is at hand.
-
-    Returns
-    -------
-    RidgePath
-
-    Raises
-    ------
-    ValueError
-        If a lambda is not positive, or y does not have one value per row of F.
+    A score is n RSS / (n - df)^2, df the trace of the hat matrix (Golub, Heath & Wahba 1979).
 
     Examples
     --------
     >>> F = torch.eye(2, dtype=torch.float64)
-    >>> ridge_path(F, torch.ones(2, dtype=torch.float64), [1.0]).coefficients.tolist()
+    >>> ridge_path(F, torch.ones(2, dtype=torch.float64), [1.0])[0].tolist()
     [[0.5], [0.5]]
     """
     values = np.asarray(lambdas, dtype=np.float64)
@@ -117,7 +62,7 @@ def ridge_path(
     s2, V = torch.linalg.eigh(G)
     s2 = s2.clamp_min(0)[:, None]  # (m, 1)
     shrink = 1 / (s2 + penalties)  # (m, k)
-    shrink[(s2 + penalties) < _rounding(G)] = 0  # directions that hold rounding noise alone
+    shrink[(s2 + penalties) < _rounding(G)] = 0  # directions that hold only rounding noise
     if F.shape[0] >= F.shape[1]:
         coefficients = V @ (shrink * (V.T @ (F.T @ y))[:, None])
     else:
@@ -125,25 +70,14 @@ def ridge_path(
     rss = (F @ coefficients - y[:, None]).square().sum(dim=0)
     df = (s2 * shrink).sum(dim=0)
     gcv = n * rss / (n - df) ** 2
-    return RidgePath(
-        lambdas=values,
-        coefficients=coefficients,
-        train_loss=(rss / n).cpu().numpy(),
-        degrees_of_freedom=df.cpu().numpy(),
-        # an interpolating fit (df = n) says nothing about new samples: 0 / 0
-        gcv=torch.where(n - df > 1e-9 * n, gcv, math.inf).cpu().numpy(),
-    )
-
-
-def mean_squared_error(F: Tensor, y: Tensor, coefficients: Tensor) -> float:
-    """Mean of (F a - y)^2."""
-    return (F @ coefficients - y).square().mean().item()
+    # an interpolating fit (df = n) has the undefined score 0 / 0
+    return coefficients, torch.where(n - df > 1e-9 * n, gcv, math.inf).cpu().numpy()
 
 
 def kernel_target_alignment(
     Z: Tensor | ArrayLike, y: Tensor | ArrayLike, *, gram: Tensor | None = None
 ) -> float:
-    """Alignment of the kernel K = Z Z^T with the targets.
+    """Compute the alignment of the kernel K = Z Z^T with the targets.
 
     KTA = <K, y y^T> / (|K|_F |y y^T|_F) (Cristianini et al. 2001), uncentred.  K is never formed:
     the numerator is |Z^T y|^2, and |K|_F is the norm of the smaller of Z Z^T and Z^T Z.
@@ -151,11 +85,11 @@ def kernel_target_alignment(
     Parameters
     ----------
     Z : (n, h) tensor or array
-        Features, a row per sample.
+        Features, one row per sample.
     y : (n,) tensor or array
         Targets.
     gram : tensor, optional
-        Z^T Z or Z Z^T if it is at hand, to save computing it.
+        Z^T Z or Z Z^T, if the caller has it; otherwise it is computed.
 
     Returns
     -------
@@ -165,7 +99,7 @@ def kernel_target_alignment(
     Raises
     ------
     ValueError
-        If y does not have one value per row of Z, or Z or y is zero.
+        If y does not have one value per row of Z, or Z or y is zero or not finite.
 
     Examples
     --------
@@ -173,25 +107,25 @@ def kernel_target_alignment(
     1.0
     """
     Z = as_matrix(Z, "Z")
-    y = (y.detach() if isinstance(y, Tensor) else as_tensor(y)).to(Z)
+    y = as_tensor(y).to(Z)
     if y.shape != Z.shape[:1]:
         raise ValueError(f"y must have shape ({len(Z)},), one target per row of Z; got {tuple(y.shape)}")
     if gram is None:
         gram = linalg.gram(Z)
-    # scales taken out first, so that no power under- or overflows
+    # scales are divided out first, so that no power under- or overflows
     scale_Z, scale_y = gram.diagonal().max().sqrt(), y.abs().max()
     if not (0 < scale_Z < math.inf and 0 < scale_y < math.inf):
         raise ValueError("the alignment is not defined where Z or y is zero or not finite")
     y = y / scale_y
     numerator = (Z.T @ y / scale_Z).square().sum()
     size = gram.norm()
-    in_range = 1e-140 < size < 1e140  # its square, too, is a normal number
+    in_range = 1e-140 < size < 1e140  # so that its square is a normal number, too
     size = size / scale_Z**2 if in_range else (gram / scale_Z / scale_Z).norm()
     return min(1.0, float(numerator / (size * y.square().sum())))
 
 
 def teacher_alignment(v: Tensor | ArrayLike, beta: Tensor | ArrayLike) -> float:
-    """Absolute cosine between a direction of the weights and the teacher's.
+    """Compute the absolute cosine between a direction of the weights and that of the teacher.
 
     Parameters
     ----------
@@ -203,8 +137,13 @@ def teacher_alignment(v: Tensor | ArrayLike, beta: Tensor | ArrayLike) -> float:
     -------
     float
         In [0, 1]; about sqrt(2 / (pi d)) for a random direction.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, or v or beta is zero.
     """
-    v, beta = ((x.detach() if isinstance(x, Tensor) else as_tensor(x)).double().cpu() for x in (v, beta))
+    v, beta = (as_tensor(x).double().cpu() for x in (v, beta))
     if v.ndim != 1 or v.shape != beta.shape:
         raise ValueError(
             f"v and beta must be vectors of one length; got shapes {tuple(v.shape)} and {tuple(beta.shape)}"
@@ -212,20 +151,6 @@ def teacher_alignment(v: Tensor | ArrayLike, beta: Tensor | ArrayLike) -> float:
     if not (v.any() and beta.any()):
         raise ValueError("the alignment is not defined where v or beta is zero")
     return min(1.0, float((v @ beta).abs() / (v.norm() * beta.norm())))
-
-
-def _solve_in_place(A: Tensor, b: Tensor) -> Tensor | None:
-    """Solution of A x = b by Cholesky, None where A is not positive definite.  A is overwritten."""
-    # SciPy makes none of the copies that torch makes, but where both use threads (not for small matrices)
-    # those get in each other's way.
-    if A.device.type == "cpu" and (torch.get_num_threads() == 1 or len(A) < _THREADED):
-        try:
-            factor = cho_factor(A.numpy().T, overwrite_a=True, check_finite=False)
-        except LinAlgError:
-            return None
-        return torch.from_numpy(cho_solve(factor, b.numpy(), check_finite=False))
-    factor, info = torch.linalg.cholesky_ex(A)
-    return None if info.item() else torch.cholesky_solve(b[:, None], factor)[:, 0]
 
 
 def _penalty(F: Tensor, y: Tensor, ridge_lambda: float) -> float:
@@ -237,5 +162,5 @@ def _penalty(F: Tensor, y: Tensor, ridge_lambda: float) -> float:
 
 
 def _rounding(G: Tensor) -> float:
-    """Size below which eigenvalues of a positive semi-definite matrix are rounding noise."""
+    """Return the size below which eigenvalues of a positive semi-definite matrix are rounding noise."""
     return len(G) * torch.finfo(G.dtype).eps * float(G.diagonal().sum())

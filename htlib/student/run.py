@@ -1,7 +1,7 @@
 """The record of a run, in memory and on disk.
 
-On disk a run is one safetensors file: float64 tensors that any safetensors reader opens, and a JSON
-header with the config, the package version and a checksum of the tensors.
+On disk a run is one safetensors file: float64 tensors that any safetensors reader opens, and a JSON header
+with the config, the version of the package and a checksum of the tensors and the header.
 """
 
 from __future__ import annotations
@@ -30,17 +30,14 @@ Array = NDArray[np.float64]
 
 
 class RecordError(ValueError):
-    """A record file that cannot be read, with the reason."""
+    """A record file cannot be read; the message gives the reason."""
 
 
 @dataclass(frozen=True, eq=False)
 class StepOverlaps:
-    """Overlaps of an update M = W_t - W_{t-1} with the weights around it.
+    """Overlaps of an update M = W_t - W_{t-1} with the weights before and after it.
 
-    Attributes
-    ----------
-    before, after : Overlaps
-        Rows: singular vectors of W_{t-1}, respectively W_t.  Columns: those of M.
+    Rows belong to the singular vectors of W_{t-1} (`before`) or W_t (`after`), columns to those of M.
     """
 
     before: Overlaps
@@ -49,24 +46,24 @@ class StepOverlaps:
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """What a run measured.
+    """The measurements of a run.
 
     Attributes
     ----------
     config : ExperimentConfig
     metrics : DataFrame
-        Indexed by step, 0 being the start; the columns are `htlib.student.probes.METRICS`.  Those that read
-        the features are as the config's own reading has them.
+        Indexed by step, where 0 is the start; the columns are `htlib.student.probes.METRICS`.  Those that
+        depend on the features use the reading of the config.
     eigenvalues : (n_probes, min(h, d)) float64 array
-        A row per row of `metrics`, ascending.
+        One row per row of `metrics`, ascending.
     refits : dict
-        Reading -> (n_probes, 4) float64 array, the columns of `htlib.student.probes.Refit`.
+        Reading -> (n_probes, 4) float64 array with the columns of `htlib.student.probes.Refit`.
     weights : dict
         Step -> (h, d) float64 array; empty unless ``keep_weights``.
     overlaps : dict
         Step -> StepOverlaps of the update that led to it; empty unless ``keep_overlaps``.
     diverged_at : int or None
-        The step at which a number stopped being finite.
+        The step at which a number was no longer finite.
     """
 
     config: ExperimentConfig
@@ -78,12 +75,12 @@ class Trajectory:
     diverged_at: int | None = None
 
     def esd(self, step: int) -> Array:
-        """Eigenvalues at a probed step, ascending.
+        """Return the eigenvalues at a measured step, ascending.
 
         Raises
         ------
         KeyError
-            If the step was not probed.
+            If the step was not measured.
         """
         if step not in self.metrics.index:
             raise KeyError(f"step {step} was not probed; probed are {self.metrics.index.tolist()}")
@@ -91,7 +88,7 @@ class Trajectory:
 
     @property
     def readings(self) -> pd.DataFrame:
-        """Every reading of every measured step: step, feature_scale, ridge_lambda, losses, kta, gcv."""
+        """All readings of all measured steps: step, feature_scale, ridge_lambda, losses, kta, gcv."""
         steps = self.metrics.index.to_numpy()
         tables = [
             pd.DataFrame(dict(zip(("step", *Reading._fields), (steps, *reading), strict=True))).join(
@@ -103,12 +100,12 @@ class Trajectory:
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
     def read(self, feature_scale: str | None = None, ridge_lambda: float | None = None) -> Trajectory:
-        """This run as another reading has it.
+        """Return this run with another reading.
 
         Parameters
         ----------
         feature_scale, ridge_lambda : optional
-            In place of those of the config.
+            By default those of the config.
 
         Returns
         -------
@@ -118,7 +115,7 @@ class Trajectory:
         Raises
         ------
         ValueError
-            If the run was not read so; the message lists the readings that it has.
+            If the run does not have that reading; the message lists those that it has.
 
         Examples
         --------
@@ -148,7 +145,7 @@ class Trajectory:
         return replace(self, config=self.config.replace(**reading._asdict()), metrics=metrics)
 
     def best_readings(self) -> pd.DataFrame:
-        """For every step and feature scale, the reading that generalised cross-validation chooses.
+        """Choose a reading for every step and feature scale by generalised cross-validation (GCV).
 
         Returns
         -------
@@ -206,7 +203,7 @@ class Trajectory:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:
-        """Read a record written by `save`.
+        """Read a record that `save` has written.
 
         Raises
         ------
@@ -222,7 +219,7 @@ class Trajectory:
                 header = file.metadata() or {}
                 names = file.keys()  # the handle itself cannot be iterated over
                 tensors = {name: file.get_tensor(name) for name in names}
-        except SafetensorError as error:  # an OSError says nothing against the file
+        except SafetensorError as error:  # an OSError does not mean that the file is bad
             raise RecordError(f"{path} is not a readable record, perhaps truncated: {error}") from error
         if header.get("format") != _FORMAT:
             raise RecordError(f"{path} is not a run of htlib: its format is {header.get('format')!r}")
@@ -278,13 +275,13 @@ def assemble(
     overlaps: Mapping[int, StepOverlaps] | None = None,
     diverged_at: int | None = None,
 ) -> Trajectory:
-    """A Trajectory from its arrays: metrics (n_probes, n_columns), possibly without a row."""
+    """Make a Trajectory from its arrays; metrics are (n_probes, n_columns), or empty."""
     values = np.asarray(metrics, dtype=np.float64).reshape(-1, len(columns))
     index = pd.Index(np.asarray(steps, dtype=np.int64), name="step")
     table = pd.DataFrame(values, index=index, columns=list(columns))
     table["n_outliers"] = (
         table["n_outliers"].to_numpy().astype(np.int64)
-    )  # astype of the frame: ten times slower
+    )  # astype of the frame is ten times slower
     return Trajectory(
         config,
         table,
@@ -297,18 +294,7 @@ def assemble(
 
 
 def tidy(runs: Sequence[Trajectory], fields: Iterable[str]) -> pd.DataFrame:
-    """A row per measured step of every run: the named fields of its config, seed, step, measures.
-
-    Parameters
-    ----------
-    runs : sequence of Trajectory
-    fields : iterable of str
-        Of ExperimentConfig.
-
-    Returns
-    -------
-    DataFrame
-    """
+    """Make one row per measured step of every run: the named fields of its config, seed, step, measures."""
     names = [name for name in fields if name != "seed"] + ["seed"]
     lengths = [len(run.metrics) for run in runs]
     settings = pd.DataFrame({name: [getattr(run.config, name) for run in runs] for name in names})
@@ -322,11 +308,11 @@ def tidy(runs: Sequence[Trajectory], fields: Iterable[str]) -> pd.DataFrame:
 
 
 _FORMAT = "htlib-run-2"
-_version = cache(partial(version, "htlib"))  # looking it up takes a millisecond
+_version = cache(partial(version, "htlib"))  # a look-up takes a millisecond
 
 
 def _checksum(tensors: Mapping[str, NDArray[np.generic]], header: Mapping[str, str]) -> str:
-    """SHA-256 over names, shapes, bytes and the header, in sorted order."""
+    """Compute SHA-256 over the header and, sorted by name, the types, shapes and bytes of the tensors."""
     digest = hashlib.sha256(json.dumps(dict(header), sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"{name}{tensors[name].dtype}{tensors[name].shape}".encode())

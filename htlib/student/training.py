@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -17,34 +14,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from htlib.spectra.linalg import usable_device
 from htlib.spectra.vectors import SingularSystem, overlaps_of, without_top
-from htlib.student import network
 from htlib.student.config import ExperimentConfig, Reading
-from htlib.student.functions import ScalarFunction, get_activation
-from htlib.student.network import LossGradient
-from htlib.student.optimizers import HYPERPARAMETERS, OPTIMIZERS
-from htlib.student.probes import METRICS, Probe, Refit, Sample
-from htlib.student.problem import Problem, make_problem, stream
+from htlib.student.optimizers import OPTIMIZERS
+from htlib.student.probes import METRICS, Probe, Refit
+from htlib.student.problem import Problem, stream
 from htlib.student.run import StepOverlaps, Trajectory, assemble
+from htlib.student.start import Start, normalized, prepare
 
 Array = NDArray[np.float64]
 Readings = Mapping[str, Any] | Iterable[Reading] | None
 
 _OVERLAPS_KEPT = 100
-_STARTS_KEPT = 2  # each holds the data of a problem, some 60 MB at the paper's sizes
-# Fields that only matter once the first gradient is known.
-_AFTER_START = frozenset({"optimizer", "lr", "steps", "lr_decay", "update", "probe_every", *HYPERPARAMETERS})
 
 
 class Diverged(ArithmeticError):
-    """A number of the run stopped being finite.
-
-    Attributes
-    ----------
-    step : int
-        The step after which it did.
-    """
+    """A number of the run stopped being finite after ``step``."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"weights or losses are not finite after step {step}")
@@ -53,29 +38,14 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a run after some step.
-
-    Attributes
-    ----------
-    step : int
-    metrics : dict
-        A value for each name in `htlib.student.probes.METRICS`, as the config's own reading has it.
-    eigenvalues : (min(h, d),) float64 array
-        The ESD, ascending.
-    weights : (h, d) tensor
-        The run does not change it later; nor may you.
-    refits : dict
-        Reading -> Refit.
-    overlaps : StepOverlaps or None
-        Overlaps of the update that led here with the weights before and after it.
-    """
+    """The state of a run after some step."""
 
     step: int
-    metrics: dict[str, float]
-    eigenvalues: Array
-    weights: Tensor
+    metrics: dict[str, float]  # one value for each of METRICS, for the config's own reading
+    eigenvalues: Array  # (min(h, d),) float64, the ESD, ascending
+    weights: Tensor  # (h, d); the run does not change it later, nor may you
     refits: dict[Reading, Refit]
-    overlaps: StepOverlaps | None = None
+    overlaps: StepOverlaps | None = None  # of the update that led here with the weights before and after it
 
 
 def train(
@@ -155,7 +125,7 @@ def train_rates(
     keep_weights: bool = False,
     progress: bool = True,
 ) -> list[Trajectory]:
-    """One run per learning rate from the same start; its gradient and measures are computed once.
+    """Train once per learning rate from the same start, whose gradient and measures are computed once.
 
     Parameters
     ----------
@@ -187,35 +157,16 @@ def iterate(
     readings: Readings = None,
     on_step: Callable[[], object] | None = None,
 ) -> Iterator[Snapshot]:
-    """The snapshots of `train`, one at a time: stop when you have seen enough.
+    """Yield the snapshots of `train` one at a time: at step 0, every ``probe_every`` steps and the last step.
 
-    Parameters
-    ----------
-    config, problem, device, keep_overlaps, readings, on_step
-        As for `train`.
-
-    Yields
-    ------
-    Snapshot
-        At step 0, every ``probe_every`` steps and the last step.
-
-    Raises
-    ------
-    Diverged
-        When a number stops being finite.
+    Arguments are those of `train`.  Raises `Diverged` when a number stops being finite.
     """
     wanted = readings_of(config, readings)
     yield from _iterate(config, prepare(config, problem, device=device), wanted, keep_overlaps, on_step)
 
 
 def readings_of(config: ExperimentConfig, readings: Readings = None) -> list[Reading]:
-    """The config's own reading first, then the others that are asked for, each once and checked.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the field of the reading, its value and what is allowed.
-    """
+    """Return the config's own reading first, then the others that are asked for, each once and checked."""
     own = config.reading
     pairs: Any = readings or ()
     if isinstance(readings, Mapping):
@@ -229,125 +180,6 @@ def readings_of(config: ExperimentConfig, readings: Readings = None) -> list[Rea
     return list(dict.fromkeys([own, *others]))
 
 
-@dataclass(frozen=True)
-class Start:
-    """Everything about a run that does not depend on its updates.  Made by `prepare`.
-
-    Attributes
-    ----------
-    config : ExperimentConfig
-        What it was prepared for.
-    activation : ScalarFunction
-    train, probe, test : pair of tensors
-        Inputs and targets of the three sets in the precision and on the device of the run.
-    hidden_weights, readout_weights : (h, d) and (h,) tensor
-        W and a at the start, before any normalisation.
-    teacher_direction : (d,) tensor
-    gradient : LossGradient
-        At the initial weights, normalised if the config asks for it.
-    """
-
-    config: ExperimentConfig
-    activation: ScalarFunction
-    train: Sample
-    probe: Sample
-    test: Sample
-    hidden_weights: Tensor
-    readout_weights: Tensor
-    teacher_direction: Tensor
-    gradient: LossGradient
-
-    @cached_property
-    def first(self) -> Probe:
-        """The state at step 0."""
-        W, a = self.hidden_weights, self.readout_weights
-        train_loss = self.train_loss(W, a) if self.config.normalize_weights else self.gradient.loss
-        return self.probe_of(W, a, train_loss, SingularSystem(W))
-
-    def train_loss(self, W: Tensor, a: Tensor) -> float:
-        """Stage-1 loss of a state of the student."""
-        return network.loss(W, a, *self.train, self.activation)
-
-    def gradient_at(self, W: Tensor, a: Tensor) -> LossGradient:
-        """Stage-1 loss and gradient of a state of the student."""
-        return network.loss_and_gradient(W, a, *self.train, self.activation)
-
-    def probe_of(self, W: Tensor, a: Tensor, train_loss: float, system: SingularSystem) -> Probe:
-        """A state of the student, ready to be measured."""
-        return Probe(
-            train_loss=train_loss,
-            weights=W,
-            trained_readout=a if self.config.train_readout else None,
-            system=system,
-            probe=self.probe,
-            test=self.test,
-            activation=self.activation,
-            teacher_direction=self.teacher_direction,
-        )
-
-
-def prepare(
-    config: ExperimentConfig, problem: Problem | None = None, *, device: str | torch.device = "cpu"
-) -> Start:
-    """Put the data on the device and take the first gradient.
-
-    Parameters
-    ----------
-    config : ExperimentConfig
-    problem : Problem, optional
-        Default ``make_problem(config)``; of such problems the last two starts are kept.
-    device : str or torch.device
-
-    Returns
-    -------
-    Start
-
-    Raises
-    ------
-    ValueError
-        If the problem does not fit the config or holds NaN or infinity, or the device cannot be used.
-
-    Examples
-    --------
-    >>> start = prepare(ExperimentConfig(n=60, d=20, h=30, n_test=50))
-    >>> start.gradient.hidden.shape
-    torch.Size([30, 20])
-    """
-    if problem is not None:
-        return _prepare(config, problem, device)
-    key = start_key(config), str(device)
-    with _preparing:  # others would wait for the same start, or fight for the same memory
-        start = _starts.get(key)
-        if start is None:
-            while len(_starts) >= _STARTS_KEPT:
-                _starts.popitem(last=False)
-            start = _starts[key] = _prepare(config, make_problem(config), device)
-        _starts.move_to_end(key)
-    return start
-
-
-def forget_starts() -> None:
-    """Free the memory that `prepare` keeps."""
-    with _preparing:
-        _starts.clear()
-
-
-def start_key(config: ExperimentConfig) -> str:
-    """Equal for the configs that one `Start` serves."""
-    return config.replace(
-        **{name: getattr(ExperimentConfig, name) for name in _AFTER_START}
-    ).training.digest()
-
-
-def normalized(W: Tensor) -> Tensor:
-    """W scaled to the Frobenius norm sqrt(h d), the typical one of a standard normal matrix."""
-    return W * (math.sqrt(W.numel()) / W.norm())
-
-
-_starts: OrderedDict[tuple[str, str], Start] = OrderedDict()
-_preparing = threading.Lock()
-
-
 def _collect(
     config: ExperimentConfig,
     start: Start,
@@ -356,7 +188,7 @@ def _collect(
     keep_overlaps: bool,
     on_step: Callable[[], object] | None,
 ) -> Trajectory:
-    """A run from its start, as far as its numbers are finite."""
+    """Run from the start, as far as the numbers are finite."""
     kept: list[Snapshot] = []
     weights: dict[int, Array] = {}
     diverged = None
@@ -404,14 +236,14 @@ def _iterate(
     optimizer, lr = OPTIMIZERS[config.optimizer], config.lr
     options, states = optimizer.options(config), [optimizer.init(W), optimizer.init(a)]
     generator = stream(config.seed, "update_control")
-    gradient, system = start.gradient, start.first.system
+    gradient, readout_gradient, system = start.gradient, start.readout_gradient, start.first.system
     for step in range(1, config.steps + 1):
         if config.normalize_weights:
             W = normalized(W)
         previous = W
-        W, states[0] = optimizer.update(gradient.hidden, W, states[0], step, lr, **options)
+        W, states[0] = optimizer.update(gradient, W, states[0], step, lr, **options)
         if config.train_readout:
-            a, states[1] = optimizer.update(gradient.readout, a, states[1], step, lr, **options)
+            a, states[1] = optimizer.update(readout_gradient, a, states[1], step, lr, **options)
         lr *= config.lr_decay or 1.0
         if not _squarable(W):
             raise Diverged(step)
@@ -423,8 +255,8 @@ def _iterate(
         if last or config.normalize_weights:  # no gradient is taken at this very W
             train_loss = start.train_loss(W, a)
         else:
-            gradient = start.gradient_at(W, a)
-            train_loss = gradient.loss
+            loss, gradient, readout_gradient = start.gradient_at(W, a)
+            train_loss = loss.item()
         if not math.isfinite(train_loss):
             raise Diverged(step)
         if last or step % config.probe_every == 0:
@@ -436,61 +268,11 @@ def _iterate(
                 overlaps = _step_overlaps(before, system, SingularSystem(W - previous, "update"))
             yield snapshot(step, start.probe_of(W, a, train_loss, system), overlaps)
         if config.normalize_weights and not last:
-            gradient = start.gradient_at(normalized(W), a)
-
-
-def _prepare(config: ExperimentConfig, problem: Problem, device: str | torch.device) -> Start:
-    _check(config, problem)
-    target, dtype = usable_device(device), getattr(torch, config.dtype)
-
-    def tensor(array: Array) -> Tensor:
-        return torch.tensor(array, dtype=dtype, device=target)
-
-    train, probe, test = (
-        (tensor(s.inputs), tensor(s.targets)) for s in (problem.train, problem.probe, problem.test)
-    )
-    W, a = tensor(problem.hidden_weights), tensor(problem.readout_weights)
-    activation = get_activation(config.activation)
-    first = normalized(W) if config.normalize_weights else W
-    return Start(
-        config=config,
-        activation=activation,
-        train=train,
-        probe=probe,
-        test=test,
-        hidden_weights=W,
-        readout_weights=a,
-        teacher_direction=tensor(problem.teacher_direction),
-        gradient=network.loss_and_gradient(first, a, *train, activation),
-    )
-
-
-def _check(config: ExperimentConfig, problem: Problem) -> None:
-    if problem.hidden_weights.shape != (config.h, config.d):
-        raise ValueError(
-            f"problem.hidden_weights must have shape (h, d) = {(config.h, config.d)} as the config says; "
-            f"got {problem.hidden_weights.shape}"
-        )
-    for name, size in (("train", "n"), ("test", "n_test")):
-        samples, expected = len(getattr(problem, name).inputs), getattr(config, size)
-        if samples != expected:
-            raise ValueError(f"problem.{name} has {samples} samples; the config says {size} = {expected}")
-    arrays = {
-        name: getattr(problem, name) for name in ("hidden_weights", "readout_weights", "teacher_direction")
-    }
-    for name in ("train", "probe", "test"):
-        data = getattr(problem, name)
-        arrays |= {f"{name}.inputs": data.inputs, f"{name}.targets": data.targets}
-    for name, array in arrays.items():
-        bad = int((~np.isfinite(array)).sum())
-        if bad:
-            raise ValueError(f"problem.{name} holds NaN or infinity in {bad} of {array.size} entries")
-    if not problem.hidden_weights.any():
-        raise ValueError("problem.hidden_weights is all zero; no measure of its spectrum is defined")
+            _, gradient, readout_gradient = start.gradient_at(normalized(W), a)
 
 
 def _squarable(W: Tensor) -> bool:
-    """Whether W is finite and so is its Frobenius norm in float64."""
+    """Tell whether W is finite and so is its Frobenius norm in float64."""
     low, high = torch.aminmax(W)  # NaN propagates, and compares as false
     return bool((low > -1e150) & (high < 1e150))
 

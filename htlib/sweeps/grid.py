@@ -15,12 +15,9 @@ Grid: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 def expand(grid: Grid, seeds: int | Iterable[int]) -> list[ExperimentConfig]:
-    """Every configuration of a grid, checked; a seed after the other within a setting.
+    """List every configuration of a grid, checked; the seeds of a setting follow each other.
 
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the field, the value and the remedy.
+    A TypeError or ValueError names the field, the value and the remedy.
 
     Examples
     --------
@@ -45,7 +42,7 @@ def expand(grid: Grid, seeds: int | Iterable[int]) -> list[ExperimentConfig]:
 
 
 def fields_of(grid: Grid) -> list[str]:
-    """Fields that any of the grids names, in order of first appearance."""
+    """List the fields that any of the grids names, in order of first appearance."""
     return list(dict.fromkeys(name for one in _grids(grid) for name in one))
 
 

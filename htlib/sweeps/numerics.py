@@ -1,14 +1,14 @@
 """Digests of the code that decides numbers, for the names of stored runs and the marks of recorded verdicts.
 
 A digest covers the modules of htlib that imports reach from where numbers are made: from `htlib.train` for
-runs, from there and from the judging of checks for verdicts.  Editing their code changes it, be it a formula
-or one more member of a registry.  It does not cover
+runs; for verdicts, from the judging of checks, too.  An edit of their code changes the digest, for instance a
+changed formula or a new entry of a registry.  A digest does not cover
 
 - docstrings, comments, annotations, formatting, and the texts of errors;
-- modules that hold what is asked for and what was found (`_HOLDERS`), and what only they import: the fields
+- modules that hold the requests and the results (`_HOLDERS`), and modules that only they import: the fields
   of a configuration and the text of a check have digests of their own;
-- versions, be it of htlib or of torch and NumPy;
-- imports by a computed name and files that are not Python: no number may hang on those.
+- versions of htlib, torch and NumPy;
+- imports by a computed name and files that are not Python: no number may depend on those.
 """
 
 from __future__ import annotations
@@ -33,54 +33,28 @@ _HOLDERS = frozenset(
         "htlib.ledger.claims",
     }
 )
-_SILENT = frozenset({"annotation", "returns", "type_comment", "ctx"})  # ctx follows from a name's place
+_SILENT = frozenset({"annotation", "returns", "type_comment", "ctx"})  # ctx follows from the place of a name
 _FOR_ANNOTATIONS = frozenset({"__future__", "collections.abc", "jaxtyping", "numpy.typing", "typing"})
 
 
 @cache
 def code_digest(roots: tuple[str, ...], folder: Traversable | None = None) -> str:
-    """Name the code that decides the numbers which some modules make, the same for every version of Python.
+    """Return 16 hexadecimal digits for the code behind some modules, the same in every version of Python.
 
-    Parameters
-    ----------
-    roots : tuple of str
-        `RUNS`, `VERDICTS` or other modules, by their dotted names.
-    folder : path, optional
-        Where the package is.  Default: the one that is imported.
-
-    Returns
-    -------
-    str
-        16 hexadecimal digits.
-
-    Raises
-    ------
-    ModuleNotFoundError, ImportError
-        As for `modules_behind`.
+    The roots are `RUNS`, `VERDICTS` or other dotted names of modules; the folder of the package is by default
+    that of the imported one.  Errors are those of `modules_behind`.
     """
     text = "\n".join(f"{name} {code}" for name, code in sorted(modules_behind(roots, folder).items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def modules_behind(roots: tuple[str, ...], folder: Traversable | None = None) -> dict[str, str]:
-    """Find the modules of htlib that imports reach, wherever in a file and in whatever form, with the roots.
+    """Find the modules of htlib that imports reach, anywhere in a file and in any form, with the roots.
 
-    Parameters
-    ----------
-    roots, folder
-        As for `code_digest`.
-
-    Returns
-    -------
-    dict
-        Dotted name -> code without prose.  Packages count, except htlib: its ``__init__`` imports all.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If a module has no source, as in an installation of byte code only.
-    ImportError
-        If a module imports htlib as a whole, or from it what is not a module.
+    Return a dictionary from dotted names to code without prose.  Packages count, except htlib, because its
+    ``__init__`` imports everything.  A module without source (an installation of byte code only) is a
+    ModuleNotFoundError; a module that imports htlib as a whole, or a name of it that is not a module, is an
+    ImportError.
     """
     folder = folder or files("htlib")
     ahead, found = set(roots), dict[str, str]()
@@ -95,21 +69,21 @@ def modules_behind(roots: tuple[str, ...], folder: Traversable | None = None) ->
         if "htlib" in imports:
             raise ImportError(f"{name} imports htlib as a whole; it must name the modules that it needs")
         parts = name.split(".")
-        around = {".".join(parts[:k]) for k in range(2, len(parts))}  # their __init__ is executed too
+        around = {".".join(parts[:k]) for k in range(2, len(parts))}  # their __init__ is executed, too
         found[name] = _code(tree)
         ahead = (ahead | imports | around) - found.keys() - _HOLDERS
     return found
 
 
 def _source(name: str, folder: Traversable) -> Traversable | None:
-    """The file of a module, or None if there is no such module."""
+    """Return the file of a module, or None if there is no such module."""
     *parents, last = name.split(".")[1:]
     candidates = (folder.joinpath(*parents, f"{last}.py"), folder.joinpath(*parents, last, "__init__.py"))
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def _imports(tree: ast.Module, package: str, folder: Traversable) -> set[str]:
-    """Modules of htlib that a module of a package imports, and htlib if it imports that as a whole."""
+    """Return the modules of htlib that a module imports, with "htlib" if it imports that as a whole."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -124,7 +98,10 @@ def _imports(tree: ast.Module, package: str, folder: Traversable) -> set[str]:
 
 
 def _code(node: object, parent: object = None) -> str:
-    """A syntax tree as text without prose, and without empty fields, in which versions of Python differ."""
+    """Write a syntax tree as text without prose.
+
+    Empty fields are left out, because versions of Python differ in them.
+    """
     if isinstance(node, list):
         return f"[{','.join(_code(item, parent) for item in node if not _is_prose(item))}]"
     if not isinstance(node, ast.AST):
@@ -132,7 +109,7 @@ def _code(node: object, parent: object = None) -> str:
     if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
         node.exc.args = [argument for argument in node.exc.args if not _is_text(argument)]
     if isinstance(node, ast.AnnAssign) and node.value and not isinstance(parent, ast.ClassDef):
-        node = ast.Assign([node.target], node.value)  # in a class it makes a field
+        node = ast.Assign([node.target], node.value)  # in a class an annotation makes a field
     fields = (
         f"{name}={_code(value, node)}"
         for name, value in ast.iter_fields(node)
@@ -142,7 +119,7 @@ def _code(node: object, parent: object = None) -> str:
 
 
 def _is_prose(item: object) -> bool:
-    """Whether a statement is a docstring or imports only what annotations need."""
+    """Return True if a statement is a docstring or imports only what annotations need."""
     if isinstance(item, ast.Expr):
         return isinstance(item.value, ast.Constant)
     return isinstance(item, ast.ImportFrom) and item.module in _FOR_ANNOTATIONS

@@ -1,6 +1,6 @@
-"""Presets: a sweep with its sizes for each profile and its figure, described in a TOML file.
+"""Presets: each describes a sweep, its sizes for each profile and its figure in a TOML file.
 
-title = "..."                    what it shows
+title = "..."                    what the preset shows
 figure = "rate_map"              a member of `htlib.figures.FIGURES`: runs -> Figure
 keep_overlaps = false            optional, as for `htlib.train`
 [[grid]]                         one or more grids, see `htlib.sweep`
@@ -56,7 +56,7 @@ class Experiment:
     keep_overlaps: bool = False
 
     def configs(self) -> list[ExperimentConfig]:
-        """What it runs, in order."""
+        """Return the configurations that it runs, in order."""
         return expand(self.grid, self.seeds)
 
     def runs(
@@ -67,14 +67,14 @@ class Experiment:
         seeds: int | Iterable[int] | None = None,
         **options: Any,
     ) -> list[Trajectory]:
-        """Its runs, from the store or computed.
+        """Return its runs, which are read from the store or computed.
 
         Parameters
         ----------
         store, scheduler
             As for `htlib.sweep`.
         seeds : int or iterable of int, optional
-            In place of its own.
+            By default those of the preset.
         **options
             ``device``, ``workers``, ``threads``, ``progress`` of `htlib.sweep`.
 
@@ -102,9 +102,9 @@ def load_experiment(name: str | os.PathLike[str], profile: str = "fast") -> Expe
     Raises
     ------
     FileNotFoundError
-        If there is no such preset; the message lists those there are.
+        If there is no such preset; the message lists the presets that exist.
     ValueError
-        If the file is no preset: what is wrong and where.
+        If the file is not a preset; the message names what is wrong and where.
     """
     path = _find(name)
     try:

@@ -15,25 +15,13 @@ _REPLICATES = 10_000
 
 
 def seed_interval(values: ArrayLike) -> tuple[Array, Array, Array]:
-    """Mean over seeds with its expanded 95 % bootstrap interval; several columns are covered at once.
+    """Compute the mean over seeds and its expanded 95 % bootstrap interval, which covers all columns at once.
 
-    Percentiles of the mean over seeds drawn with replacement, at levels widened as Student's t and n - 1
-    ask for (Hesterberg 2015, sec. 5.3): plain percentiles are too narrow for few seeds.  Five normal seeds
-    are covered in about 94 % of cases, five exponential ones in about 88 %.  With k columns each level is
-    95 % in Bonferroni's sense, 1 - 0.05 / k.
-
-    Parameters
-    ----------
-    values : (n_seeds,) or (n_seeds, k) array
-
-    Returns
-    -------
-    mean, low, high : scalar or (k,) array
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two seeds.
+    Values are (n_seeds,) or (n_seeds, k); mean, low and high are scalars or (k,).  Fewer than two seeds are a
+    ValueError.  The ends are percentiles of the mean over seeds drawn with replacement, at levels widened
+    according to Student's t and n - 1 (Hesterberg 2015, sec. 5.3), because plain percentiles are too narrow
+    for few seeds.  The interval covers the true mean in about 94 % of cases for five normal seeds, and in
+    about 88 % for five exponential ones.  With k columns each level is 1 - 0.05 / k (Bonferroni).
 
     Examples
     --------

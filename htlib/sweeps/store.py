@@ -1,12 +1,13 @@
-"""A folder of finished runs, looked up by what they computed.
+"""A folder of finished runs, which are looked up by what they computed.
 
     <folder>/htlib-store.json           marks the folder as a store
-    <folder>/runs/<code>/ab/ab12....safetensors     one file a run, written by `Trajectory.save`
+    <folder>/runs/<code>/ab/ab12....safetensors     one file per run, written by `Trajectory.save`
     <folder>/set-aside/                 files that failed their checks
-    <folder>/locks/                     held while a process computes; freed by the system when it dies
+    <folder>/locks/                     held while a process computes; the system frees them when it dies
 
-The name of a file is a digest of its configuration and of what was kept.  <code> is a digest of the code that
-decides the numbers (`htlib.sweeps.numerics`), so a changed trainer never meets old results.
+The name of a file is a digest of its configuration and of the options that decide what is kept.  <code> is a
+digest of the code that decides the numbers (`htlib.sweeps.numerics`), so that a changed trainer never reads
+old results.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _FORMAT = {"format": "htlib-store-1"}
 
 
 class StoreError(RuntimeError):
-    """A store that cannot be used as asked, with the reason and the remedy."""
+    """A store cannot be used as requested; the message gives the reason and the remedy."""
 
 
 class Store:
@@ -44,14 +45,14 @@ class Store:
     Parameters
     ----------
     path : path, optional
-        A folder, made when the first run is stored.  Default: the environment variable
+        A folder, which is made when the first run is stored.  Default: the environment variable
         ``HTLIB_STORE``, or else a folder in the user's cache.
 
     Attributes
     ----------
     path : Path
     set_aside : list of str
-        What this object found damaged, a line per file.
+        The damaged files that this object found, one line per file.
 
     Raises
     ------
@@ -76,7 +77,7 @@ class Store:
         self.set_aside: list[str] = []
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"store must be a folder; {self.path} is a file")
-        # A store that is just being made has its marker before all else, under a passing name at first.
+        # The marker of a new store is its first file; while it is written it has a temporary name.
         names = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
         others = [name for name in names if not name.startswith(f".{_MARKER}.")]
         if others and not (self.path / _MARKER).exists():
@@ -85,7 +86,7 @@ class Store:
     def file_of(
         self, config: ExperimentConfig, *, keep_weights: bool = False, keep_overlaps: bool = False
     ) -> Path:
-        """Where the run of a configuration is, or would be: the same file for all of its readings."""
+        """Return the path of the run of a configuration, stored or not; all of its readings share it."""
         what = [config.training.digest(), keep_weights, keep_overlaps]
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
         return self._runs / key[:2] / f"{key}.safetensors"
@@ -98,9 +99,10 @@ class Store:
         keep_weights: bool = False,
         keep_overlaps: bool = False,
     ) -> Trajectory | None:
-        """The stored run of a configuration; None if there is none, or not with all of these readings.
+        """Read the stored run of a configuration; return None if it, or one of these readings, is missing.
 
-        A file that fails its checks is moved to ``set-aside`` and counts as absent; `set_aside` tells.
+        A file that fails its checks is moved to ``set-aside`` and counts as missing; `set_aside` then has a
+        line about it.
         """
         run = self._read(self.file_of(config, keep_weights=keep_weights, keep_overlaps=keep_overlaps), config)
         if run is None or not {config.reading, *readings} <= {run.config.reading, *run.refits}:
@@ -108,12 +110,12 @@ class Store:
         return run.read(*config.reading)
 
     def save(self, run: Trajectory, *, keep_weights: bool = False, keep_overlaps: bool = False) -> Path:
-        """Store a run, beside what was read of the same training before, complete or not at all.
+        """Store a run, complete or not at all, together with the earlier readings of the same training.
 
         Raises
         ------
         StoreError
-            If the folder cannot be written to.
+            If the folder is not writable.
         """
         path = self.file_of(run.config, keep_weights=keep_weights, keep_overlaps=keep_overlaps)
         with self._writing():
@@ -124,11 +126,12 @@ class Store:
             return run.save(path)
 
     def check_writable(self) -> None:
-        """Make the folder if need be and try to write to it.
+        """Make the folder, if it is missing, and try to write to it.
 
         Raises
         ------
         StoreError
+            If that fails.
         """
         with self._writing():
             trial = self.path / f".{uuid.uuid4().hex}"
@@ -137,9 +140,9 @@ class Store:
 
     @contextmanager
     def writing(self) -> Generator[list[str]]:
-        """Announce that this process writes to the store; gives the names of others that do.
+        """Announce that this process writes to the store; yield the names of other processes that do.
 
-        The only writer clears away what killed ones left half written.
+        A process that is the only writer deletes the half-written files of processes that were killed.
         """
         self.check_writable()
         folder = self.path / "locks" / "writers"
@@ -156,9 +159,10 @@ class Store:
                 mine.unlink(missing_ok=True)
 
     def claim(self, name: str) -> FileLock | None:
-        """A lock on a piece of work, or None while another process holds it.
+        """Lock a piece of work and return the lock; return None while another process holds it.
 
-        It frees itself when its holder dies.  There are 4096 lock files; a chance collision costs a wait.
+        The lock is freed when its holder dies.  There are 4096 lock files, so that two pieces of work can
+        share one by chance; then one of them has to wait.
         """
         folder = self.path / "locks" / "work"
         with self._writing():
@@ -176,12 +180,12 @@ class Store:
         Returns
         -------
         tuple of int
-            How many files were deleted, and their bytes.
+            The number of runs that were deleted, and the bytes of all files.
 
         Raises
         ------
         StoreError
-            While another process writes to it.
+            While another process writes to the store.
         """
         if not self.path.exists():
             return 0, 0
@@ -203,7 +207,7 @@ class Store:
         return self.path / "runs" / code_digest(RUNS)
 
     def _clear_leftovers(self, older_than: float) -> None:
-        """Delete half-written files; one written since then is of a process that came later."""
+        """Delete half-written files; newer ones belong to processes that came later."""
         for path in self.path.glob("runs/*/*/.*"):
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < older_than:
@@ -227,7 +231,7 @@ class Store:
             target.parent.mkdir(exist_ok=True)
             path.replace(target)
             self.set_aside.append(f"{reason}; set aside as {target}")
-        except FileNotFoundError:  # another process was faster
+        except FileNotFoundError:  # another process has moved it
             return
         except OSError as error:
             raise StoreError(f"{reason}; and it cannot be set aside: {error}") from error
@@ -236,7 +240,7 @@ class Store:
     def _writing(self) -> Generator[None]:
         try:
             marker = self.path / _MARKER
-            if not marker.exists():  # before all else: without it the folder is no store
+            if not marker.exists():  # first: without it the folder is not a store
                 self.path.mkdir(parents=True, exist_ok=True)
                 write_atomically(marker, json.dumps(_FORMAT).encode())
             yield
@@ -248,7 +252,7 @@ class Store:
 
 
 def _held(path: Path, but: Path) -> bool:
-    """Whether a living process holds a lock file; one of the dead is removed."""
+    """Return True if a living process holds a lock file; delete the file if its process is dead."""
     if path == but:
         return False
     try:

@@ -23,7 +23,8 @@ from threadpoolctl import ThreadpoolController
 
 from htlib.student.config import ExperimentConfig, Reading
 from htlib.student.run import Trajectory
-from htlib.student.training import forget_starts, start_key, train
+from htlib.student.start import forget_starts, start_key
+from htlib.student.training import train
 
 _CONNECT_SECONDS = 10
 _WORTH_PROCESSES = 2e12  # operations for each worker, some twenty seconds: then starting processes pays

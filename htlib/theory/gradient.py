@@ -1,7 +1,7 @@
 """Gaussian means that decide the first gradient of the student.
 
-At Gaussian weights the gradient is, in the mean, one outer product a g^T up to a factor; how long g is, and
-what it is made of, follows from a few means over a standard normal (the book's appendix, sections A and B).
+At Gaussian weights the mean of the gradient is one outer product a g^T, up to a factor.  A few means over a
+standard normal give the length and the parts of g (the book's appendix, sections A and B).
 """
 
 from __future__ import annotations
@@ -17,61 +17,33 @@ from htlib.student.functions import ACTIVATIONS, gaussian_mean, get_teacher
 
 @dataclass(frozen=True)
 class GradientConstants:
-    """Gaussian means that decide the first gradient, for an odd activation s and a teacher t.
+    """Gaussian means that decide the first gradient, for an odd activation s and a teacher t."""
 
-    Attributes
-    ----------
-    mean_slope : float
-        mu_1 = E s'(z).
-    slope_variance : float
-        v_1 = Var s'(z).
-    teacher_slope : float
-        c_1 = E t'(z), the part of the teacher that one step can see; 0 without true labels.
-    residual : float
-        r^2 = E y^2 + E f^2, the mean squared residual at the start.
-    readout : float
-        |a| / sqrt(h).
-    noiseless : float
-        |g|^2 for infinitely many samples.
-    sampling : float
-        |g|^2 beyond it, r^2 d / n: the noise of n samples, gathered over d directions.
-    """
-
-    mean_slope: float
-    slope_variance: float
-    teacher_slope: float
-    residual: float
-    readout: float
-    noiseless: float
-    sampling: float
+    mean_slope: float  # mu_1 = E s'(z)
+    slope_variance: float  # v_1 = Var s'(z)
+    teacher_slope: float  # c_1 = E t'(z), the part of the teacher that one step sees; 0 without true labels
+    residual: float  # r^2 = E y^2 + E f^2, the mean squared residual at the start
+    readout: float  # |a| / sqrt(h)
+    noiseless: float  # |g|^2 for infinitely many samples
+    sampling: float  # the rest of |g|^2, r^2 d / n: the noise of n samples, summed over d directions
 
     @property
     def length(self) -> float:
-        """|g| of the mean gradient's right vector g, (teacher's part, sampling noise, the student's own)."""
+        """|g| of the right vector g of the mean gradient.
+
+        The parts of g come from the teacher, the sampling noise and the student itself.
+        """
         return math.sqrt(self.noiseless + self.sampling)
 
 
 def gradient_constants(
     config: ExperimentConfig, labels: str = "real", readout_norm: float | None = None
 ) -> GradientConstants:
-    """The constants for an experiment's sizes, noise, teacher and activation.
+    """Compute the constants for the sizes, noise, teacher and activation of an experiment.
 
-    Parameters
-    ----------
-    config : ExperimentConfig
-    labels : {"real", "shuffled"}
-        Shuffled labels have no part that one step can see.
-    readout_norm : float, optional
-        |a|; default sqrt(h), its root mean square.
-
-    Returns
-    -------
-    GradientConstants
-
-    Raises
-    ------
-    ValueError
-        If the activation is not odd, labels are of another kind, or readout_norm is not positive.
+    Labels are "real" or "shuffled"; one step can see no part of shuffled labels.  The norm |a| of the readout
+    is by default sqrt(h), its root mean square.  Other labels, an activation that is not odd, or a norm that
+    is not positive are a ValueError.
 
     Examples
     --------
@@ -105,7 +77,7 @@ def gradient_constants(
 
 
 class _Means(NamedTuple):
-    """Means over a standard normal of the functions, their squares and their slopes."""
+    """Means over a standard normal of the squares and slopes of activation and teacher."""
 
     student_square: float
     student_slope: float
@@ -114,7 +86,7 @@ class _Means(NamedTuple):
     teacher_slope: float
 
 
-@lru_cache  # ten milliseconds of quadrature for the same pair, whatever the sizes
+@lru_cache  # the quadrature takes ten milliseconds and does not depend on the sizes
 def _means(teacher: str, activation: str) -> _Means:
     student, link = ACTIVATIONS[activation], get_teacher(teacher)
     return _Means(

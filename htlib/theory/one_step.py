@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,20 +53,6 @@ class OneStepPrediction:
     alignment: float
     critical_lr: float
     has_outlier: bool
-
-
-class StepSample(NamedTuple):
-    """A draw of the weights after one step.
-
-    Attributes
-    ----------
-    weights : (h, d) array
-    teacher_direction : (d,) array
-        Unit vector beta.
-    """
-
-    weights: Array
-    teacher_direction: Array
 
 
 @dataclass(frozen=True)
@@ -135,7 +120,7 @@ class OneStepLaw:
         norm = math.sqrt(outlier_eigenvalue(theta, self.h, self.d))
         return OneStepPrediction(norm, alignment, self.critical_lr, has_outlier)
 
-    def sample(self, lr: float, seed: int) -> StepSample:
+    def sample(self, lr: float, seed: int) -> tuple[Array, Array]:
         """Draw the weights after one step, without data and without training.
 
         W0, a, the teacher's direction and the noise of g are drawn, and the step is made of them: a g^T, or
@@ -150,7 +135,9 @@ class OneStepLaw:
 
         Returns
         -------
-        StepSample
+        weights : (h, d) array
+        teacher_direction : (d,) array
+            Unit vector beta.
 
         Raises
         ------
@@ -161,7 +148,7 @@ class OneStepLaw:
         --------
         >>> from htlib import esd, hill_alpha
         >>> law = one_step_law(n=200, d=100, h=150)
-        >>> [bool(hill_alpha(esd(law.sample(lr, seed=0).weights)) < 2) for lr in (0.0, 10.0)]
+        >>> [bool(hill_alpha(esd(law.sample(lr, seed=0)[0])) < 2) for lr in (0.0, 10.0)]
         [False, True]
         """
         ExperimentConfig(lr=lr)  # a rate that cannot be run is refused as there
@@ -177,7 +164,7 @@ class OneStepLaw:
         else:
             mean = erf(self.sharpness * math.sqrt(d) / known.length * g)
             step = np.where(rng.uniform(-1, 1, (h, d)) < mean, 1.0, -1.0) * np.sign(a)[:, None]
-        return StepSample(W + lr * step, direction)
+        return W + lr * step, direction
 
 
 def one_step_law(

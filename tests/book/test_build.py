@@ -1,7 +1,4 @@
-"""The wrapper around papermill and Jupyter Book, on books of one tiny chapter.
-
-Oracles: the exit status, the message, and which files exist afterwards.
-"""
+"""Books of one tiny chapter; oracles: the exit status, the message, and which files exist afterwards."""
 
 from __future__ import annotations
 
@@ -130,9 +127,8 @@ def test_a_chapter_runs_here_and_is_tidied(tiny: TinyBook, tmp_path: Path) -> No
     """In its own folder, in this environment's kernel whatever else is installed, with one clean bar."""
     foreign = tmp_path / "jupyter" / "kernels" / "python3"
     foreign.mkdir(parents=True)
-    (foreign / "kernel.json").write_text(
-        json.dumps({"argv": ["false"], "display_name": "No", "language": "python"})
-    )
+    kernel = {"argv": ["false"], "display_name": "No", "language": "python"}
+    (foreign / "kernel.json").write_text(json.dumps(kernel))
     tiny.write(
         "import os, sys\nprint(profile, os.getcwd(), sys.prefix)",
         "from tqdm import tqdm\nimport time\nfor _ in tqdm(range(20)):\n    time.sleep(0.02)",
@@ -165,12 +161,11 @@ def test_every_code_cell_must_have_run(build: ModuleType) -> None:
 def test_a_chapter_that_was_not_executed_is_not_rendered(tiny: TinyBook) -> None:
     tiny.write("1")
     missing = tiny.render()
-    assert missing.returncode == 1
-    assert f"{tiny.chapter} was not executed" in missing.stderr
     tiny.executed.parent.mkdir(parents=True)
     shutil.copy(tiny.chapter, tiny.executed)
     stripped = tiny.render()
-    assert stripped.returncode == 1
+    assert (missing.returncode, stripped.returncode) == (1, 1)
+    assert f"{tiny.chapter} was not executed" in missing.stderr
     assert '01-tiny.ipynb: cell 2 (profile = "fast") was not executed' in stripped.stderr
 
 
@@ -198,12 +193,13 @@ def test_links_to_the_repository_appear_with_its_address(tiny: TinyBook) -> None
     assert result.returncode == 0, result.stderr
     page = BeautifulSoup(tiny.page.read_text(), "html.parser")
     links = {str(link["href"]) for link in page.find_all("a", href=True)}
-    notebook = "book/01-tiny.ipynb"
-    assert (tiny.root / notebook).exists()
-    assert f"https://colab.research.google.com/github/someone/htlib/blob/main/{notebook}" in links
-    assert f"https://mybinder.org/v2/gh/someone/htlib/main?urlpath=lab/tree/{notebook}" in links
-    assert "https://github.com/someone/htlib" in links
-    assert "https://github.com/someone/htlib/blob/main/CITATION.cff" in links
+    assert tiny.chapter.exists()
+    assert links >= {
+        "https://colab.research.google.com/github/someone/htlib/blob/main/book/01-tiny.ipynb",
+        "https://mybinder.org/v2/gh/someone/htlib/main?urlpath=lab/tree/book/01-tiny.ipynb",
+        "https://github.com/someone/htlib",
+        "https://github.com/someone/htlib/blob/main/CITATION.cff",
+    }
     assert any(link.startswith("https://github.com/someone/htlib/issues/new") for link in links)
 
 

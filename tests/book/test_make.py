@@ -1,7 +1,4 @@
-"""What Make runs again after which change, with a stand-in for Python that only notes what it is asked.
-
-Oracle: the list of commands, by hand.
-"""
+"""Make repeats what a change concerns; a stand-in for Python notes its commands.  Oracle: lists by hand."""
 
 from __future__ import annotations
 
@@ -42,14 +39,8 @@ class Project:
         self.root = root
         shutil.copy(ROOT / "Makefile", root)
         names = ["htlib/core.py", "book/01-one.ipynb", "book/02-two.ipynb", "book/index.md", "book/build.py"]
-        names += [
-            "requirements.txt",
-            "pyproject.toml",
-            "_config.yml",
-            "_toc.yml",
-            "htlib/explorer/static/explorer.css",
-            "htlib/explorer/static/explorer.js",
-        ]
+        names += ["requirements.txt", "pyproject.toml", "_config.yml", "_toc.yml"]
+        names += [f"htlib/explorer/static/explorer.{end}" for end in ("css", "js")]
         names += ["live/src/page.ts", "live/package.json", "live/package-lock.json"]
         for name in [*names, ".venv/bin/python", ".venv/bin/npm", ".venv/requirements", ".venv/installed"]:
             self.change(name)
@@ -67,7 +58,7 @@ class Project:
         """The commands of one run of make, sorted, as parallel runs end in any order."""
         log = self.root / "log"
         log.write_text("")
-        # Make tells its children how it was called; this one starts anew.
+        # Make passes its options on to its children; this one starts anew.
         environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
         environment |= {"PROFILE": "fast", "HTLIB_REPOSITORY": ""}
         self.result = subprocess.run(
@@ -157,16 +148,6 @@ def test_an_old_python_is_named(project: Project) -> None:
 
 def test_help_names_the_targets(project: Project) -> None:
     project.make()
-    for target in (
-        "env",
-        "book",
-        "stored-runs",
-        "quick",
-        "test",
-        "bench",
-        "serve",
-        "lock",
-        "clean",
-        "distclean",
-    ):
+    targets = ("env", "book", "stored-runs", "quick", "test", "bench", "serve", "lock", "clean", "distclean")
+    for target in targets:
         assert f"make {target} " in project.result.stdout

@@ -11,20 +11,12 @@ import pytest
 from playwright.sync_api import Playwright
 
 ESBUILD = Path(__file__).parents[2] / "live" / "node_modules" / ".bin" / "esbuild"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 def find_chromium(playwright: Playwright) -> str:
-    """Path of the browser; fails the test, with what to do, if there is none."""
+    """Path of the browser; without it the test fails and names the remedy."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = os.environ.get("CHROMIUM") or next((p for n in names if (p := shutil.which(n))), None)
     if found is None and Path(playwright.chromium.executable_path).exists():
@@ -39,11 +31,6 @@ def find_chromium(playwright: Playwright) -> str:
 
 def bundled_harness() -> str:
     """harness.ts with what it imports."""
-    command = [
-        ESBUILD,
-        Path(__file__).with_name("harness.ts"),
-        "--bundle",
-        "--format=esm",
-        "--log-level=error",
-    ]
+    options = ["--bundle", "--format=esm", "--log-level=error"]
+    command = [ESBUILD, Path(__file__).with_name("harness.ts"), *options]
     return subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout

@@ -20,16 +20,7 @@ HTML = Path(__file__).parents[2] / "_build" / "html"
 
 
 class Visit:
-    """A page, with what went wrong on it.
-
-    Attributes
-    ----------
-    page : Page
-    outside : list of str
-        Addresses on other hosts that it asked for, all of them refused.
-    errors : list of str
-        Console errors, uncaught exceptions and failed requests.
-    """
+    """A page with its errors, and the addresses outside that it asked for, all of them refused."""
 
     def __init__(self, page: Page) -> None:
         self.page = page

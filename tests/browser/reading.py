@@ -1,10 +1,21 @@
-"""What an explorer shows, read off the page."""
+"""Read off the page what an explorer shows."""
 
 from __future__ import annotations
 
 import unicodedata
 
-from playwright.sync_api import Page
+from playwright.sync_api import Locator, Page
+
+
+def enter(field: Locator, value: str) -> None:
+    field.fill(value)
+    field.press("Enter")
+
+
+def press(page: Page, name: str, exact: bool = False) -> str:
+    """Press a button and wait; returns how the run ended."""
+    page.get_by_role("button", name=name, exact=exact).click()
+    return settle(page)
 
 
 def settle(page: Page) -> str:

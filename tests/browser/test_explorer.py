@@ -1,4 +1,4 @@
-"""The explorer in a real browser: its front end alone, and inside JupyterLab."""
+"""The explorer in a real browser: its front end by itself, and inside JupyterLab."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 import htlib as ht
 from htlib.explorer import widget as widgets
 from htlib.explorer.trainer import KernelEngine
-from tests.browser.reading import readout, settle
+from tests.browser.reading import enter, readout, settle
 
 FINAL = {"done", "cancelled", "diverged", "error"}
 SETTINGS = ("optimizer", "lr", "steps", "teacher", "labels", "noise_std", "feature_scale", "seed")
@@ -180,13 +180,13 @@ def test_each_control_changes_request_numbers_and_pictures(opened: tuple[Page, K
     seed = page.get_by_role("spinbutton", name="Seed")
     moves(lambda: slider.press("ArrowRight"), everything, lr=1.1)
     moves(lambda: slider.fill("-1"), everything, lr=0.1)
-    moves(lambda: (typed.fill("2.5e0"), typed.press("Enter")), everything, lr=2.5)
+    moves(lambda: enter(typed, "2.5e0"), everything, lr=2.5)
     moves(lambda: steps.press("ArrowLeft"), everything, steps=9)
     moves(lambda: optimizer.select_option("gd"), everything, optimizer="gd")
-    moves(lambda: (typed.fill("200"), typed.press("Enter")), everything, lr=200.0)
+    moves(lambda: enter(typed, "200"), everything, lr=200.0)
     moves(lambda: teacher.select_option("hermite3"), everything, teacher="hermite3")
     moves(lambda: noise.select_option("1"), everything, noise_std=1.0)
-    moves(lambda: (seed.fill("12"), seed.press("Enter")), everything, seed=12)
+    moves(lambda: enter(seed, "12"), everything, seed=12)
     moves(lambda: labels.select_option("noise"), everything, labels="noise")
     # The features are those of the refit: its losses and its kernel's alignment move, nothing else.
     scaled = {"losses", "alignment"}
@@ -206,32 +206,28 @@ def test_a_diverged_run_shows_what_it_has(opened: tuple[Page, Kernel]) -> None:
 
 
 @pytest.mark.parametrize("opened", [{"lr": 1000.0}], indirect=True)
-def test_a_saturated_run_says_so(opened: tuple[Page, Kernel]) -> None:
+def test_a_saturated_run_has_a_notice(opened: tuple[Page, Kernel]) -> None:
     page, _ = opened
     settle(page)
     assert page.locator(".notice").inner_text().startswith("Saturated: 9")
-    page.get_by_label("learning rate, typed").fill("0.01")
-    page.get_by_label("learning rate, typed").press("Enter")
+    enter(page.get_by_label("learning rate, typed"), "0.01")
     settle(page)
     assert not page.locator(".notice").is_visible()
 
 
-def test_an_error_is_told_and_dims_the_old_picture(opened: tuple[Page, Kernel]) -> None:
+def test_an_error_is_shown_and_dims_the_old_picture(opened: tuple[Page, Kernel]) -> None:
     page, kernel = opened
     settle(page)
     typed = page.get_by_label("learning rate, typed")
-    typed.fill("-1")
-    typed.press("Enter")
+    enter(typed, "-1")
     assert settle(page) == "error"
     assert "lr must be finite and not negative; got -1" in page.locator(".status").inner_text()
     assert page.locator(".charts.stale").count() == 1
     asked = len(kernel.asked)
-    typed.fill("")
-    typed.press("Enter")
+    enter(typed, "")
     page.get_by_text("the learning rate must be a number").wait_for()
     assert len(kernel.asked) == asked
-    typed.fill("2")
-    typed.press("Enter")
+    enter(typed, "2")
     assert settle(page) == "done"
     assert page.locator(".charts.stale").count() == 0
 
@@ -253,7 +249,7 @@ def test_linear_and_logarithmic_counts(opened: tuple[Page, Kernel]) -> None:
 
 @pytest.fixture
 def silent(browser: Browser, address: str) -> Iterator[tuple[Page, Kernel]]:
-    """A page whose kernel says only what the test says for it."""
+    """A page whose kernel sends only the messages of the test."""
     kernel = Kernel(ht.ExperimentConfig(**SIZES))
     page = browser.new_page()
     page.add_init_script("window.silent = true")
@@ -278,11 +274,8 @@ def test_progress_stop_and_going_on(silent: tuple[Page, Kernel]) -> None:
     page, kernel = silent
     answer = kernel.ask({"type": "request", "id": 0, "settings": {"steps": 4}})
     request = page.evaluate("sent[0]")
-    assert request == {
-        "type": "request",
-        "id": request["id"],
-        "settings": {name: getattr(kernel.engine.config, name) for name in SETTINGS},
-    }
+    settings = {name: getattr(kernel.engine.config, name) for name in SETTINGS}
+    assert request == {"type": "request", "id": request["id"], "settings": settings}
     say(page, [{"type": "progress", "phase": "start", "step": 0, "steps": 10}], request["id"])
     page.get_by_text("Waiting for the kernel").wait_for(state="detached")
     bar = page.get_by_role("progressbar")
@@ -337,21 +330,14 @@ def test_leaving_the_page_stops_the_run(silent: tuple[Page, Kernel]) -> None:
     assert page.locator("[data-settled]").count() == 0
 
 
-# Inside JupyterLab
-
-
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A JupyterLab on this machine with one notebook that shows the explorer; its address."""
     root = tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(
-        cells=[
-            nbformat.v4.new_code_cell(
-                f"import htlib as ht\nht.explorer.Explorer(ht.ExperimentConfig(**{SIZES}))"
-            )
-        ],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
-    )
+    code = f"import htlib as ht\nht.explorer.Explorer(ht.ExperimentConfig(**{SIZES}))"
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(code)]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(notebook, root / "explorer.ipynb")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -426,8 +412,7 @@ def test_the_explorer_lives_in_jupyterlab(browser: Browser, jupyter: str, tmp_pa
     assert slider.input_value() == "-0.9"
     assert settle(page) == "done"
     assert_shows(page, config.replace(lr=0.13))
-    steps = page.get_by_role("slider", name="Steps")
-    steps.fill("25")
+    page.get_by_role("slider", name="Steps").fill("25")
     assert settle(page) == "done"
     assert_shows(page, config.replace(lr=0.13, steps=25))
     page.screenshot(path=tmp_path / "jupyterlab.png")

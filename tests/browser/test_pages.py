@@ -1,4 +1,4 @@
-"""Every page of the built book in a real browser: whole, quiet, and alone with its own host."""
+"""Every page of the built book in a real browser: it is whole and quiet, and loads only from its own host."""
 
 from __future__ import annotations
 

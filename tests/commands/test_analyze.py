@@ -69,19 +69,21 @@ def test_the_written_table_is_that_of_analyze(suffix, read, checkpoint, tmp_path
 
 def test_filters_and_options_reach_analyze(checkpoint, tmp_path):
     output = tmp_path / "table.csv"
+
+    def table(options):
+        assert call(checkpoint, *options.split(), "--output", output, "--quiet") == 0
+        return pd.read_csv(output)
+
     for options, names in (
-        (["--include", "b.*"], ["b.weight"]),
-        (["--include", "b.*", "--include", "*/*"], ["b.weight", "block/a.weight"]),
-        (["--exclude", "b.*"], ["block/a.weight"]),
-        (["--min-size", "21"], ["block/a.weight"]),
+        ("--include b.*", ["b.weight"]),
+        ("--include b.* --include */*", ["b.weight", "block/a.weight"]),
+        ("--exclude b.*", ["block/a.weight"]),
+        ("--min-size 21", ["block/a.weight"]),
     ):
-        assert call(checkpoint, *options, "--output", output, "--quiet") == 0
-        assert sorted(pd.read_csv(output)["name"]) == names
-    assert call(checkpoint, "--null", "shuffle", "--replicates", 3, "--output", output, "--quiet") == 0
-    expected = ht.analyze(checkpoint, null="shuffle", n_replicates=3, progress=False)
-    assert np.allclose(pd.read_csv(output)["alpha_hill_z"], expected["alpha_hill_z"], rtol=1e-12)
-    assert call(checkpoint, "--null", "none", "--output", output, "--quiet") == 0
-    assert "alpha_hill_z" not in pd.read_csv(output)
+        assert sorted(table(options)["name"]) == names
+    expected = ht.analyze(checkpoint, null="shuffle", n_replicates=3, progress=False)["alpha_hill_z"]
+    assert np.allclose(table("--null shuffle --replicates 3")["alpha_hill_z"], expected, rtol=1e-12)
+    assert "alpha_hill_z" not in table("--null none")
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
@@ -124,10 +126,7 @@ def test_a_model_without_matrices_exits_5_and_is_still_written(tmp_path, capsys)
     [
         ("missing.pt", None),
         ("m.h5", b"content"),
-        ("m.pt", b"a text\n" * 20),
-        ("m.pt", b""),
-        ("m.safetensors", b"a text\n" * 20),
-        ("m.safetensors", b""),
+        *((name, content) for name in ("m.pt", "m.safetensors") for content in (b"a text\n" * 20, b"")),
         ("m.safetensors.index.json", b"a text"),
     ],
 )
@@ -136,7 +135,8 @@ def test_an_unreadable_file_exits_2_with_its_name(name, content, tmp_path, capsy
         (tmp_path / name).write_bytes(content)
     assert call(tmp_path / name) == 2
     err = capsys.readouterr().err
-    assert err.startswith(f"htlib analyze: {tmp_path / name}") or str(tmp_path / name) in err
+    assert err.startswith("htlib analyze: ")
+    assert str(tmp_path / name) in err
     assert err.count("\n") == 1
 
 

@@ -31,7 +31,7 @@ def test_a_verdict_is_recomputed_recorded_and_confirmed(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_contradiction_is_told_and_a_later_record_mends_it(folder, capsys):
+def test_a_contradiction_is_reported_and_a_later_record_mends_it(folder, capsys):
     main(["claims", "--record", "--quiet"])
     project(folder, LEDGER.replace("> -100", "> 100"))
     assert main(["claims"]) == 6

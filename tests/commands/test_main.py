@@ -1,4 +1,4 @@
-"""What holds for every command.  A new command is one line of `CALLS`, and one of `REFUSED` per own error."""
+"""Properties of every command.  A new command is one line of `CALLS`, and one of `REFUSED` per own error."""
 
 import argparse
 

@@ -28,7 +28,7 @@ GRID = TINY | {"lr": [0.5, 1.0], "optimizer": ["adam", "gd"]}
 
 @pytest.fixture
 def preset(tmp_path, monkeypatch):
-    """A folder with a preset in it; a store beside it is the default."""
+    """The call of a preset in a folder of its own; a store beside it is the default."""
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "two-rates.toml").write_text(PRESET)
     monkeypatch.chdir(tmp_path)
@@ -60,34 +60,28 @@ def test_the_table_is_written(suffix, read, preset, tmp_path):
     pd.testing.assert_frame_equal(read(output), expected, check_exact=suffix == "parquet")
 
 
-def test_the_plot_is_drawn(preset, tmp_path):
-    assert main([*preset, "--quiet", "--plot", "picture.png"]) == 0
-    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_profile_seeds_and_store_can_be_chosen(preset, tmp_path, capsys):
-    assert main([*preset, "--quiet", "--profile", "paper"]) == 0
+def test_profile_seeds_store_and_plot_can_be_chosen(preset, tmp_path, capsys):
+    assert main([*preset, "--quiet", "--profile", "paper", "--plot", "picture.png"]) == 0
     assert len(files_of(tmp_path / "store")) == 12
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert main([*preset, "--quiet", "--seeds", "1", "--store", str(tmp_path / "other")]) == 0
     assert len(files_of(tmp_path / "other")) == 4
     assert capsys.readouterr() == ("", "")
 
 
-def test_diverged_runs_are_told_and_no_failure(preset, tmp_path, capsys):
+def test_diverged_runs_are_counted_and_are_not_a_failure(preset, tmp_path, capsys):
     text = PRESET.replace('["adam", "gd"]', '"gd"\nactivation = "relu"').replace("1.0]", "1e9]")
     (tmp_path / "experiments" / "two-rates.toml").write_text(text.replace("steps = 1", "steps = 9"))
     assert main([*preset, "--quiet"]) == 0
-    assert (
-        capsys.readouterr().err == "htlib sweep: 2 runs diverged; what was measured before is in the table\n"
-    )
+    assert capsys.readouterr().err.startswith("htlib sweep: 2 runs diverged; ")
 
 
 def test_clear_empties_the_store(preset, tmp_path, capsys):
+    for runs in (0, 8):
+        assert main(["sweep", "--clear"]) == 0
+        assert capsys.readouterr().out == f"deleted {runs} runs, 0.0 MB, from {tmp_path / 'store'}\n"
+        assert main([*preset, "--quiet"]) == 0
     assert main(["sweep", "--clear"]) == 0
-    assert capsys.readouterr().out == f"deleted 0 runs, 0.0 MB, from {tmp_path / 'store'}\n"
-    assert main([*preset, "--quiet"]) == 0
-    assert main(["sweep", "--clear"]) == 0
-    assert capsys.readouterr().out == f"deleted 8 runs, 0.0 MB, from {tmp_path / 'store'}\n"
     assert files_of(tmp_path / "store") == {}
 
 

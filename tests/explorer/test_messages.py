@@ -5,7 +5,14 @@ import pytest
 import torch
 
 import htlib as ht
-from htlib.explorer.messages import Point, final, noise_of, one_step, packed, saturation
+from htlib.explorer.messages import (
+    final,
+    noise_of,
+    one_step,
+    packed,
+    saturation,
+    snapshot_message,
+)
 from htlib.spectra.noise import largest_eigenvalue_quantile
 
 
@@ -17,7 +24,8 @@ def test_saturation_by_hand() -> None:
 
 
 def test_numbers_that_are_not_finite_are_null_and_only_the_last_point_has_arrays():
-    points = [Point(step, {"a": float(step), "b": np.nan}, np.array([1.0, 2.0]), None) for step in (3, 4)]
+    metrics = {"a": 3.0, "b": np.nan}
+    points = [snapshot_message(step, metrics, np.array([1.0, 2.0]), None) for step in (3, 4)]
     first, last = packed(points, [[0.5]])
     assert first == {
         **{"step": 3, "metrics": {"a": 3.0, "b": None}, "saturation": None},

@@ -29,7 +29,7 @@ from htlib.explorer import widget as widgets
 from htlib.explorer.messages import Message
 from htlib.explorer.trainer import KernelEngine
 from htlib.spectra.noise import largest_eigenvalue_quantile
-from htlib.student import training
+from htlib.student import start
 
 CONFIG = ht.ExperimentConfig(n=60, d=20, h=30, n_test=50, steps=4)
 FINAL = {"done", "cancelled", "diverged", "error"}
@@ -48,7 +48,7 @@ def engine() -> Iterator[KernelEngine]:
 def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts what the engine really computes: starts and snapshots."""
     counts: Counter[str] = Counter()
-    prepare, iterate = training._prepare, engine_module.iterate
+    prepare, iterate = start._prepare, engine_module.iterate
 
     def counted_prepare(*args: Any) -> Any:
         counts["starts"] += 1
@@ -59,7 +59,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
             counts["snapshots"] += 1
             yield snapshot
 
-    monkeypatch.setattr(training, "_prepare", counted_prepare)
+    monkeypatch.setattr(start, "_prepare", counted_prepare)
     monkeypatch.setattr(engine_module, "iterate", counted_iterate)
     return counts
 

@@ -3,18 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from htlib import figures as hp
 from htlib.sweeps.seeds import seed_interval
 from tests.ledgers import run
-
-
-@pytest.fixture
-def ax():
-    figure, ax = plt.subplots()
-    yield ax
-    plt.close(figure)
 
 
 def test_seeds_draws_the_mean_and_every_seed(ax):
@@ -25,14 +17,8 @@ def test_seeds_draws_the_mean_and_every_seed(ax):
 
 
 def test_against_rate_has_a_curve_per_optimizer(ax):
-    table = pd.DataFrame(
-        {
-            "optimizer": ["gd", "gd", "adam", "adam"],
-            "lr": [1.0, 2.0, 1.0, 2.0],
-            "seed": 0,
-            "alignment": [0.1, 0.2, 0.3, 0.4],
-        }
-    )
+    rows = [("gd", 1.0, 0.1), ("gd", 2.0, 0.2), ("adam", 1.0, 0.3), ("adam", 2.0, 0.4)]
+    table = pd.DataFrame(rows, columns=["optimizer", "lr", "alignment"]).assign(seed=0)
     hp.against_rate(table, "alignment", ax=ax)
     labelled = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
     assert labelled["GD"] == [0.1, 0.2]
@@ -66,11 +52,10 @@ def test_strips_draw_seeds_mean_and_interval_on_one_height(n_seeds, ax):
     hp.strips(table, "x", "row", by="by", looks=looks, order=["first", "second"], ax=ax)
     assert [text.get_text() for text in ax.get_yticklabels()] == ["first", "second"]
     dots = [points.get_offsets().data for points in ax.collections if len(points.get_offsets())]
-    drawn = {
-        bars: [line for line in ax.lines if (line.get_marker() == "|") == bars] for bars in (True, False)
-    }
-    heights = dict(np.concatenate([np.transpose(line.get_data()) for line in drawn[True]]))
-    ends = [sorted(line.get_xdata()) for line in drawn[False] if np.isfinite(line.get_xdata()).all()]
+    means = [line.get_data() for line in ax.lines if line.get_marker() == "|"]
+    heights = dict(np.concatenate(list(map(np.transpose, means))))
+    others = [line.get_xdata() for line in ax.lines if line.get_marker() != "|"]
+    ends = [sorted(x) for x in others if np.isfinite(x).all()]
     assert len(ends) == (3 if n_seeds > 1 else 0)
     for (row, _), xs in values.items():
         assert abs(heights[xs.mean()] - ["first", "second"].index(row)) <= 0.2

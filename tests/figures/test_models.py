@@ -1,6 +1,5 @@
 """Figures of whole models; the oracle is the table put in, read back from the artists."""
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
@@ -24,40 +23,28 @@ def table():
     return ht.analyze(MODEL, embeddings=True, keep_eigenvalues=True, progress=False)
 
 
-@pytest.fixture(autouse=True)
-def untouched():
-    """Neither rcParams nor open figures are left behind."""
-    before = dict(mpl.rcParams)
-    yield
-    plt.close("all")
-    assert dict(mpl.rcParams) == before
-
-
 def test_the_overview_shows_every_exponent_and_its_null(table):
-    figure = model_overview(table)
-    spectra, alphas = figure.axes[:2]
+    spectra, alphas, bar = model_overview(table).axes
     lines = {line.get_label(): line for line in alphas.lines}
-    shown = {
-        int(y): x
-        for label, line in lines.items()
-        if label != "noise of that shape"
-        for x, y in zip(*line.get_data(), strict=True)
-    }
-    assert shown == dict(enumerate(table["alpha_hill"]))
-    noise = lines["noise of that shape"]
-    assert np.array_equal(noise.get_xdata(), table["alpha_hill_null"])
-    assert set(lines) - {"noise of that shape"} == set(table["kind"])
     assert [text.get_text() for text in alphas.get_legend().get_texts()] == list(lines)
+    noise = lines.pop("noise of that shape")
+    assert np.array_equal(noise.get_xdata(), table["alpha_hill_null"])
+    shown = {int(y): x for line in lines.values() for x, y in zip(*line.get_data(), strict=True)}
+    assert shown == dict(enumerate(table["alpha_hill"]))
+    assert set(lines) == set(table["kind"])
     names = [text.get_text() for text in spectra.get_yticklabels()]
     assert names == [name.removesuffix(".weight") for name in table["name"]]
     bottom, top = spectra.get_ylim()
     assert bottom > top  # the first layer on top
+    assert spectra.get_xlabel() == "eigenvalue / noise edge"
+    assert alphas.get_xlabel() == "PL_Alpha_Hill"
+    assert bar.get_xlabel() == "percent of the layer's eigenvalues"
+    assert spectra.get_title() or spectra.get_title("left")
+    assert not plt.get_fignums()
 
 
 def test_the_overview_counts_the_eigenvalues_by_their_distance_from_the_edge(table):
-    figure = model_overview(table)
-    spectra = figure.axes[0]
-    (mesh,) = spectra.collections
+    (mesh,) = model_overview(table).axes[0].collections
     image = np.nan_to_num(np.ma.filled(mesh.get_array(), 0.0)) / 100  # drawn in percent
     edges = mesh.get_coordinates()[0, :, 0]
     assert image.shape == (len(table), len(edges) - 1)
@@ -68,16 +55,6 @@ def test_the_overview_counts_the_eigenvalues_by_their_distance_from_the_edge(tab
     assert (expected <= beyond + image[:, cell] + 1e-12).all()
     assert expected[table["name"].tolist().index("heavy")] > 0
     assert (image.sum(axis=1) > 0.9).all()
-
-
-def test_the_overview_is_labelled_and_kept_out_of_pyplot(table):
-    figure = model_overview(table)
-    spectra, alphas, bar = figure.axes
-    assert spectra.get_xlabel() == "eigenvalue / noise edge"
-    assert alphas.get_xlabel() == "PL_Alpha_Hill"
-    assert bar.get_xlabel() == "percent of the layer's eigenvalues"
-    assert spectra.get_title() or spectra.get_title("left")
-    assert not plt.get_fignums()
 
 
 @pytest.mark.parametrize("rows", [1, 200])
@@ -98,27 +75,22 @@ def test_a_spectrum_shows_threshold_edge_and_numbers(table):
         assert row["ks_xmin"] in places
         title = ax.get_title() or ax.get_title("left")
         assert row["name"] in title
-        h, d = row["shape"]
-        assert f"{h} x {d}" in title
+        assert "{} x {}".format(*row["shape"]) in title
         (text,) = [text.get_text() for text in ax.texts if "Hill" in text.get_text()]
         assert f"Hill {row['alpha_hill']:.2f} (noise {row['alpha_hill_null']:.2f})" in text
         assert f"{row['n_spikes']} beyond the edge" in text
         legend = [text.get_text() for text in ax.get_legend().get_texts()]
         assert any(str(row["rank"]) in entry for entry in legend)
         assert ax.get_xlabel()
-        plt.close(ax.figure)
 
 
-def test_a_spectrum_is_drawn_into_the_current_axes_and_without_a_null():
-    (row,) = ht.analyze({"w": MODEL["heavy"]}, null=None, keep_eigenvalues=True, progress=False).to_dict(
-        "records"
-    )
-    ax = plt.figure().add_subplot()
-    assert layer_spectrum(row) is ax
+def test_a_spectrum_is_drawn_into_the_current_axes_and_without_a_null(ax):
+    table = ht.analyze({"w": MODEL["heavy"]}, null=None, keep_eigenvalues=True, progress=False)
+    assert layer_spectrum(table.iloc[0]) is ax
     assert not any("noise" in text.get_text() for text in ax.texts if "Hill" in text.get_text())
 
 
-def test_without_eigenvalues_both_say_how_to_get_them(table):
+def test_without_eigenvalues_both_name_the_option_that_keeps_them(table):
     bare = table.drop(columns="eigenvalues")
     for draw in (lambda: model_overview(bare), lambda: layer_spectrum(bare.iloc[0])):
         with pytest.raises(ValueError, match="keep_eigenvalues=True"):

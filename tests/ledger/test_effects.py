@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-from htlib.ledger.effects import (
-    change_of_change,
-    critical_rate,
-    critical_slope,
-    difference,
-    prediction_error,
-    rank_correlation,
-    share,
-    value,
-)
+from htlib.ledger import effects
+from htlib.ledger.effects import critical_rate, critical_slope, prediction_error, value
 from htlib.spectra.vectors import Overlaps
 from htlib.student.problem import stream
 from htlib.student.run import StepOverlaps
 from htlib.theory.one_step import one_step_law
 from tests.ledgers import run
+from tests.refusals import refused
 
 
 def test_a_value_of_each_seed_in_order():
@@ -32,23 +26,20 @@ def test_a_value_of_each_seed_in_order():
 
 def test_differences_are_taken_within_a_seed():
     runs = [run(s, lr=lr, kta=[0, s * lr]) for s in (0, 1, 2) for lr in (1.0, 3.0)]
-    found = difference(runs, measure="kta", of={"lr": 3.0}, minus={"lr": 1.0})
+    found = effects.difference(runs, measure="kta", of={"lr": 3.0}, minus={"lr": 1.0})
     assert found.tolist() == [[0.0], [2.0], [4.0]]
 
 
 def test_shares_and_changes_of_change():
-    real = [run(s, alpha_hill=[2.0 + s, 1.0 + s]) for s in (0, 1)]
-    control = [run(s, labels="shuffled", alpha_hill=[3.0, 2.75]) for s in (0, 1)]
-    settings = {"of": {"labels": "shuffled"}, "whole": {}}
-    assert share([*real, *control], measure="alpha_hill", **settings).tolist() == [[0.25], [0.25]]
-    found = change_of_change(
-        [*real, *control], measure="alpha_hill", of={"labels": "shuffled"}, minus={"labels": "real"}
-    )
-    assert found.tolist() == [[0.75], [0.75]]
+    runs = [run(s, alpha_hill=[2.0 + s, 1.0 + s]) for s in (0, 1)]
+    runs += [run(s, labels="shuffled", alpha_hill=[3.0, 2.75]) for s in (0, 1)]
+    chosen = {"measure": "alpha_hill", "of": {"labels": "shuffled"}}
+    assert effects.share(runs, **chosen, whole={}).tolist() == [[0.25], [0.25]]
+    assert effects.change_of_change(runs, **chosen, minus={"labels": "real"}).tolist() == [[0.75], [0.75]]
 
 
 def test_an_unknown_measure_is_named():
-    with pytest.raises(ValueError, match=r"measure must be one of train_loss, .*overlap; got 'hill'"):
+    with refused("measure must", "train_loss, ", "overlap", "'hill'"):
         value([run()], measure="hill", of={})
 
 
@@ -69,36 +60,30 @@ def test_a_measured_curve_that_is_the_prediction_gives_one():
     rates = [float(m * law.critical_lr) for m in (0.5, 0.9, 1.1, 1.5, 3.0)]
     runs = [curve(s, lr, law(lr).alignment) for s in (0, 1) for lr in rates]
     assert critical_rate(runs, of={}, over="prediction") == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="over must be 'prediction' or a setting"):
+    with refused("over must", "'prediction'", "a setting"):
         critical_rate(runs, of={}, over="theory")
-    with pytest.raises(ValueError, match="exceeds half its peak at the smallest rate"):
+    with refused("", "half its peak at the smallest rate"):
         critical_rate([r for r in runs if r.config.lr > law.critical_lr], of={}, over="prediction")
 
 
 def test_the_slope_of_a_critical_rate_that_grows_as_d_squared():
-    runs = [
-        curve(s, lr * d**2, y, d=d) for s in (0, 1) for d in (5, 10, 20) for lr, y in ((1.0, 0.0), (2.0, 1.0))
-    ]
+    points = [(d, lr * d**2, y) for d in (5, 10, 20) for lr, y in ((1.0, 0.0), (2.0, 1.0))]
+    runs = [curve(s, lr, y, d=d) for s in (0, 1) for d, lr, y in points]
     assert critical_slope(runs, of={}) == pytest.approx(2.0)
-    with pytest.raises(ValueError, match="two or more d"):
+    with refused("", "two or more d"):
         critical_slope(runs[:2], of={})
 
 
 def test_prediction_errors_by_rate():
-    """Runs exactly three per cent, or 0.1, above the prediction for the |a| of their seed."""
+    """The runs lie three per cent, or 0.1, above the prediction for the |a| of their seed."""
     shape = {"n": 60, "d": 20, "h": 30}
-    critical = one_step_law(**shape).critical_lr
     runs = []
     for seed in (0, 1):
         norm = float(np.linalg.norm(stream(seed, "readout").standard_normal(30)))
-        law = one_step_law(**shape, readout_norm=norm)
-        for multiple in (0.5, 2.0, 5.0):
-            found = law(multiple * critical)
-            measures = {
-                "spectral_norm": [1, 1.03 * found.spectral_norm],
-                "alignment": [0, found.alignment + 0.1],
-            }
-            runs.append(run(seed, lr=multiple * critical, **shape, **measures))
+        for lr in one_step_law(**shape).critical_lr * np.array([0.5, 2.0, 5.0]):
+            found = one_step_law(**shape, readout_norm=norm)(lr)
+            norms, alignment = [1, 1.03 * found.spectral_norm], [0, found.alignment + 0.1]
+            runs.append(run(seed, lr=lr, **shape, spectral_norm=norms, alignment=alignment))
     norms = prediction_error(runs, measure="spectral_norm", of={})
     assert norms.shape == (2, 3)
     assert norms == pytest.approx(0.03)
@@ -110,15 +95,10 @@ def test_prediction_errors_by_rate():
 def test_rank_correlations_along_steps_and_rates():
     """Ranks by hand: 1 2 3 against 1 3 2 is 1 - 6 * 2 / 24 = 0.5.  The start is left out of the steps."""
     runs = [run(s, steps=3, alpha_hill=[9, 1, 2, 3], test_loss=[0, 1, 3, 2]) for s in (0, 1)]
-    along = rank_correlation(runs, x="alpha_hill", y="test_loss", of={}, along="step")
-    assert along == pytest.approx(np.full((2, 1), 0.5))
-    rates = [
-        run(s, lr=lr, alpha_hill=[9, x], test_loss=[0, y])
-        for s in (0, 1)
-        for lr, x, y in ((1.0, 1, 9), (2.0, 2, 5), (3.0, 3, 1))
-    ]
-    across = rank_correlation(rates, x="alpha_hill", y="test_loss", of={}, along="lr")
-    assert across == pytest.approx(np.full((2, 1), -1.0))
+    rates = [run(s, lr=x, alpha_hill=[9, x], test_loss=[0, 1 / x]) for s in (0, 1) for x in (1.0, 2.0, 3.0)]
+    for given, along, expected in ((runs, "step", 0.5), (rates, "lr", -1.0)):
+        found = effects.rank_correlation(given, x="alpha_hill", y="test_loss", of={}, along=along)
+        assert found == pytest.approx(np.full((2, 1), expected))
 
 
 def test_measures_of_the_spectrum():
@@ -148,9 +128,6 @@ def test_the_spread_of_a_power_law_is_one_and_of_an_edge_is_not():
 
 
 def test_the_overlap_is_that_of_the_leading_tenth():
-    right = np.zeros((4, 4))
-    right[0, 0], right[1, 1] = 1.0, 0.5
-    pair = Overlaps(np.eye(4), right)
-    one = run(0, d=20, h=30)
-    one = type(one)(one.config, one.metrics, one.eigenvalues, overlaps={1: StepOverlaps(pair, pair)})
+    pair = Overlaps(np.eye(4), np.diag([1.0, 0.5, 0, 0]))
+    one = dataclasses.replace(run(0, d=20, h=30), overlaps={1: StepOverlaps(pair, pair)})
     assert value([one], measure="overlap", of={}) == pytest.approx((1 + 0.5) / 2)

@@ -9,7 +9,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from htlib.ledger import page as ledger_page
-from htlib.ledger.claims import Check, Claim, Expectation, PaperExperiment, load_ledger
+from htlib.ledger.claims import Check, Claim, Expectation, load_ledger
 from htlib.ledger.verdicts import CheckResult, Verdict
 from tests.ledgers import project
 
@@ -110,7 +110,13 @@ def test_the_overview_has_a_row_per_claim_and_a_column_per_scale():
 
 def test_the_table_of_experiments_names_figures_parameters_and_times(tmp_path, monkeypatch):
     monkeypatch.chdir(project(tmp_path))
-    one = PaperExperiment("Two rates", "tiny", "01-setting", ("fig-a",), "none")
+    one = {
+        "what": "Two rates",
+        "preset": "tiny",
+        "page": "01-setting",
+        "figures": ["fig-a"],
+        "deviation": "none",
+    }
     (row,) = parsed(ledger_page.experiments_table([one], TITLES, {"tiny": 1.25})).tbody.find_all("tr")
     assert row.find("a", string="fig-a")["href"] == "01-setting.html#fig-a"
     assert "n 40, d 12, h 18" in row.text

@@ -1,5 +1,6 @@
 """Checkpoint files; oracles: the tensors written, and files damaged by hand."""
 
+import io
 import json
 import struct
 from pathlib import Path
@@ -35,7 +36,7 @@ def read(model):
 
 
 def outcome(model):
-    """Name -> tensor, or the reason why there is none."""
+    """Name -> tensor, or the reason why it cannot be loaded."""
     found = {}
     for entry in entries_of(model):
         try:
@@ -46,13 +47,9 @@ def outcome(model):
 
 
 def same(first, second):
-    return (
-        first.dtype == second.dtype
-        and first.shape == second.shape
-        and first.contiguous().reshape(-1).view(torch.uint8).equal(
-            second.contiguous().reshape(-1).view(torch.uint8)
-        )
-    )  # fmt: skip
+    """Equal in type, shape and every bit."""
+    one, other = (x.contiguous().reshape(-1).view(torch.uint8) for x in (first, second))
+    return (first.dtype, first.shape) == (second.dtype, second.shape) and one.equal(other)
 
 
 def assert_same(found, expected):
@@ -72,9 +69,6 @@ def about(dtype="F32", shape=(2, 2), offsets=(0, 16)):
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
 
-# safetensors
-
-
 @pytest.mark.parametrize("dtype", [*FLOATS, *INTEGERS, *UNSIGNED, torch.complex64], ids=str)
 def test_every_type_of_safetensors_reads_back_as_written(dtype, tmp_path):
     values = torch.tensor([[0, 1, 2], [3, 100, 7]]).to(dtype)
@@ -86,10 +80,8 @@ def test_every_type_of_safetensors_reads_back_as_written(dtype, tmp_path):
 
 
 def test_names_of_any_alphabet_and_special_values_survive_in_the_order_of_the_file(tmp_path):
-    tensors = {
-        "schicht.gewicht_ß/1": torch.tensor([[np.nan, np.inf], [-0.0, 5e-45]]),
-        "a": torch.ones(1).half(),
-    }
+    special = torch.tensor([[np.nan, np.inf], [-0.0, 5e-45]])
+    tensors = {"schicht.gewicht_ß/1": special, "a": torch.ones(1).half()}
     save_file(tensors, tmp_path / "m.safetensors")
     assert_same(read(str(tmp_path / "m.safetensors")), tensors)
 
@@ -131,12 +123,18 @@ def test_a_damaged_file_is_refused_with_its_name_and_the_reason(reason, tmp_path
 
 
 def test_damaged_safetensors_raise_nothing_else(tmp_path):
-    """A seeded loop of changed and missing bytes: each file is refused by name, or all of it can be read."""
+    """After changed and missing bytes a file is refused by name, or all of it can be read."""
     tensors = {"a": PAIR["a"], "half": torch.ones(5, dtype=torch.bfloat16), "n": torch.tensor([3])}
-    path = tmp_path / "m.safetensors"
-    save_file(tensors, path, {"format": "pt"})
-    refused = fuzz(path, np.random.default_rng(0), 500)
-    assert 20 < refused < 480  # or one half of the claim would be empty
+    save_file(tensors, tmp_path / "m.safetensors", {"format": "pt"})
+    # or one half of the claim would be empty
+    assert 20 < fuzz(tmp_path / "m.safetensors", np.random.default_rng(0), 500) < 480
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_torch_files_end_in_one_kind_of_error(zipped, tmp_path):
+    tensors = {"a": torch.ones(4, 3), "b": {"c": torch.zeros(2)}}
+    torch.save(tensors, tmp_path / "m.pt", _use_new_zipfile_serialization=zipped)
+    assert fuzz(tmp_path / "m.pt", np.random.default_rng(0), 300) > 50
 
 
 def fuzz(path, rng, times):
@@ -153,9 +151,6 @@ def fuzz(path, rng, times):
         except CheckpointError as error:
             refused += str(path) in str(error)
     return refused
-
-
-# Sharded models
 
 
 @pytest.fixture
@@ -216,13 +211,10 @@ def test_an_index_leads_nowhere_but_into_its_own_folder(shard, sharded):
 @pytest.mark.parametrize(
     "content", [b"not JSON", b"[]", b"3", b"{}", b'{"weight_map": [1]}', b'{"weight_map": null}', b"\xff"]
 )
-def test_an_index_that_is_none_is_refused_by_name(content, sharded):
+def test_another_file_in_place_of_an_index_is_refused_by_name(content, sharded):
     sharded.write_bytes(content)
     with refused(sharded, "index of shards", error=CheckpointError):
         entries_of(sharded)
-
-
-# .pt files
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt"])
@@ -257,47 +249,39 @@ def test_nested_containers_are_flattened(content, expected, tmp_path):
 def test_a_file_with_code_in_it_is_refused_and_the_code_is_not_run(zipped, tmp_path):
     trace, path = tmp_path / "was-run", tmp_path / "evil.pt"
     torch.save(PAIR | {"code": Code(trace)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError) as stop:
+    with refused(path, "was not run", error=CheckpointError):
         entries_of(path)
-    assert str(path) in str(stop.value)
-    assert "was not run" in str(stop.value)
     assert not trace.exists()
     torch.load(path, weights_only=False)  # negative control: this code does run elsewhere
     assert trace.exists()
-
-
-def test_a_pickled_module_is_code(tmp_path):
-    torch.save(nn.Linear(3, 3), tmp_path / "m.pt")
-    with pytest.raises(CheckpointError, match="was not run"):
-        entries_of(tmp_path / "m.pt")
+    torch.save(nn.Linear(3, 3), path)  # a pickled module is code
+    with refused(path, "was not run", error=CheckpointError):
+        entries_of(path)
 
 
 @pytest.mark.parametrize("content", [3, [PAIR["a"]], "text"])
-def test_a_file_that_is_no_mapping_names_what_it_holds(content, tmp_path):
+def test_the_refusal_of_another_object_than_a_mapping_names_its_type(content, tmp_path):
     torch.save(content, tmp_path / "m.pt")
     with refused(tmp_path / "m.pt", type(content).__name__, "mapping", error=CheckpointError):
         entries_of(tmp_path / "m.pt")
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("kept", [1, 10, 0.5, 0.9, -1])
-def test_a_cut_pt_file_is_refused_by_name(kept, zipped, tmp_path):
-    path = tmp_path / "m.pt"
-    torch.save({"w": torch.ones(50, 50)}, path, _use_new_zipfile_serialization=zipped)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
-    with refused(tmp_path / "m.pt", error=CheckpointError):
-        entries_of(path)
+def saved(zipped):
+    """The bytes of a file of torch."""
+    file = io.BytesIO()
+    torch.save({"w": torch.ones(50, 50)}, file, _use_new_zipfile_serialization=zipped)
+    return file.getvalue()
 
 
-@pytest.mark.parametrize("content", [b"", b"a text\n" * 20, b"PK\x03\x04", bytes(range(256))])
-def test_what_is_no_torch_file_is_refused_by_name(content, tmp_path):
+WHOLE = [saved(zipped) for zipped in (True, False)]
+CUT = [file[:end] for file in WHOLE for end in (1, 10, len(file) // 2, len(file) * 9 // 10, -1)]
+
+
+@pytest.mark.parametrize("content", [b"", b"a text\n" * 20, b"PK\x03\x04", bytes(range(256)), *CUT], ids=len)
+def test_a_cut_or_another_file_is_refused_by_name(content, tmp_path):
     (tmp_path / "m.pt").write_bytes(content)
     with refused(tmp_path / "m.pt", error=CheckpointError):
         entries_of(tmp_path / "m.pt")
-
-
-# Other models, and none
 
 
 def test_modules_state_dicts_and_arrays_are_the_same_entries():
@@ -320,8 +304,8 @@ def test_arrays_of_any_layout_become_tensors_of_their_own(array):
 
 
 @pytest.mark.parametrize("array", [np.array([None]), np.array(["a"]), np.zeros(2, "M8[s]")])
-def test_an_array_that_is_no_tensor_is_refused_by_its_type(array):
-    assert "is no tensor" in outcome({"w": array, "v": np.ones(2)})["w"]
+def test_an_array_without_numbers_is_refused_by_its_type(array):
+    assert str(array.dtype) in outcome({"w": array, "v": np.ones(2)})["w"]
 
 
 def test_a_folder_takes_safetensors_before_pickles(tmp_path):
@@ -343,10 +327,3 @@ def test_no_model_no_entries(tmp_path):
     for wrong in (None, 3, [PAIR["a"]], PAIR["a"]):
         with pytest.raises(TypeError, match=f"got {type(wrong).__name__}"):
             entries_of(wrong)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_damaged_torch_files_end_in_one_kind_of_error(zipped, tmp_path):
-    tensors = {"a": torch.ones(4, 3), "b": {"c": torch.zeros(2)}}
-    torch.save(tensors, tmp_path / "m.pt", _use_new_zipfile_serialization=zipped)
-    assert fuzz(tmp_path / "m.pt", np.random.default_rng(0), 300) > 50

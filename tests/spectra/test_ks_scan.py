@@ -36,10 +36,8 @@ def exact_cdf(share, k):
 @pytest.mark.parametrize("room", [1e-3, 1.0, 700.0])
 @pytest.mark.parametrize("k", REGIMES)
 def test_bounded_slope_inverts_the_mean(k, room):
-    """The mean holds 16 digits: k cannot be had better than their rounding over the derivative.
-
-    The series of small k leaves k^3 / 720 out of the mean: 2e-11 in k where it ends, at .001.
-    """
+    """The mean holds 16 digits: k cannot be had better than their rounding over the derivative.  The series
+    of small k leaves k^3 / 720 out of the mean: 2e-11 in k where it ends, at .001."""
     mean, derivative = exact_mean(k)
     (found,) = slopes(np.array([mean * room]), np.array([room])) * room
     assert found == pytest.approx(k, rel=1e-10, abs=5e-16 / abs(derivative) + 2e-11 * (1e-8 < abs(k) < 0.01))
@@ -48,7 +46,7 @@ def test_bounded_slope_inverts_the_mean(k, room):
 def test_unbounded_slope_is_the_inverse_mean():
     means = np.geomspace(1e-300, 1e300, 13)
     np.testing.assert_array_equal(slopes(means, math.inf), 1 / means)
-    # a bound far away is none: rounding of the root only
+    # a bound far away changes only the rounding of the root
     near = slopes(means[5:8], np.full(3, 1e200))
     np.testing.assert_allclose(near, 1 / means[5:8], rtol=1e-10)
 
@@ -81,7 +79,7 @@ SAMPLES = {
 
 @pytest.mark.parametrize("kind", SAMPLES)
 def test_best_threshold_is_the_smallest_distance(kind):
-    """120 samples a kind.  Distances that differ by rounding alone are equal: either index is right."""
+    """120 samples a kind.  Distances that differ only by rounding are equal: either index is right."""
     for seed in range(120):
         rng = np.random.default_rng(seed)
         values = np.sort(SAMPLES[kind](rng, int(rng.integers(4, 90))))
@@ -96,7 +94,7 @@ def test_best_threshold_is_the_smallest_distance(kind):
 
 @pytest.mark.parametrize("kind", ["pareto", "lognormal", "uniform in log"])
 def test_bounded_search_is_the_search_of_all(kind):
-    """Every candidate measured alone is what the search takes the smallest of; N above its pruning sizes."""
+    """The search finds the smallest of all candidates, measured one by one; N is above its pruning sizes."""
     rng, N = np.random.default_rng(4), 1500
     values = {
         "pareto": 1 / (1 - 0.99 * rng.uniform(size=N)),

@@ -21,16 +21,10 @@ def test_gram_is_the_smaller_product_and_exactly_symmetric(shape, layout):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize(
-    ("shape", "columns"),
+    ("columns", "shape"),
     [
-        ((40, 7), 1),
-        ((7, 40), 9),
-        ((1, 9), 2),
-        ((3, 3), 1),
-        ((400, 300), 150),
-        ((300, 401), 150),
-        ((256, 256), 150),
-        ((300, 401), 10**5),
+        *[(1, (40, 7)), (9, (7, 40)), (2, (1, 9)), (1, (3, 3))],
+        *[(150, (400, 300)), (150, (300, 401)), (150, (256, 256)), (10**5, (300, 401))],
     ],
 )
 def test_gram_in_float64_is_that_of_the_converted_matrix(monkeypatch, shape, columns, dtype):
@@ -65,24 +59,19 @@ def spectrum_with(eigenvalues, seed=0):
 )
 @pytest.mark.parametrize("scale", [1e-120, 1.0, 1e120])
 def test_top_eigenvector_is_the_planted_one(second, tolerance, scale):
-    values = np.linspace(0, second, 60)
-    values = np.append(values, 1.0) * scale
-    A, Q = spectrum_with(values)
+    A, Q = spectrum_with(np.append(np.linspace(0, second, 60), 1.0) * scale)
     v = top_eigenvector(A, float(torch.linalg.eigvalsh(A)[-1]))
     assert abs(v.norm().item() - 1) < 1e-14
     assert (v @ Q[:, -1]).abs().item() > 1 - tolerance**2 - 1e-14
 
 
-def test_top_eigenvector_of_a_repeated_eigenvalue_lies_in_its_space():
+def test_top_eigenvector_of_a_repeated_eigenvalue_and_of_one_number():
     A, Q = spectrum_with([0.1, 0.2, 3.0, 3.0])
     v = top_eigenvector(A, 3.0)
     assert (Q[:, 2:].T @ v).norm().item() == pytest.approx(1, abs=1e-13)
     identity = torch.eye(5, dtype=torch.float64)
     assert top_eigenvector(identity, 1.0).norm().item() == pytest.approx(1)
-
-
-def test_top_eigenvector_of_one_number():
-    assert top_eigenvector(torch.tensor([[4.0]], dtype=torch.float64), 4.0).abs().item() == 1
+    assert top_eigenvector(4 * identity[:1, :1], 4.0).abs().item() == 1
 
 
 def test_top_eigenvector_when_the_start_is_all_but_orthogonal():

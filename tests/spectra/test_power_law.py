@@ -1,7 +1,5 @@
-"""Oracles: exact Pareto order statistics, reference.py's brute-force scan, quantiles of the law of noise.
-
-Further scipy.stats' bounded and unbounded Pareto laws, and the table of Clauset, Shalizi & Newman (2009).
-"""
+"""Oracles: exact Pareto order statistics, reference.py's brute-force scan, quantiles of the law of noise,
+scipy.stats' bounded and unbounded Pareto laws, and the table of Clauset, Shalizi & Newman (2009)."""
 
 import dataclasses
 import importlib.util
@@ -43,10 +41,7 @@ def test_hill_by_hand():
 
 @pytest.mark.parametrize(("h", "d", "alpha"), [(750, 500, 2.449), (500, 500, 2.12), (1600, 400, 3.45)])
 def test_hill_of_pure_noise(h, d, alpha):
-    """Three digits from quantiles of the Marchenko-Pastur law.
-
-    One matrix scatters by .005 at twice this size, .01 here: three of them.
-    """
+    """Three digits from quantiles of the Marchenko-Pastur law; one matrix scatters by .01: three of them."""
     noise = np.random.default_rng(0).standard_normal((h, d))
     assert ht.hill_alpha(ht.esd(noise)) == pytest.approx(alpha, abs=0.03)
     quantiles = ht.MarchenkoPastur(d / h).ppf((np.arange(4000) + 0.5) / 4000)
@@ -57,12 +52,10 @@ def test_hill_of_pure_noise(h, d, alpha):
 def test_alphas_do_not_depend_on_order_or_scale(estimate):
     values = np.random.default_rng(1).pareto(2.0, 200) + 1
     shuffled = np.random.default_rng(2).permutation(values)
-    expected = estimate(np.sort(values))
+    expected, scaled = estimate(np.sort(values)), estimate(1e12 * shuffled)
     assert estimate(shuffled) == expected
-    scaled = estimate(1e12 * shuffled)
-    if estimate is ht.fit_power_law:
-        scaled, expected = scaled.alpha, expected.alpha
-    assert scaled == pytest.approx(expected, rel=1e-10)
+    alpha = getattr(expected, "alpha", expected)
+    assert getattr(scaled, "alpha", scaled) == pytest.approx(alpha, rel=1e-10)
 
 
 KINDS = {
@@ -138,7 +131,7 @@ def test_fit_recovers_a_pareto_tail_above_a_uniform_body(alpha):
     assert fit.alpha == pytest.approx(alpha, abs=4 * fit.alpha_error)
     assert fit.xmin == pytest.approx(1, rel=0.35)
     assert fit.ks_distance < 1.5 / math.sqrt(fit.n_tail)
-    # negative control: exponential values are no power law over the same range
+    # negative control: exponential values do not follow a power law over the same range
     wrong = ht.fit_power_law(1 + rng.exponential(size=3000), xmin=1.0)
     assert wrong.ks_distance > 3 / math.sqrt(3000)
 
@@ -155,36 +148,20 @@ def test_numeric_xmin_by_hand():
     fit = ht.fit_power_law([8.0, 1.0, 4.0, 2.0], xmin=1.6)
     alpha = 1 + 3 / math.log(64 / 1.6**3)
     fitted = [1 - (x / 1.6) ** (1 - alpha) for x in (2, 4, 8)]
-    distance = max(abs(f - k / 3) for k, f in enumerate(fitted))
-    assert dataclasses.asdict(fit) == pytest.approx(
-        {
-            "alpha": alpha,
-            "xmin": 1.6,
-            "ks_distance": distance,
-            "n_tail": 3,
-            "alpha_error": (alpha - 1) / 3**0.5,
-            "xmax": math.inf,
-        }
-    )
+    D = max(abs(f - k / 3) for k, f in enumerate(fitted))
+    expected = ht.PowerLawFit(alpha, 1.6, D, n_tail=3, alpha_error=(alpha - 1) / 3**0.5, xmax=math.inf)
+    assert dataclasses.asdict(fit) == pytest.approx(dataclasses.asdict(expected))
     assert ht.fit_power_law([8, 1, 4, 2], xmin=np.float64(2)).n_tail == 3
 
 
-@pytest.mark.parametrize("estimate", [ht.hill_alpha, ht.fit_power_law])
-@pytest.mark.parametrize("values", [[1.0], [1.0, 2.0]])
-def test_fewer_than_three_values_are_refused(estimate, values):
-    with refused("eigenvalues", "at least 3", len(values)):
+@pytest.mark.parametrize("estimate", [ht.hill_alpha, ht.hill_plot, ht.fit_power_law])
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [([1.0], ("at least 3", 1)), ([1.0, 2.0], ("at least 3", 2)), ([0.0, 1, 0, 2, 3], ("2 of 5", "Drop"))],
+)
+def test_too_few_values_and_zeros_are_refused_and_counted(estimate, values, named):
+    with refused("eigenvalues", *named):
         estimate(values)
-
-
-@pytest.mark.parametrize("estimate", [ht.hill_alpha, ht.fit_power_law])
-def test_zeros_are_refused_and_counted(estimate):
-    with refused("eigenvalues", "2 of 5", "Drop"):
-        estimate([0.0, 1.0, 0.0, 2.0, 3.0])
-
-
-def test_constant_spectrum_is_refused():
-    with refused("eigenvalues", "equal to 2"):
-        ht.fit_power_law([2.0, 2.0, 2.0])
 
 
 @pytest.mark.parametrize("xmin", ["mean", "", 0, -1.0, math.nan, math.inf, None])
@@ -193,13 +170,18 @@ def test_bad_xmin_is_refused(xmin):
         ht.fit_power_law([1.0, 2.0, 3.0], xmin=xmin)
 
 
-@pytest.mark.parametrize("xmin", [3.0, 2.5, 10.0])
-def test_xmin_without_a_tail_is_refused(xmin):
-    with refused(f"xmin = {xmin:g}", "spread"):
-        ht.fit_power_law([1.0, 2.0, 3.0], xmin=xmin)
-
-
-# ---- xmin="peak"
+def test_values_without_a_tail_are_refused():
+    with refused("eigenvalues", "equal to 2"):
+        ht.fit_power_law([2.0, 2.0, 2.0])
+    for xmin in (3.0, 2.5, 10.0):
+        with refused(f"xmin = {xmin:g}", "spread"):
+            ht.fit_power_law([1.0, 2.0, 3.0], xmin=xmin)
+    with refused("xmax = 2.5", "2 values", "at least 3"):
+        ht.fit_power_law([1.0, 2.0, 3.0, 4.0], xmax=2.5)
+    with refused("xmin = 4", "0 values"):
+        ht.fit_power_law([1.0, 2.0, 3.0, 4.0], xmin=4.0, xmax=3.0)
+    with refused("the peak", "9.77237"):  # the last of 100 bins between 1 and 10 begins at 10^.99
+        ht.fit_power_law([1.0, 2.0, 10.0, 10.0, 10.0], xmin="peak")
 
 
 def peak_scan(values, buggy=False):
@@ -219,18 +201,20 @@ def lump(rng):
     return np.append(10 * (rng.pareto(1.0, 900) + 1), 1000 * rng.uniform(0.99, 1.01, 120))
 
 
-@pytest.mark.parametrize("kind", ["noise", "lognormal", "pareto", "lump"])
-def test_peak_is_the_brute_force_scan_near_the_peak(kind):
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng: ht.MarchenkoPastur(2 / 3).rvs(300, rng),
+        lambda rng: rng.lognormal(4, 1, 300),
+        lambda rng: rng.pareto(2.0, 300) + 1,
+        lump,
+    ],
+    ids=["noise", "lognormal", "pareto", "lump"],
+)
+def test_peak_is_the_brute_force_scan_near_the_peak(draw):
     for seed in range(8):
         rng = np.random.default_rng(seed)
-        values = np.sort(
-            {
-                "noise": lambda rng: ht.MarchenkoPastur(2 / 3).rvs(300, rng),
-                "lognormal": lambda rng: rng.lognormal(4, 1, 300),
-                "pareto": lambda rng: rng.pareto(2.0, 300) + 1,
-                "lump": lump,
-            }[kind](rng)
-        )
+        values = np.sort(draw(rng))
         best = peak_scan(values)
         fit = ht.fit_power_law(rng.permutation(values), xmin="peak")
         assert (fit.xmin, fit.n_tail) == (values[best], len(values) - best)
@@ -242,15 +226,6 @@ def test_peak_with_the_lower_bound_of_the_released_codes_differs():
     values = np.sort(lump(np.random.default_rng(0)))
     wrong, fit = peak_scan(values, buggy=True), ht.fit_power_law(values, xmin="peak")
     assert values[wrong] < 100 < 900 < fit.xmin < 1600
-
-
-def test_peak_without_a_tail_is_refused():
-    """The last of 100 bins between 1 and 10 begins at 10^.99."""
-    with refused("the peak", "9.77237"):
-        ht.fit_power_law([1.0, 2.0, 10.0, 10.0, 10.0], xmin="peak")
-
-
-# ---- xmax
 
 
 def bounded_pareto(rng, alpha, ratio, N):
@@ -329,7 +304,7 @@ def test_bounded_ks_scan_is_the_brute_force_scan(cap):
         assert fit.n_tail == (kept >= fit.xmin).sum()
 
 
-def test_a_bound_far_away_is_none():
+def test_a_bound_far_away_changes_nothing():
     values = np.random.default_rng(3).pareto(1.5, 300) + 1
     bounded, free = ht.fit_power_law(values, xmax=1e100), ht.fit_power_law(values)
     assert dataclasses.astuple(bounded)[:5] == pytest.approx(dataclasses.astuple(free)[:5], rel=1e-9)
@@ -339,16 +314,6 @@ def test_a_bound_far_away_is_none():
 def test_bad_xmax_is_refused(xmax):
     with refused("xmax", "positive", repr(xmax), error=(TypeError, ValueError)):
         ht.fit_power_law([1.0, 2.0, 3.0], xmax=xmax)
-
-
-def test_xmax_without_values_is_refused():
-    with refused("xmax = 2.5", "2 values", "at least 3"):
-        ht.fit_power_law([1.0, 2.0, 3.0, 4.0], xmax=2.5)
-    with refused("xmin = 4", "0 values"):
-        ht.fit_power_law([1.0, 2.0, 3.0, 4.0], xmin=4.0, xmax=3.0)
-
-
-# ---- the fitted law
 
 
 LAWS = [
@@ -391,9 +356,6 @@ def test_tail_index_of_pareto_moments():
     assert fit.alpha_error == pytest.approx((fit.alpha - 1) / math.sqrt(4000), rel=1e-14)
 
 
-# ---- the Hill plot
-
-
 @pytest.mark.parametrize("N", [3, 50, 51])
 def test_hill_plot_by_loops(N):
     values = np.sort(np.random.default_rng(N).lognormal(size=N))
@@ -412,16 +374,11 @@ def test_hill_plot_of_ties_is_infinite_where_there_is_no_spread():
     """By hand: 3, 3 and 3, 3, 3 have none; with 1 below, 4 / (3 ln 3)."""
     plot = ht.hill_plot([3.0, 1.0, 3.0, 3.0])
     assert plot.alpha == pytest.approx([math.inf, math.inf, 1 + 4 / (3 * math.log(3))])
-    with refused("eigenvalues", "at least 3"):
-        ht.hill_plot([1.0, 2.0])
-
-
-# ---- many values, and published ones
 
 
 @pytest.mark.parametrize("kind", ["lognormal", "pareto"])
 def test_large_samples(kind):
-    """No brute force at this size: 200 random candidates measured one by one must not beat the fit."""
+    """Instead of brute force, 200 random candidates measured one by one must not beat the fit."""
     rng, N = np.random.default_rng(8), 200_000
     L = np.sort(rng.standard_normal(N) if kind == "lognormal" else rng.exponential(1 / 1.5, N))
     fit = ht.fit_power_law(np.exp(L))
@@ -438,30 +395,23 @@ DATA = Path(importlib.util.find_spec("powerlaw").origin).parent / "reference_dat
 
 
 @pytest.mark.parametrize(
-    ("name", "unit", "xmin", "alpha", "n_tail"),
+    ("name", "unit", "xmin", "alpha", "n_tail", "scanned"),
     [
-        ("blackouts", 1e3, "230", "2.3", 59),
-        ("flares", 1, "323", "1.79", 1711),
-        ("cities", 1e3, "52.46", "2.37", 580),
-        ("fires", 1, "6324", "2.2", 521),
-        ("quakes", 1e3, ".794", "1.64", 11697),
-        ("surnames", 1e3, "111.92", "2.5", 239),
+        ("blackouts", 1e3, "230", "2.3", 59, (2.2726, 0.06067)),
+        ("flares", 1, "323", "1.79", 1711, (1.7884, 0.00829)),
+        ("cities", 1e3, "52.46", "2.37", 580, None),
+        ("fires", 1, "6324", "2.2", 521, None),
+        ("quakes", 1e3, ".794", "1.64", 11697, None),
+        ("surnames", 1e3, "111.92", "2.5", 239, None),
     ],
 )
-def test_clauset_shalizi_newman_table_6_1(name, unit, xmin, alpha, n_tail):
-    """Published: half a unit of the last digit printed, the count exactly."""
-    values = np.loadtxt(DATA / f"{name}.txt") / unit
-    fit = ht.fit_power_law(values)
+def test_clauset_shalizi_newman_table_6_1(name, unit, xmin, alpha, n_tail, scanned):
+    """Published: half a unit of the last digit printed, the count exactly; five digits by reference.py."""
+    fit = ht.fit_power_law(np.loadtxt(DATA / f"{name}.txt") / unit)
     for found, printed in ((fit.xmin, xmin), (fit.alpha, alpha)):
         assert found == pytest.approx(float(printed), abs=0.5 * 10.0 ** -len(printed.partition(".")[2]))
     assert fit.n_tail == n_tail
-
-
-def test_distances_of_the_published_data():
-    """Five digits from the scan of reference.py on the data of Clauset, Shalizi and Newman (2009)."""
-    for name, unit, alpha, distance in (("blackouts", 1e3, 2.2726, 0.06067), ("flares", 1, 1.7884, 0.00829)):
-        fit = ht.fit_power_law(np.loadtxt(DATA / f"{name}.txt") / unit)
-        assert (fit.alpha, fit.ks_distance) == pytest.approx((alpha, distance), abs=5e-5)
+    assert scanned is None or (fit.alpha, fit.ks_distance) == pytest.approx(scanned, abs=5e-5)
 
 
 def test_a_spectrum_that_piles_up_at_its_bound():

@@ -20,11 +20,9 @@ def pareto(seed, N, alpha=2.5):
 
 def test_interval_covers_the_exponent_as_often_as_it_says():
     """100 samples of 400, level .8: binomial, 4 standard deviations of .04, and .02 for small samples."""
-    covered = 0
-    for seed in range(100):
-        low, high = ht.bootstrap_power_law(pareto(seed, 400), 1.0, 100, seed).interval(0.8)
-        covered += low < 2.5 < high
-    assert abs(covered / 100 - 0.8) < 0.18
+    boots = [ht.bootstrap_power_law(pareto(seed, 400), 1.0, 100, seed) for seed in range(100)]
+    covered = [low < 2.5 < high for low, high in (boot.interval(0.8) for boot in boots)]
+    assert abs(np.mean(covered) - 0.8) < 0.18
 
 
 def test_bootstrap_error_at_a_fixed_threshold():
@@ -65,12 +63,9 @@ def test_p_values_of_power_laws_are_uniform():
 
 
 def test_replicates_have_the_distribution_of_stephens():
-    """Stephens (1974), table 1.1 (exponential, mean unknown): upper 10, 5, 1 % points .990, 1.094, 1.308 of
-    (D - .2 / n)(sqrt n + .26 + .5 / sqrt n).
-
-    3000 replicates give them to .008, .012, .03 (one deviation); the distance from one side of each step
-    falls short by up to 1 / sqrt(n) = .025 more.
-    """
+    """Stephens (1974), table 1.1 (exponential, mean unknown): upper 10, 5, 1 % points .990, 1.094, 1.308."""
+    # 3000 replicates give them to .008, .012, .03 (one deviation); the distance from one side of each step
+    # falls short by up to 1 / sqrt(n) = .025 more.
     n = 1600
     D = ht.goodness_of_fit(pareto(0, n), 1.0, 3000).replicates
     modified = (D - 0.2 / n) * (math.sqrt(n) + 0.26 + 0.5 / math.sqrt(n))
@@ -80,36 +75,31 @@ def test_replicates_have_the_distribution_of_stephens():
 
 
 def test_synthetic_values_are_body_and_tail():
-    """A body that no power law fits does not matter at a fixed threshold: p as for the tail alone."""
+    """A body that no power law fits does not matter at a fixed threshold: p is that of the tail."""
     tail = 10 * pareto(2, 150)
-    values = np.append(np.linspace(9, 9.9, 150), tail)
-    with_body = ht.goodness_of_fit(values, 10.0, 400, seed=1).p_value
-    alone = ht.goodness_of_fit(tail, 10.0, 400, seed=2).p_value
-    # two estimates from 400 replicates each
-    assert with_body == pytest.approx(alone, abs=4 * math.sqrt(2 * 0.25 / 400))
+    whole = np.append(np.linspace(9, 9.9, 150), tail)
+    p = [ht.goodness_of_fit(values, 10.0, 400, seed).p_value for seed, values in ((1, whole), (2, tail))]
+    assert p[0] == pytest.approx(p[1], abs=4 * math.sqrt(2 * 0.25 / 400))  # 400 replicates each
+
+
+def noise(rng, size):
+    return ht.MarchenkoPastur(2 / 3).rvs(size, rng)
 
 
 @pytest.mark.parametrize("xmin", ["median", 1.0])
-@pytest.mark.parametrize("law", ["exponential", "lognormal", "noise"])
-def test_what_is_no_power_law_is_rejected(law, xmin):
+@pytest.mark.parametrize(
+    "draw", [np.random.Generator.exponential, np.random.Generator.lognormal, noise], ids=lambda f: f.__name__
+)
+def test_values_without_a_power_law_are_rejected(draw, xmin):
     """1000 values, half of them or all in the tail: the distance is far beyond that of any replicate."""
-    rng = np.random.default_rng(5)
-    values = {
-        "exponential": lambda: rng.exponential(size=1000),
-        "lognormal": lambda: rng.lognormal(size=1000),
-        "noise": lambda: ht.MarchenkoPastur(2 / 3).rvs(1000, rng),
-    }[law]()
-    gof = ht.goodness_of_fit(values, xmin, 100)
+    gof = ht.goodness_of_fit(draw(np.random.default_rng(5), size=1000), xmin, 100)
     assert gof.p_value == 0
     assert gof.ks_distance > 1.1 * gof.replicates.max()
 
 
 def test_noise_is_rejected_wherever_its_tail_begins():
     """With the threshold chosen, the power is less: the hard edge still shows in most of 8 samples."""
-    p = [
-        ht.goodness_of_fit(ht.MarchenkoPastur(2 / 3).rvs(2000, seed), n_replicates=20).p_value
-        for seed in range(8)
-    ]
+    p = [ht.goodness_of_fit(noise(seed, 2000), n_replicates=20).p_value for seed in range(8)]
     assert np.median(p) < 0.1
 
 
@@ -159,10 +149,8 @@ def test_published_p_values(name, unit, n_replicates, p):
     ("name", "printed", "half_a_unit"), [("blackouts", 0.3, 0.05), ("cities", 0.08, 0.005)]
 )
 def test_published_bootstrap_errors(name, printed, half_a_unit):
-    """The errors in table 6.1, alpha = 2.3(3) and 2.37(8), let the threshold vary: above ours at a fixed one.
-
-    200 replicates know the spread to 5 %, heavier-tailed than a Gaussian's: four times that.
-    """
+    """Table 6.1, alpha = 2.3(3) and 2.37(8), lets the threshold vary: errors above ours at a fixed one."""
+    # 200 replicates give the spread to 5 %, heavier-tailed than a Gaussian's: four times that.
     boot = ht.bootstrap_power_law(np.loadtxt(DATA / f"{name}.txt") / 1e3, n_replicates=200)
     assert boot.alpha_error == pytest.approx(printed, abs=half_a_unit + 0.2 * printed)
     assert boot.alpha_error > 1.2 * boot.fit.alpha_error

@@ -1,7 +1,4 @@
-"""Every writer of a file, stopped while it writes: the folder is as it was before.
-
-A new writer is one line of `WRITERS`.
-"""
+"""Every writer of a file, stopped while it writes.  Oracle: the folder before.  A new one joins `WRITERS`."""
 
 import os
 from contextlib import suppress
@@ -79,7 +76,7 @@ def test_a_writer_that_is_stopped_leaves_the_folder_as_it_was(write, store, tmp_
     monkeypatch.setenv("HTLIB_STORE", str(store))
     generator = torch.Generator().manual_seed(0)
     save_file({"w": torch.randn(12, 11, generator=generator)}, "m.safetensors")
-    for picture in ("runs.overview", "runs.draw", "models.model_overview"):  # what is drawn is not the point
+    for picture in ("runs.overview", "runs.draw", "models.model_overview"):  # an empty picture will do
         monkeypatch.setattr(f"htlib.figures.{picture}", lambda *args: Figure())
     assert_untouched(write, "os.fsync", KeyboardInterrupt(), monkeypatch)
     before = contents()

@@ -1,7 +1,6 @@
 """Oracles: torch.optim, to the last digit where the arithmetic is the same; steps worked out by hand.
 
-`MEMBERS` has the lines of each optimizer: options away from the defaults, an oracle, and by how much of its
-update it may differ from that.  All tests follow.
+A line of `MEMBERS` has options away from the defaults, an oracle, and the share of its update that may err.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from htlib.figures import style
 from htlib.student.config import CHOICES
 from htlib.student.optimizers import HYPERPARAMETERS, OPTIMIZERS
 from htlib.theory.one_step import law_of_config
+from tests.refusals import refused
 
 RATE, DECAY = 0.3, 0.7
 DECAYED = {"weight_decay": 0.1}
@@ -51,34 +51,24 @@ def by_hand(direction):
     return walk
 
 
-def torch_adam(W, o):
-    return torch.optim.Adam([W], lr=RATE, eps=o["adam_eps"], weight_decay=o["weight_decay"])
+def heavy_ball(W, gradients):
+    return sum(0.9**-s * G for s, G in enumerate(gradients)).sign()
 
 
-def torch_sgd(W, o):
-    return torch.optim.SGD([W], lr=RATE, **o)
-
-
+torch_adam = by_torch(lambda W, o: torch.optim.Adam([W], RATE, eps=o.pop("adam_eps"), **o))
+torch_sgd = by_torch(lambda W, o: torch.optim.SGD([W], RATE, **o))
+torch_muon = by_torch(lambda W, o: torch.optim.Muon([W], RATE, **o))
 MEMBERS = [
-    ("adam", {}, by_torch(torch_adam), 0),
-    ("adam", {**DECAYED, "adam_eps": 1e-3}, by_torch(torch_adam), 0),
-    ("gd", {}, by_torch(torch_sgd), 0),
+    ("adam", {}, torch_adam, 0),
+    ("adam", {**DECAYED, "adam_eps": 1e-3}, torch_adam, 0),
+    ("gd", {}, torch_sgd, 0),
     ("gd", DECAYED, by_hand(lambda W, Gs: Gs[-1] + 0.1 * W), 1e-6),
-    ("gd", {**DECAYED, "momentum": 0.9}, by_torch(torch_sgd), 0),
-    ("gd", {**DECAYED, "momentum": 0.9, "nesterov": True}, by_torch(torch_sgd), 0),
+    ("gd", {**DECAYED, "momentum": 0.9}, torch_sgd, 0),
+    ("gd", {**DECAYED, "momentum": 0.9, "nesterov": True}, torch_sgd, 0),
     ("signsgd", DECAYED, by_hand(lambda W, Gs: (Gs[-1] + 0.1 * W).sign()), 1e-6),
-    (
-        "signsgd",
-        {"momentum": 0.9},
-        by_hand(lambda W, Gs: sum(0.9**-s * G for s, G in enumerate(Gs)).sign()),
-        1e-6,
-    ),
-    (
-        "muon",
-        {"momentum": 0.9, "nesterov": True, **DECAYED},
-        by_torch(lambda W, o: torch.optim.Muon([W], RATE, **o)),
-        0.03,  # torch's own iterates in bfloat16, which has eight bits
-    ),
+    ("signsgd", {"momentum": 0.9}, by_hand(heavy_ball), 1e-6),
+    # torch computes its iterates in bfloat16, which has eight bits
+    ("muon", {**DECAYED, "momentum": 0.9, "nesterov": True}, torch_muon, 0.03),
 ]
 EACH = pytest.mark.parametrize("name", OPTIMIZERS)
 
@@ -124,7 +114,6 @@ def test_an_update_is_pure_and_goes_on_from_a_copy_of_its_state(name):
     W, G, other = tensors(3)
     new, state = walk(name, W, [G])
     given = [x.clone() for x in (W, G, *state)]
-    after = walk(name, new, [other])[0]
     optimizer = OPTIMIZERS[name]
     options = optimizer.options(ht.ExperimentConfig(optimizer=name))
     once = optimizer.update(other, new, state, 2, RATE, **options)[0]
@@ -133,7 +122,6 @@ def test_an_update_is_pure_and_goes_on_from_a_copy_of_its_state(name):
     assert all(torch.equal(x, y) for x, y in zip((W, G, *state), given, strict=True))
     assert len(state) == optimizer.n_state
     assert all((x.dtype, x.shape) == (W.dtype, W.shape) for x in state)
-    assert torch.isfinite(after).all()
 
 
 @EACH
@@ -145,19 +133,19 @@ def test_it_moves_against_the_gradient_and_not_without_one(name):
 
 @EACH
 def test_its_first_step_is_the_one_declared(name):
-    """An update parallel to the gradient or to its signs; with neither, there is no law."""
+    """An update parallel to the gradient or to its signs; the others have no law."""
     W, G = tensors(2)
     step, declared = walk(name, W, [G])[0] - W, OPTIMIZERS[name].first_step
     config = ht.ExperimentConfig(n=60, d=20, h=30, optimizer=name)
     for kind, direction in (("gradient", G), ("sign", torch.sign(G))):
         assert torch.allclose(step, -RATE * direction, rtol=1e-5) == (kind == declared)
     if declared is None:
-        with pytest.raises(ValueError, match=rf"^optimizer must be .*; got '{name}'"):
+        with refused("optimizer must", repr(name)):
             law_of_config(config)
         return
     law = law_of_config(config)
     assert law.optimizer == name
-    moved = law.sample(RATE, seed=0).weights - law.sample(0.0, seed=0).weights
+    moved = law.sample(RATE, seed=0)[0] - law.sample(0.0, seed=0)[0]
     assert np.allclose(np.abs(moved), RATE) == (declared == "sign")
 
 
@@ -189,14 +177,14 @@ def test_it_trains_from_the_command_line(name, capsys):
 def test_it_trains_both_layers_or_refuses(name):
     fields = {"n": 20, "d": 5, "h": 7, "n_test": 9, "steps": 2, "lr": 0.01, "optimizer": name}
     if OPTIMIZERS[name].matrices_only:
-        with pytest.raises(ValueError, match=rf"^train_readout = True .*'{name}'.*train_readout=False"):
+        with refused("train_readout = True", repr(name), "train_readout=False"):
             ht.ExperimentConfig(**fields, train_readout=True)
     else:
         assert ht.train(ht.ExperimentConfig(**fields, train_readout=True)).diverged_at is None
 
 
 @EACH
-def test_choices_figures_and_menus_know_it(name):
+def test_it_is_in_choices_figures_and_menus(name):
     optimizer = OPTIMIZERS[name]
     assert name == optimizer.name
     assert name in CHOICES["optimizer"]

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import htlib as ht
-from htlib.student.training import Diverged, forget_starts, iterate, normalized, prepare, train_rates
+from htlib.student.start import forget_starts, normalized, prepare
+from htlib.student.training import Diverged, iterate, train_rates
 from tests import global_generator, reference
 
 SMALL = ht.ExperimentConfig(n=40, d=9, h=12, n_test=30, steps=4, lr=0.3, seed=5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from htlib import ExperimentConfig
-from htlib.student.training import prepare
+from htlib.student.start import prepare
 from htlib.theory.gradient import gradient_constants
 
 
@@ -38,7 +38,7 @@ def test_the_length_of_g_is_that_of_an_actual_gradient():
     lengths = []
     for seed in range(4):
         start = prepare(config.replace(seed=seed))
-        a, G = start.readout_weights.double().numpy(), start.gradient.hidden.double().numpy()
+        a, G = start.readout_weights.double().numpy(), start.gradient.double().numpy()
         known = gradient_constants(config, readout_norm=float(np.linalg.norm(a)))
         # -G is 2 mu_1 / sqrt(h d) a g^T and noise that a averages away
         g = -(a @ G) / (a @ a) * math.sqrt(config.h * config.d) / (2 * known.mean_slope)
