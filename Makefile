@@ -1,7 +1,7 @@
 # GNU make 3.81 or later, and Python 3.11 or later; everything else is installed into .venv.
 #
-# Make's own dependency tracking decides what runs again: a chapter when it, the package or the
-# lock file changed; the pages when a chapter or the book's own files did.
+# Make's own dependency tracking decides what runs again: a chapter, if it, the package or the
+# lock file changed; the pages, if a chapter or the book's own files changed.
 
 PYTHON  ?= python3
 PROFILE ?= fast
@@ -14,20 +14,20 @@ ENV  := $(VENV)/installed
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 EXECUTED  := $(NOTEBOOKS:book/%=_build/$(PROFILE)/%)
 PAGE      := _build/html/index.html
-# What a chapter's numbers depend on, and what a page shows beside the chapters.
+# The files that a chapter's numbers depend on, and the files that a page shows beside the chapters.
 CODE      := $(sort $(shell find htlib experiments -type f ! -path 'htlib/explorer/static/*' ! -name '*.pyc' ! -name '.*' 2>/dev/null))
 MATTER    := $(sort $(shell find book -type f ! -name '*.ipynb' ! -name '*.pyc' ! -name '.*'))
-# The experiments that run in the pages, and what they are made of.
+# The experiments that run in the pages, and the files they are made from.
 RUNS      := _build/$(PROFILE)/stored-runs.json.gz
 LIVE      := _build/$(PROFILE)/live/meta.json
 LIVE_CODE := $(sort $(shell find live htlib/explorer/static -name node_modules -prune -o -type f ! -name '*.pyc' ! -name '.*' -print))
 MODULES   := live/node_modules/.package-lock.json
 WASM      := live/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm
-# Stamps that change when a file comes or goes, or when the pages must be made from other sources.
+# Stamps that change when a file is added or removed, or when the pages must be made from other sources.
 CODE_LIST := _build/code.txt
 PAGE_LIST := _build/page.txt
 
-# Finished runs of the chapters: whatever the code that decides their numbers leaves valid is not run again.
+# Finished runs of the chapters; a run is repeated only if the code that decides its numbers has changed.
 export HTLIB_STORE ?= $(CURDIR)/_build/store
 
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill"
@@ -51,7 +51,7 @@ help: ## Show this list
 
 env: $(ENV) ## Make .venv with everything in it
 
-# Not compiled ahead: that takes half a minute, and most of the files are never imported.
+# No bytecode is compiled here: that takes half a minute, and most of the files are never imported.
 $(VENV)/requirements: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "error: Python 3.11 or later is needed, and '$(PYTHON)' is not. Name another: make env PYTHON=python3.12" >&2; \
@@ -65,7 +65,7 @@ $(ENV): $(VENV)/requirements pyproject.toml
 	@touch $@
 
 # Keeps the versions already in requirements.txt; LOCKFLAGS=--upgrade takes the newest. The CUDA
-# libraries are left out: torch itself names their exact versions, and its CPU builds need none.
+# libraries are left out, because torch itself names their exact versions, and its CPU builds need none.
 lock: $(ENV) ## Write requirements.txt anew from pyproject.toml
 	@mkdir -p _build; cp requirements.txt _build/lock.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
@@ -90,7 +90,7 @@ _build/$(PROFILE)/%.ipynb: book/%.ipynb book/build.py requirements.txt $(CODE) $
 
 stored-runs: $(RUNS) ## Compute the stored runs that the pages show at once
 
-# Only the runs decide it, and they are in the store: cheap to pack again.
+# Packing again is cheap, because the runs are in the store.
 $(RUNS): requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
 	$(BIN)/python -m htlib.explorer.page stored-runs $(PROFILE) $@
 
@@ -98,7 +98,7 @@ $(MODULES): live/package.json live/package-lock.json | $(ENV)
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-# The target, meta.json, comes last: a build that was killed is not taken for a whole one.
+# The target, meta.json, is written last, so that a build that was killed does not count as complete.
 $(LIVE): $(LIVE_CODE) $(RUNS) $(MODULES) | $(ENV)
 	@rm -rf $(@D); mkdir -p $(@D)
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent build -- --outdir="$(CURDIR)/$(@D)"
@@ -109,7 +109,7 @@ $(PAGE): $(EXECUTED) $(MATTER) $(LIVE) _config.yml _toc.yml requirements.txt $(P
 	$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"
 	@touch $@
 
-# For whoever changed a formula: what needs no book, no browser, no npm and no second process.
+# A check after a change of a formula; it needs no book, no browser, no npm and no second process.
 quick: $(ENV) ## Run the linters and the quick tests, in parallel
 	$(CHECKS)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \

@@ -1,1 +1,1 @@
-"""Side-by-side measurements, run by ``make bench``; nothing in the tests is timed."""
+"""Side-by-side measurements, run by ``make bench``; the tests measure no times."""

@@ -1,9 +1,9 @@
-"""The experiment of `htlib.train` as a typical research code base writes it, to be compared with.
+"""The experiment of `htlib.train` as a typical research code base writes it, for comparison.
 
-Autograd, torch.optim, a DataLoader that serves the whole training set as one batch, a full float32
+It uses autograd, torch.optim, a DataLoader that returns the whole training set as one batch, a full float32
 singular value decomposition at every probe, a general linear solver for the ridge refit, the kernel
-as an n x n matrix and a Python loop over the thresholds of the power-law fit.  Nothing is shared
-between two runs.  It leaves out what only controls and variants need.
+as an n x n matrix and a Python loop over the thresholds of the power-law fit.  Runs share nothing with each
+other.  Options that only controls and variants need are left out.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Student(nn.Module):
         self.activation = activation
 
     def features(self, X: Tensor, scale: float) -> Tensor:
-        """sigma(W x / scale) for every row of X, (n, h)."""
+        """Return sigma(W x / scale) for every row of X, (n, h)."""
         return self.activation.value(X @ self.W.T / scale)
 
     def forward(self, X: Tensor) -> Tensor:
-        """Predictions, (n,)."""
+        """Return the predictions, (n,)."""
         return self.features(X, math.sqrt(X.shape[1])) @ self.a / math.sqrt(len(self.a))
 
 
@@ -59,7 +59,7 @@ def run(config: ht.ExperimentConfig) -> pd.DataFrame:
     ------
     ValueError
         For an update control, normalised weights or a trained readout.  A run that diverges raises
-        whatever the decomposition of its weights does.
+        the error of the decomposition of its weights.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def _measure(
     test: TensorDataset,
     beta: Tensor,
 ) -> dict[str, float]:
-    """One value per name in METRICS."""
+    """Return one value per name in METRICS."""
     X, y = train.tensors
     train_loss = (model(X) - y).square().mean().item()
     return {"train_loss": train_loss, **_stage_two(model, config, probe, test), **_spectral(model.W, beta)}
@@ -132,7 +132,7 @@ def _stage_two(
     (X, y), (X_test, y_test) = probe.tensors, test.tensors
     Z = model.features(X, scale)  # (n, h)
     K, Y = Z @ Z.T, torch.outer(y, y)  # both (n, n)
-    # torch's float32 norm adds in sequence: wrong by 1e-4 over n^2 entries
+    # torch's float32 norm adds in sequence, which is wrong by 1e-4 over n^2 entries
     kta = (K * Y).sum() / (K.norm(dtype=torch.float64) * Y.norm(dtype=torch.float64))
     F, F_test = (A.double() / math.sqrt(h) for A in (Z, model.features(X_test, scale)))
     penalty = config.ridge_lambda * n / h * torch.eye(h, dtype=F.dtype)
@@ -166,7 +166,7 @@ def _hill(eigenvalues: NDArray[np.float64]) -> float:
 
 
 def _ks_scan(eigenvalues: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Exponent, distance and threshold of the fit with the smallest Kolmogorov-Smirnov distance."""
+    """Return exponent, distance and threshold of the fit with the smallest Kolmogorov-Smirnov distance."""
     logs = np.log(eigenvalues)
     best = (math.nan, math.inf, math.nan)
     for i, xmin in enumerate(eigenvalues[:-1]):

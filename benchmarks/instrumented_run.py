@@ -1,10 +1,10 @@
-"""The instrumented ten-step run against the BLAS and LAPACK calls that it cannot avoid.
+"""Compare the instrumented ten-step run with the BLAS and LAPACK calls that it cannot avoid.
 
-At the paper's sizes (n = 2000, d = 1000, h = 1500, 2000 test points), all measures at all 11 probes.
-The floor is the same matrix calls on the same shapes and precisions, nothing between them: two
-products a step and one forward product at the end; at each probe the features of the two sets, their
-Gram matrix and its Cholesky factor, W^T W and its eigendecomposition.  Run and floor alternate, and
-medians are compared, so that a drift of the machine cancels.
+The run has the paper's sizes (n = 2000, d = 1000, h = 1500, 2000 test points) and takes all measures at all
+11 probes.  The floor consists of the same matrix calls on the same shapes and precisions, with nothing
+between them: two products per step and one forward product at the end; at each probe the features of the two
+sets, their Gram matrix and its Cholesky factor, W^T W and its eigendecomposition.  Run and floor alternate,
+and the comparison uses medians, so that a drift of the machine cancels.
 
     python -m benchmarks.instrumented_run
 """
@@ -27,7 +27,7 @@ THREADS = 2
 
 
 def floor() -> None:
-    """The matrix calls of one run."""
+    """Make the matrix calls of one run."""
     n, d, h, n_test = CONFIG.n, CONFIG.d, CONFIG.h, CONFIG.n_test
     X, W, slope, X_test = (torch.ones(s) for s in ((n, d), (h, d), (n, h), (n_test, d)))
     F, W64 = torch.rand(n, h, dtype=torch.float64), torch.rand(h, d, dtype=torch.float64)
@@ -45,12 +45,12 @@ def floor() -> None:
 
 
 def run() -> None:
-    """The instrumented run, its first gradient and first probe included."""
+    """Do the instrumented run, including its first gradient and first probe."""
     ht.train(CONFIG, PROBLEM, progress=False)
 
 
 def seconds(call) -> float:
-    """Wall time of one call."""
+    """Return the wall time of one call."""
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin

@@ -1,9 +1,10 @@
-"""The experiments in the pages, timed in headless Chromium on the built book: ``python -m benchmarks.live``.
+"""Time the experiments in the pages in headless Chromium on the built book: ``python -m benchmarks.live``.
 
-What a reader waits for, in milliseconds: from a move of the slider to the picture of a stored run; from the
-click on "Train here", with an empty cache, to the first trained step, and to ten; a step and a probe; the
-longest time that the page does not answer; the memory of the page and of its worker after a thousand more
-steps.  Beside a step and a probe: the same by htlib itself on one BLAS thread.
+The benchmark measures how long a reader waits, in milliseconds: from a move of the slider to the picture of a
+stored run; from the click on "Train here", with an empty cache, to the first trained step and to the tenth;
+for a step and a probe; and for the longest time that the page does not answer.  It also measures the memory
+of the page and of its worker after a thousand more steps, and, for comparison, a step and a probe of htlib
+itself on one BLAS thread.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tests.browser.chromium import FLAGS, bundled_harness, find_chromium
 HTML = Path(__file__).parents[1] / "_build" / "html"
 REPEATS = 5
 
-# Time from an input event to the second frame after it, when its picture is on the screen.
+# The time from an input event to the second frame after it, when its picture is on the screen.
 SLIDE = """(value) => new Promise((resolve) => {
     const slider = document.querySelector("input[name=lr]"), explorer = slider.closest(".htlib-explorer");
     slider.value = value;
@@ -64,7 +65,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure everything and print the results."""
     if not (HTML / "index.html").exists():
         print("the experiments in the pages: not measured, there is no book yet; run `make book` first")
         return
@@ -129,7 +130,7 @@ def _first_training(page: Page, address: str) -> tuple[float, float]:
 
 
 def _times(page: Page) -> dict[str, list[float]]:
-    """Of fifty steps by the worker's own modules."""
+    """Return the times of fifty steps by the worker's own modules."""
     harness = bundled_harness()
     page.route("**/harness.js", lambda route: route.fulfill(body=harness, content_type="text/javascript"))
     code = """async (settings) => {
@@ -148,7 +149,7 @@ def _train(page: Page, seed: int) -> None:
 
 
 def _memory() -> float:
-    """Megabytes that the browser's pages have for themselves, their workers included."""
+    """Return the megabytes that only the browser's pages and their workers use."""
     processes = psutil.Process().children(recursive=True)
     pages = [p for p in processes if p.is_running() and "--type=renderer" in p.cmdline()]
     return sum(p.memory_full_info().uss for p in pages) / 1e6

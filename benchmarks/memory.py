@@ -1,4 +1,4 @@
-"""Peak memory of this process, for the benchmarks."""
+"""Measure the peak memory of this process, for the benchmarks."""
 
 import resource
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def peak() -> int:
-    """Bytes.  On Linux not ru_maxrss, which a process inherits from the one that started it."""
+    """Return bytes; on Linux not ru_maxrss, which a process inherits from the one that started it."""
     if sys.platform == "linux":
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))

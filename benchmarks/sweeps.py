@@ -1,12 +1,12 @@
-"""Sweeps against the plain implementation of `benchmarks.baseline`, and how they scale.
+"""Compare sweeps with the plain implementation of `benchmarks.baseline`, and measure how they scale.
 
-At the paper's sizes with 200 test points, one seed, nine rates of either optimizer:
+The sizes are the paper's with 200 test points, one seed and nine rates of each optimizer.  The parts measure
 
 - one step, both probes, all measures; and ten steps, measured at the start and the end;
-- the throughput of two worker processes against one, each pinned to a core where the system can;
-- what Dask adds to the same tasks, of about a second each;
-- time against d, at n = 2 d and h = 1.5 d;
-- the rate of tiny runs as a store fills up.
+- the throughput of two worker processes against one, each pinned to a core where the system allows it;
+- the time that Dask adds to the same tasks, of about a second each;
+- the time as a function of d, at n = 2 d and h = 1.5 d;
+- the rate of tiny runs while a store fills up.
 
     python -m benchmarks.sweeps [PART ...]     parts: rates workers dask size store
 """
@@ -34,7 +34,7 @@ REPEATS = 3
 
 
 def rates() -> None:
-    """The two rate sweeps, whole: from the call to the table, the store and its files included."""
+    """Time the two whole rate sweeps, from the call to the table, including the store and its files."""
     for title, steps, goal in (("one step", 1, 6), ("ten steps, measured at the ends", 10, 25)):
         grid = {**PLAIN, "steps": steps, "probe_every": steps}
         ours = []
@@ -60,13 +60,13 @@ def rates() -> None:
 
 
 def workers() -> None:
-    """Throughput of one and of two processes with one BLAS thread each, in turn."""
+    """Measure the throughput of one and of two processes with one BLAS thread each, in turn."""
     tasks = _tasks(steps=3, count=12)
     rate = {1: [], 2: []}
     for _ in range(REPEATS):
         for count, rates_seen in rate.items():
             with loky.ProcessPoolExecutor(count) as pool:  # a sweep computes for one worker in threads
-                _throughput(pool, count, tasks[: 2 * count])  # workers start, and prepare
+                _throughput(pool, count, tasks[: 2 * count])  # the workers start and prepare
                 _pin()
                 rates_seen.append(_throughput(pool, count, tasks))
     one, two = (statistics.median(rate[count]) for count in (1, 2))
@@ -76,7 +76,7 @@ def workers() -> None:
 
 
 def dask() -> None:
-    """The same tasks on two worker processes and on a local Dask cluster of two workers, in turn."""
+    """Run the same tasks on two worker processes and on a local Dask cluster of two workers, in turn."""
     tasks = _tasks(steps=6, count=16)
     rate = {None: [], "local": []}
     for _ in range(REPEATS):
@@ -94,7 +94,7 @@ def dask() -> None:
 
 
 def size() -> None:
-    """One run of one step on one thread, everything of its own, against the baseline."""
+    """Time one run of one step on one thread, which shares nothing, against the baseline."""
     torch.set_num_threads(1)
     print("one run of one step, one thread, against d (n = 2 d, h = 1.5 d)")
     for d in (125, 250, 500, 1000):
@@ -112,7 +112,7 @@ def size() -> None:
 
 
 def store() -> None:
-    """Ten thousand tiny runs into one store, a thousand at a time."""
+    """Put ten thousand tiny runs into one store, a thousand at a time."""
     tiny = {"n": 20, "d": 6, "h": 9, "n_test": 10, "steps": 1}
     with tempfile.TemporaryDirectory() as folder:
         speed = []
@@ -136,7 +136,7 @@ def _tasks(steps: int, count: int) -> list[Task]:
 
 
 def _throughput(executor: Executor, slots: int, tasks: list[Task]) -> float:
-    """Tasks per second, never more than the slots at a time, as a sweep submits them."""
+    """Return tasks per second; as in a sweep, at most `slots` of them run at a time."""
     began = time.perf_counter()
     waiting, running = list(tasks), set()
     while waiting or running:
@@ -149,7 +149,7 @@ def _throughput(executor: Executor, slots: int, tasks: list[Task]) -> float:
 
 
 def _pin() -> None:
-    """Give each worker process a core of its own."""
+    """Pin each worker process to its own core."""
     children = [p for p in psutil.Process().children() if p.memory_info().rss > 1e8]
     for core, process in enumerate(children):
         if hasattr(process, "cpu_affinity"):
@@ -160,7 +160,7 @@ PARTS = {part.__name__: part for part in (rates, workers, dask, size, store)}
 
 
 def main(parts: list[str] | None = None) -> None:
-    """Measure the named parts, or all."""
+    """Measure the named parts, or all parts."""
     for name in parts or PARTS:
         PARTS[name]()
 

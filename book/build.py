@@ -3,9 +3,9 @@
     python book/build.py execute book/01-setting.ipynb _build/fast/01-setting.ipynb -p profile fast
     python book/build.py render _build/fast _build/html
 
-Papermill executes and Jupyter Book renders; what is added here is strictness.  Papermill alone only
-warns about a parameter that no chapter has, Jupyter Book alone renders a cell that never ran, and
-both leave something behind after a failure that looks like a result.
+Papermill executes and Jupyter Book renders; this file makes them strict.  By itself, Papermill only warns
+about a parameter that no chapter has, Jupyter Book renders a cell that never ran, and after a failure both
+leave something behind that looks like a result.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError, strip_color
 
 PROFILES = ("fast", "paper")
-CELL_TIMEOUT = 3 * 3600  # seconds: stops a cell that hangs, never one that is slow
+CELL_TIMEOUT = 3 * 3600  # seconds; long enough to stop only a cell that hangs, not a slow one
 _ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 
 
 class BookError(Exception):
-    """Something a chapter's author can mend; its message is the whole report."""
+    """An error that a chapter's author can repair; its message is the whole report."""
 
 
 def execute(chapter: Path, target: Path, parameters: dict[str, Any]) -> None:
     """Run a chapter in its own folder, as Jupyter does; `target` appears only if every cell worked.
 
-    After a failure the part that ran lies beside `target`, named ``*.failed.ipynb``.
+    After a failure, the part that ran is kept beside `target` as ``*.failed.ipynb``.
     """
     known = papermill.inspect_notebook(str(chapter))
     for name, value in parameters.items():
@@ -47,7 +47,7 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any]) -> None:
             raise BookError(f"{chapter}: no parameter {name!r}; it has {', '.join(known) or 'none'}")
         if name == "profile" and value not in PROFILES:
             raise BookError(f"{chapter}: profile must be one of {', '.join(PROFILES)}; got {value!r}")
-    # The kernel must be this environment's, whatever kernels the user has installed elsewhere.
+    # The kernel must be that of this environment, even if the user has installed others elsewhere.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ.pop("JUPYTER_PATH", None)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -63,9 +63,9 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any]) -> None:
             cwd=chapter.parent,
             progress_bar=sys.stderr.isatty(),
             execution_timeout=CELL_TIMEOUT,
-            coalesce_streams=True,  # a progress bar's many states become its last one
-            extra_arguments=["--log-level=ERROR"],  # the kernel warns of plain local sockets each time
-            store_widget_state=False,  # the pages show a widget's HTML picture
+            coalesce_streams=True,  # keeps only the last state of a progress bar
+            extra_arguments=["--log-level=ERROR"],  # each time, the kernel warns about plain local sockets
+            store_widget_state=False,  # the pages show the HTML of a widget
         )
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise BookError(f"{chapter}: {_failure(partial, error)}\n  what ran is in {partial}") from error
@@ -87,12 +87,12 @@ def check_executed(notebook: NotebookNode, name: object) -> None:
 
 
 def render(executed: Path, html: Path, book: Path, repository: str = "", live: Path | None = None) -> None:
-    """Make the pages of `book` in `html`, which is replaced only if Sphinx had no warning.
+    """Make the pages of `book` in `html`, which is replaced only if Sphinx gave no warning.
 
-    `live` is the folder of the experiments that run in the pages; without it they show still pictures.
+    `live` is the folder of the experiments that run in the pages; without it the pages show still pictures.
 
-    Always from nothing: a second run over Sphinx's caches repeats neither the warnings of pages that
-    did not change nor the sidebars of pages whose table of contents did.
+    Every build starts without Sphinx's caches: with them, a second run does not repeat the warnings of pages
+    that did not change, and does not update sidebars when the table of contents changed.
     """
     stage = html.parent / "render"
     shutil.rmtree(stage, ignore_errors=True)
@@ -128,7 +128,7 @@ def render(executed: Path, html: Path, book: Path, repository: str = "", live: P
 
 
 def with_repository(config: dict[str, Any], repository: str) -> dict[str, Any]:
-    """`config` with all that needs the public address: its own ``repository.url``, or else `repository`."""
+    """Add all that needs the public address to `config`: its own ``repository.url``, or else `repository`."""
     url = (config["repository"]["url"] or repository).rstrip("/")
     if not url:
         return config
@@ -151,7 +151,7 @@ def with_repository(config: dict[str, Any], repository: str) -> dict[str, Any]:
 
 
 def _failure(partial: Path, error: Exception) -> str:
-    """Which cell stopped the run, and how."""
+    """Say which cell stopped the run, and how."""
     cells = _labelled(nbformat.read(partial, as_version=4))
     begun = [label for label, cell in cells if cell.metadata.get("papermill", {}).get("start_time")]
     broken = [
@@ -161,14 +161,14 @@ def _failure(partial: Path, error: Exception) -> str:
 
 
 def _labelled(notebook: NotebookNode) -> list[tuple[str, NotebookNode]]:
-    """Cells with a name an author recognises: the place in the source notebook, the first line."""
+    """Return cells with a name that an author recognises: place in the source notebook and first line."""
     cells = [c for c in notebook.cells if not _ADDED_BY_PAPERMILL & set(c.metadata.get("tags", []))]
     lines = [(c.source.strip().splitlines() or ["nothing in it"])[0] for c in cells]
     return [(f"cell {i} ({line})", c) for i, (line, c) in enumerate(zip(lines, cells, strict=True), 1)]
 
 
 def _tidy(notebook: NotebookNode) -> None:
-    """Show the parameters the run used, not the defaults; drop paths and times of this machine."""
+    """Show the parameters of the run, not the defaults; drop paths and times of this machine."""
     tagged = {tag: cell for cell in notebook.cells for tag in cell.metadata.get("tags", [])}
     if injected := tagged.get("injected-parameters"):
         own = tagged["parameters"]
@@ -180,7 +180,7 @@ def _tidy(notebook: NotebookNode) -> None:
 
 
 def main() -> int:
-    """Run one of the two commands; 0 if it worked."""
+    """Run one of the two commands; return 0 if it worked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("execute", help="run a chapter")

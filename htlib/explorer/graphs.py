@@ -1,12 +1,11 @@
-"""The computations that a browser repeats, as ONNX graphs exported from this package's own torch code.
+"""Export the computations that a browser repeats as ONNX graphs, from this package's own torch code.
 
-Three kinds of graph of one fixed size: an update of the student (`Step`), the measures of its features
-(`Probe`), and the teacher's link function.  Nothing here trains or measures by itself; the graphs
-run wherever an ONNX runtime does.  They are tested against `htlib.student.training` and
+There are three kinds of graph, of one fixed size: an update of the student (`Step`), the measures of its
+features (`Probe`), and the teacher's link function.  Tests compare them with `htlib.student.training` and
 `htlib.student.probes`.
 
-They must be run with basic optimisations of the graph at most: with the extended ones of ONNX Runtime 1.32
-the results of `Probe` are wrong.
+Run them with at most the basic graph optimisations: with the extended ones of ONNX Runtime 1.32 the results
+of `Probe` are wrong.
 """
 
 from __future__ import annotations
@@ -37,13 +36,7 @@ GRAPH_OPTIMIZERS = tuple(name for name, optimizer in OPTIMIZERS.items() if optim
 class Step(nn.Module):
     """One full-batch update of the hidden weights, with the loss before it.
 
-    Parameters
-    ----------
-    optimizer : str
-        One of `GRAPH_OPTIMIZERS`.
-    activation : ScalarFunction
-    **options
-        The optimizer's hyperparameters.
+    The optimizer is one of `GRAPH_OPTIMIZERS`, and the options are its hyperparameters.
     """
 
     def __init__(self, optimizer: str, activation: ScalarFunction, **options: Any) -> None:
@@ -53,9 +46,9 @@ class Step(nn.Module):
     def forward(
         self, W: Tensor, a: Tensor, X: Tensor, y: Tensor, lr: Tensor, t: Tensor, m: Tensor, v: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The loss at W, the new W, and the optimizer's state in m and v, of which it may need fewer.
+        """Return the loss at W, the new W, and m and v, of which an optimizer may use only the first or none.
 
-        t and lr are float64: 1 - beta2^t of Adam has lost all but three digits in float32.
+        t and lr are float64, because in float32 Adam's 1 - beta2^t keeps only three digits.
         """
         loss, gradient, _ = network.loss_and_gradient(W, a, X, y, self.activation)
         used = self.optimizer.n_state
@@ -65,7 +58,7 @@ class Step(nn.Module):
 
 
 class Probe(nn.Module):
-    """Stage 2 of a snapshot: the readout refitted by ridge regression, its losses, the kernel's alignment."""
+    """Stage 2 of a snapshot: the ridge refit of the readout, its losses, and the kernel's alignment."""
 
     def __init__(self, activation: ScalarFunction) -> None:
         super().__init__()
@@ -81,7 +74,7 @@ class Probe(nn.Module):
         input_scale: Tensor,
         ridge_lambda: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Ridge training loss, test loss, kernel-target alignment and saturation, all float64."""
+        """Return ridge training loss, test loss, kernel-target alignment and saturation, all float64."""
         ceiling = SATURATED * (self.activation.bound or math.inf)
         saturated = network.features(W, X[:SATURATION_SAMPLES], self.activation).abs() > ceiling
         F, F_test = (self._features(W, inputs, input_scale) for inputs in (X, X_test))
@@ -110,19 +103,10 @@ class _Elementwise(nn.Module):
 
 
 def solve_positive(A: Tensor, b: Tensor) -> Tensor:
-    """Solution of A x = b for a positive definite A, by Gauss-Jordan elimination in a loop that exports.
+    """Solve A x = b for a positive definite float64 A (m, m), by Gauss-Jordan elimination.
 
-    ONNX has no factorisation.  Ten columns are eliminated at a time, to pass over the matrix less often.  No
-    pivots are exchanged: a positive definite matrix needs none.
-
-    Parameters
-    ----------
-    A : (m, m) float64 tensor
-    b : (m,) float64 tensor
-
-    Returns
-    -------
-    (m,) float64 tensor
+    ONNX has no factorisation, but it can express this loop.  Each pass over the matrix eliminates ten
+    columns.  A positive definite matrix needs no exchange of pivots.
 
     Examples
     --------
@@ -131,7 +115,7 @@ def solve_positive(A: Tensor, b: Tensor) -> Tensor:
     [1.0, -1.0]
     """
     m = len(A)
-    missing = -m % _BLOCK  # more unknowns, which are zero
+    missing = -m % _BLOCK  # additional unknowns, whose solution is zero
     ones = nn.functional.pad(torch.zeros(m, dtype=A.dtype), (0, missing), value=1.0)
     A = nn.functional.pad(A, (0, missing, 0, missing)) + torch.diag(ones)
     table = torch.cat([A, nn.functional.pad(b, (0, missing))[:, None]], dim=1)
@@ -144,7 +128,7 @@ def solve_positive(A: Tensor, b: Tensor) -> Tensor:
     def eliminate(i: Tensor, T: Tensor) -> tuple[Tensor, Tensor]:
         at = i + block
         rows, columns = T.index_select(0, at), T.index_select(1, at)
-        # these rows become those of the identity, and all others lose their entries of the block
+        # the columns of the block become those of the identity
         change = (columns - unit.index_select(1, at)) @ (_inverse(rows.index_select(1, at)) @ rows)
         return i + _BLOCK, T - change
 
@@ -153,7 +137,7 @@ def solve_positive(A: Tensor, b: Tensor) -> Tensor:
 
 
 def _inverse(P: Tensor) -> Tensor:
-    """Of one small positive definite block, unrolled."""
+    """Invert one small positive definite block, with the loop unrolled."""
     unit = torch.eye(_BLOCK, dtype=P.dtype)
     T = torch.cat([P, unit], dim=1)
     for j in range(_BLOCK):
@@ -162,20 +146,10 @@ def _inverse(P: Tensor) -> Tensor:
 
 
 def export_graphs(folder: Path, config: ExperimentConfig) -> None:
-    """Write ``probe``, and ``step-<optimizer>`` and ``link-<teacher>`` for each that a page offers.
+    """Write ``probe.onnx``, and ``step-<optimizer>.onnx`` and ``link-<teacher>.onnx`` for all a page offers.
 
-    Parameters
-    ----------
-    folder : Path
-        Made if missing; gets a file ``<name>.onnx`` each.
-    config : ExperimentConfig
-        Sizes, activation and the optimizers' hyperparameters; the rest is input of the graphs or does not
-        matter.
-
-    Raises
-    ------
-    ImportError
-        Without the packages ``onnx`` and ``onnxscript`` (extra "book").
+    The folder is made if it is missing.  Only the sizes, the activation and the optimizers' hyperparameters
+    of the config matter.  Raises ImportError without the packages of the extra "book".
     """
     if find_spec("onnxscript") is None:
         raise ImportError("export_graphs needs onnx and onnxscript: pip install 'htlib[book]'")
@@ -183,7 +157,7 @@ def export_graphs(folder: Path, config: ExperimentConfig) -> None:
     n, d, h, n_test = config.n, config.d, config.h, config.n_test
     activation = get_activation(config.activation)
 
-    # a new tensor each time: inputs that are one object become one input
+    # a new tensor each time, because the exporter merges inputs that are the same object
     def ones(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.ones(shape, dtype=dtype)
 
@@ -217,18 +191,18 @@ def _export(
     from onnxscript import opset18
 
     def scalar(s: float, dtype: int = onnx.TensorProto.FLOAT, **_: Any) -> Any:
-        """A constant in the precision it is used in: the exporter's own rounds all to float32."""
+        """Make a constant in its own precision; the exporter's own function rounds all to float32."""
         return opset18.Constant(value=onnx.helper.make_tensor("scalar", int(dtype), [], [s]))
 
-    for name in ("torch.onnx", "torch.export"):  # they report operators and attempts that do not matter
+    for name in ("torch.onnx", "torch.export"):  # their reports do not matter here
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))  # of the exporter's own code
+        warnings.simplefilter("ignore", (DeprecationWarning, FutureWarning))  # from the exporter's own code
         program = torch.onnx.export(
             module.eval(),
             inputs,
             dynamo=True,
-            optimize=False,  # its optimiser removes what is small, such as Adam's eps
+            optimize=False,  # its optimiser removes small constants, such as Adam's eps
             verbose=False,
             input_names=list(inspect.signature(module.forward).parameters),
             output_names=outputs.split(),

@@ -1,26 +1,27 @@
-"""The messages between the explorer and an engine, and what they hold.
+"""The messages between the explorer and an engine, and their content.
 
-A request is a mapping of `ExperimentConfig` fields to JSON values, on top of the engine's own
-configuration, and an id.  Every message that answers it is a JSON object with that ``id`` and a ``type``:
+A request is an id and a mapping of `ExperimentConfig` fields to JSON values, which replace those of the
+engine's own configuration.  Every answer is a JSON object with that ``id`` and a ``type``:
 
 ``progress``
-    ``phase`` ("start": data, first gradient, first measures; "train"), ``step``, ``steps``: what is
-    being worked on, where no snapshot tells.
+    Says what the engine is working on, where no snapshot shows it: ``phase`` ("start" for data, first
+    gradient and first measures, or "train"), ``step`` and ``steps``.
 ``start``
-    ``config``: all fields, ``steps`` as asked for.  ``noise``: ``x`` and ``density``, the
+    ``config``: all fields, with the ``steps`` of the request.  ``noise``: ``x`` and ``density``, the
     Marchenko-Pastur density of the initial eigenvalues, and ``edge``, above which they are outliers.
-    ``prediction``: one step in closed form, or null where there is none: ``critical_lr``,
-    ``spectral_norm``, ``alignment`` and ``has_outlier`` at the rate asked for, and a ``curve`` of ``lr``,
+    ``prediction``: one step in closed form, or null where there is none, with ``critical_lr``,
+    ``spectral_norm``, ``alignment`` and ``has_outlier`` at the requested rate, and a ``curve`` of ``lr``,
     ``spectral_norm`` and ``alignment`` along rates.  ``source``: "train".
 ``snapshots``
     ``snapshots``: consecutive steps, each with ``step``, ``metrics`` (as `htlib.Trajectory.metrics`, null
     where not finite), ``saturation`` (see `saturation`; null if the activation has no ceiling),
-    ``eigenvalues`` (ascending; null but in the last of the message, to spare the wire) and ``overlaps``:
-    squared inner products of the leading right singular vectors of W, in rows, and of the update that led
-    here; null but at the last step that was asked for.
+    ``eigenvalues`` (ascending; null except in the last of the message, to keep messages small) and
+    ``overlaps``: squared inner products of the leading right singular vectors of W (rows) and of the update
+    that led to this step (columns); null except at the last requested step.
 ``done``, ``cancelled``, ``diverged``, ``error``
-    The last message of a request; each request gets exactly one.  ``step``: the last one answered, or
-    the one at which a number stopped being finite; null if none.  ``message``: what was wrong.
+    The last message of a request; each request gets exactly one.  ``step``: the last step that was
+    answered, or the step at which a number stopped being finite; null if there is none.  ``message``: what
+    was wrong.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ from htlib.theory.one_step import law_of_config
 
 Message = dict[str, Any]
 
-_CURVE = (1 / 30, 300.0, 61)  # times the critical rate: from, to, how many
-SATURATED = 0.99  # of the activation's bound
+_CURVE = (1 / 30, 300.0, 61)  # first and last rate, in critical rates, and how many
+SATURATED = 0.99  # share of the activation's bound
 SATURATION_SAMPLES = 256  # times h units: the share is good to a few thousandths
 
 
@@ -55,7 +56,7 @@ def final(kind: str, step: int | None = None, message: str | None = None) -> Mes
 def snapshot_message(
     step: int, metrics: dict[str, float], eigenvalues: NDArray[np.float64], saturation: float | None
 ) -> Message:
-    """Return an entry of ``snapshots``, without overlaps."""
+    """Return one entry of ``snapshots``, without overlaps."""
     return {
         "step": step,
         "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
@@ -66,26 +67,26 @@ def snapshot_message(
 
 
 def packed(points: list[Message], overlaps: list[list[float]] | None) -> list[Message]:
-    """Return ``snapshots`` of a message: only the last point has its spectrum and overlaps."""
+    """Return the ``snapshots`` of a message; only the last point has a spectrum and overlaps."""
     lean = [{**point, "eigenvalues": None} for point in points[:-1]]
     return [*lean, *({**point, "overlaps": overlaps} for point in points[-1:])]
 
 
 def noise_of(h: int, d: int) -> Message:
-    """Return ``noise`` of the messages for a shape."""
+    """Return the ``noise`` of a start message for a shape."""
     law = MarchenkoPastur.of_gaussian_esd(h, d)
     low, high = law.support
-    # The law rises like a square root at both ends; the low end fills decades of a log axis.
+    # The law is like a square root at both ends, and the low end fills decades of a log axis.
     angle = np.pi * np.linspace(0.05, 1, 100) ** 2
     x = (low + high) / 2 - (high - low) / 2 * np.cos(angle)
     return {"x": x.tolist(), "density": law.pdf(x).tolist(), "edge": largest_eigenvalue_quantile(h, d)}
 
 
 def one_step(config: ExperimentConfig) -> Message | None:
-    """Return ``prediction`` of the messages for a configuration."""
+    """Return the ``prediction`` of a start message, or None where there is no theory."""
     try:
         law = law_of_config(config)
-    except ValueError:  # labels, an activation or an optimizer without theory
+    except ValueError:
         return None
     low, high, points = _CURVE
     rates = law.critical_lr * np.geomspace(low, high, points)
@@ -100,9 +101,9 @@ def one_step(config: ExperimentConfig) -> Message | None:
 
 
 def saturation(W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], activation: str) -> float | None:
-    """Return the share of hidden activations of X (n, d) whose size exceeds 0.99 of the activation's bound.
+    """Return the share of hidden activations of X whose size exceeds 0.99 of the activation's bound.
 
-    They are taken at the scale of training.  None for an activation that has no bound.
+    The activations have the scale of training.  Return None if the activation has no bound.
 
     >>> import torch
     >>> saturation(torch.tensor([[9.0], [0.1]]), torch.ones(5, 1), "tanh")

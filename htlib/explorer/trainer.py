@@ -1,8 +1,7 @@
-"""What the explorer asks: an engine that trains while settings change.
+"""The explorer's engine in Python, which trains while settings change.
 
-`KernelEngine` is the engine that runs in Python.  It knows nothing of widgets: settings go in, messages
-come out (`htlib.explorer.messages`).  Another engine, such as the one in the browser, can take its place if
-it keeps the protocol.
+`KernelEngine` does not depend on widgets: it takes settings and emits messages (`htlib.explorer.messages`).
+Any engine that keeps this protocol, such as the one in the browser, can replace it.
 """
 
 from __future__ import annotations
@@ -38,22 +37,22 @@ Emit = Callable[[Message], object]
 
 _log = logging.getLogger(__name__)
 
-# Results are small (0.4 MB a run at the paper's sizes).  What continues a run is not (some 60 MB): few are
-# kept.
+# The results of a run are small (0.4 MB at the paper's sizes).  The state that continues it is not (some
+# 60 MB), so that only a few runs stay open.
 _RUNS_KEPT = 200
 _RUNS_OPEN = 4
 
 LEADING_VECTORS = 20
-_WEIGHTS_KEPT = 2**24  # entries of the newest weights of a run, for its overlaps
+_WEIGHTS_KEPT = 2**24  # entries; the newest weights of a run, for its overlaps
 
 
 class KernelEngine:
-    """Trains in one background thread; a new request takes the place of the one before.
+    """An engine that trains in one background thread; a new request replaces the one before.
 
-    Runs that differ only in their number of steps are one run: fewer steps are answered from what is
-    known, more steps continue it.  Runs from the same weights on the same data share their start.  Requests
-    build on `config`; every step is measured, whatever its ``probe_every``, and none may ask for more than
-    `max_steps`.
+    Runs that differ only in their number of steps are one run: a request for fewer steps gets known results,
+    and a request for more steps continues the run.  Runs from the same weights on the same data share their
+    start.  The settings of a request replace fields of `config`, but every step is measured, whatever
+    ``probe_every`` is, and a request has at most `max_steps` steps.
     """
 
     def __init__(self, config: ExperimentConfig | None = None, *, max_steps: int = 50) -> None:
@@ -64,15 +63,15 @@ class KernelEngine:
         self._latest: _Job | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
-        # Only the thread touches what follows.
+        # Only the thread uses the two attributes below.
         self._run = lru_cache(_RUNS_KEPT)(_Run)
         self._open: list[_Run] = []
 
     def request(self, settings: Mapping[str, Any], emit: Emit, *, id: int | str = 0) -> None:
-        """Train with these settings, fields of `ExperimentConfig`; returns at once.
+        """Start to train with these fields of `ExperimentConfig`, and return at once.
 
-        `emit` is called with each message, in the background thread; `id` comes back in every message.
-        Raises RuntimeError if the engine is closed.
+        The background thread calls `emit` with each message, which has the `id`.  Raises RuntimeError if the
+        engine is closed.
         """
         job = _Job(id, dict(settings), emit)
         with self._lock:
@@ -88,13 +87,13 @@ class KernelEngine:
                 atexit.register(self.close, 5.0)  # a daemon thread must not die inside torch
 
     def cancel(self, id: int | str | None = None) -> None:
-        """Stop after the step under way, with an `id` only if that is the newest request."""
+        """Stop after the current step; if an `id` is given, only if it is the newest request."""
         with self._lock:
             if self._latest is not None and id in (None, self._latest.id):
                 self._latest.cancelled.set()
 
     def close(self, timeout: float = 0.0) -> None:
-        """Stop after the step under way and take no more requests; wait `timeout` seconds for the end."""
+        """Stop after the current step and take no more requests; wait up to `timeout` seconds for the end."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -109,9 +108,9 @@ class KernelEngine:
         while (job := self._queue.get()) is not None:
             try:
                 job.emit({"id": job.id, **self._serve(job)})
-            except Exception as error:  # nobody above this frame could tell the reader
+            except Exception as error:  # an exception that leaves the thread would not reach the reader
                 _log.exception("the request %r failed", job.settings)
-                with suppress(Exception):  # emit itself may be what failed: a closed page
+                with suppress(Exception):  # emit itself may have failed, because the page is closed
                     job.emit({"id": job.id, **final("error", message=f"{type(error).__name__}: {error}")})
 
     def _serve(self, job: _Job) -> Message:
@@ -149,9 +148,9 @@ class KernelEngine:
         return final("done", steps)
 
     def _advance(self, run: _Run) -> Message | None:
-        """Go one step further; return the new point, if it is one.
+        """Go one step further; return the new point, or None if it is known already or the run diverged.
 
-        A run that was put aside starts over: the same configuration gives the same numbers.
+        A run that was put aside starts again: the same configuration gives the same numbers.
         """
         if run.rest is None:
             run.rest, run.position = iterate(run.config), 0
@@ -160,7 +159,7 @@ class KernelEngine:
         for idle in self._open[:-_RUNS_OPEN]:
             idle.put_aside()
         self._open = self._open[-_RUNS_OPEN:]
-        # a generator that raised is spent: only one that did not goes on at the next request
+        # a generator that raised cannot continue, so that it is kept only after a step without an error
         rest, run.rest = run.rest, None
         try:
             snapshot = next(rest)
@@ -187,16 +186,16 @@ class _Job:
 
 
 class _Run:
-    """A run as far as it was shown and, while it is open, the generator that continues it."""
+    """The known points of a run and, while it is open, the generator that continues it."""
 
     def __init__(self, config: ExperimentConfig) -> None:
         self.config = config
-        self.points: list[Message] = []  # of steps 0, 1, ...
+        self.points: list[Message] = []  # one for each of the steps 0, 1, ...
         self.diverged_at: int | None = None
         self.rest: Iterator[Snapshot] | None = None
         self.position = 0  # snapshots drawn from `rest`
         self.inputs: Tensor | None = None
-        self._weights: dict[int, Tensor] = {}  # of the newest steps
+        self._weights: dict[int, Tensor] = {}  # step -> W, for the newest steps
         self._overlaps: dict[int, list[list[float]]] = {}
 
     def point(self, snapshot: Snapshot) -> Message:
@@ -207,7 +206,7 @@ class _Run:
         return snapshot_message(snapshot.step, snapshot.metrics, snapshot.eigenvalues, share)
 
     def overlaps(self, step: int) -> list[list[float]] | None:
-        """Return those of W and the update that led to it, or None where the weights are not at hand."""
+        """Return the overlaps of W and the update that led to it, or None if the weights are not kept."""
         if step not in self._overlaps and {step, step - 1} <= self._weights.keys():
             W, M = self._weights[step], self._weights[step] - self._weights[step - 1]
             right = singular_vector_overlaps(W, M, min(LEADING_VECTORS, *W.shape)).right

@@ -1,7 +1,7 @@
-"""The ledger of claims: what is claimed, where it was read, and how it is tested.
+"""Read the ledger of claims: what is claimed, where it was read, and how it is tested.
 
-`book/claims.yml` is written by people.  What the tests found is kept beside it (`htlib.ledger.verdicts`), so
-that a threshold can be committed before its verdict.
+People write `book/claims.yml`.  The verdicts are in another file beside it (`htlib.ledger.verdicts`), so that
+a threshold can be committed before its verdict.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import yaml
 
 from htlib.ledger.effects import EFFECTS
 
-# Kind of a field -> what YAML makes of it, and its name in an error
+# Kind of a field -> the classes that YAML gives for it, and its name in an error
 _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
     str: ((str,), "a text"),
     float: ((int, float), "a number"),
@@ -43,13 +43,7 @@ class Expectation:
 
     @classmethod
     def parse(cls, text: str) -> Expectation:
-        """From "> 0.2", "< -0.1" or "0.9 to 1.1".
-
-        Examples
-        --------
-        >>> Expectation.parse("0.9 to 1.1")
-        Expectation(low=0.9, high=1.1)
-        """
+        """Make an expectation from "> 0.2", "< -0.1" or "0.9 to 1.1"; raises ValueError for other texts."""
         number = r"(-?\d+(?:\.\d+)?(?:e-?\d+)?)"
         if match := re.fullmatch(rf"([<>]) *{number}", text):
             bound = float(match[2])
@@ -71,7 +65,7 @@ class Check:
     """One test of a claim."""
 
     says: str  # the effect in words
-    experiment: str  # preset whose runs are looked at
+    experiment: str  # the preset whose runs are tested
     effect: str  # a name of `htlib.ledger.effects.EFFECTS`
     arguments: Mapping[str, Any]
     expect: Expectation  # where the effect lies if the claim holds
@@ -85,8 +79,8 @@ class Claim:
     claim: str  # in our own words
     source: str  # where it was read
     shown: str  # the page that shows it
-    comment: str  # to be known about the verdict
-    checks: tuple[Check, ...]  # none for a claim that is untested
+    comment: str  # what a reader should know about the verdict
+    checks: tuple[Check, ...]  # empty if the claim is untested
 
 
 @dataclass(frozen=True)
@@ -95,20 +89,20 @@ class Ledger:
 
     path: Path
     claims: list[Claim]
-    # The paper's experiments and what stands for them here: "what", "preset" of experiments/, "page" with
-    # "figures", and the "deviation" from the released code's.
+    # The paper's experiments and what this book has for each: "what" it is, the "preset" in experiments/, the
+    # "page" with its "figures", and the "deviation" from the released code.
     experiments: list[dict[str, Any]]
 
     @property
     def verdicts(self) -> Path:
-        """Where verdicts are recorded: beside the ledger."""
+        """The file of recorded verdicts, beside the ledger."""
         return self.path.with_name("verdicts.yml")
 
 
 def load_ledger(path: str | os.PathLike[str] | None = None) -> Ledger:
-    """Read a ledger: ``claims.yml`` here or ``book/claims.yml`` here or above, if no path is given.
+    """Read a ledger; without a path, ``claims.yml`` here, or ``book/claims.yml`` here or in a folder above.
 
-    Raises FileNotFoundError, or LedgerError that names the entry and the fault.
+    Raises FileNotFoundError, or a LedgerError that names the entry and the fault.
     """
     path = _find() if path is None else Path(path)
     try:
@@ -128,7 +122,6 @@ def load_ledger(path: str | os.PathLike[str] | None = None) -> Ledger:
 
 
 def _find() -> Path:
-    """``claims.yml`` here, or ``book/claims.yml`` here or above."""
     folders = (Path.cwd(), *Path.cwd().parents)
     candidates = [Path.cwd() / "claims.yml", *(folder / "book" / "claims.yml" for folder in folders)]
     found = next((path for path in candidates if path.is_file()), None)
@@ -172,7 +165,7 @@ def _check(entry: Any, where: str) -> Check:
 def _checked(
     entry: Any, fields: Mapping[str, Any], where: str, optional: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """A copy of an entry that has these fields, each of its kind, and no others."""
+    """Return a copy of an entry, which must have these fields, of these kinds, and no others."""
     if not isinstance(entry, dict):
         raise LedgerError(f"{where} must be a mapping; got {entry!r}")
     if unknown := [name for name in entry if name not in fields]:

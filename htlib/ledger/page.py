@@ -1,7 +1,7 @@
-"""The ledger as HTML: badges, an overview, a card for each claim, the table of the paper's experiments.
+"""Write the ledger as HTML: badges, an overview, a card for each claim, the table of the paper's experiments.
 
-The pages of the book and a notebook in Jupyter show the same text; colours and columns come from the book's
-style sheet, and without it everything can still be read.
+The pages of the book and a notebook in Jupyter show the same text.  Colours and columns come from the book's
+style sheet, but the text can be read without it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,9 @@ _MARKS = {"holds": "✓ holds", "open": "? open", "fails": "✗ fails"}
 
 
 def badge(name: str, recorded: Verdicts) -> str:
-    """The verdict of a claim at the largest scale it was tested at, as a link to its card.
+    """Return the verdict of a claim at the largest scale at which it was tested, as a link to its card.
 
-    Raises
-    ------
-    ValueError
-        If the ledger has no verdict of that claim.
+    Raises ValueError if no verdict is recorded.
     """
     for profile in reversed(PROFILES):
         if name in recorded[profile]:
@@ -40,7 +37,7 @@ def badge(name: str, recorded: Verdicts) -> str:
 
 
 def overview(claims: Sequence[Claim], verdicts: Verdicts) -> str:
-    """A row per claim: in short, and its verdict at each scale."""
+    """Return a table with one row per claim: its text and its verdict at each scale."""
     rows = "".join(
         f'<tr><td><a href="#{claim.id}">{escape(claim.claim)}</a></td>'
         + "".join(f"<td>{_chip_of(verdicts[profile].get(claim.id))}</td>" for profile in PROFILES)
@@ -55,7 +52,7 @@ def overview(claims: Sequence[Claim], verdicts: Verdicts) -> str:
 
 
 def page_titles(ledger: Ledger) -> dict[str, str]:
-    """The first heading of each page that a ledger names, read from the notebook beside it."""
+    """Return page -> first heading for each page that a ledger names, from the notebooks beside it."""
     titles: dict[str, str] = {}
     for page in {one.shown for one in ledger.claims} | {one["page"] for one in ledger.experiments}:
         notebook = json.loads(ledger.path.with_name(f"{page}.ipynb").read_text(encoding="utf-8"))
@@ -64,15 +61,9 @@ def page_titles(ledger: Ledger) -> dict[str, str]:
 
 
 def card(claim: Claim, verdicts: Verdicts, titles: Mapping[str, str]) -> str:
-    """A claim with its source, its checks at each scale, its verdicts, and the command that recomputes them.
+    """Return a claim with its source, its checks and verdicts at each scale, and the command to recompute.
 
-    Parameters
-    ----------
-    claim : Claim
-    verdicts : mapping
-        Profile -> claim id -> Verdict, of these very checks.
-    titles : mapping
-        Page -> its title, for the link to where the claim is shown.
+    The verdicts must belong to the claim's present checks.  `titles` maps pages to their titles.
     """
     chips = " ".join(
         f"{_chip_of(verdicts[profile].get(claim.id))}<small> {profile} scale</small>" for profile in PROFILES
@@ -97,7 +88,7 @@ def experiments_table(
 ) -> str:
     """Return a table of the paper's experiments, our figures, parameters at the paper's scale, and run times.
 
-    `titles` maps pages to titles, `seconds` presets to the time of their first run.
+    `titles` maps pages to their titles, and `seconds` maps presets to the time of their first run.
     """
     rows = ""
     for one in experiments:
@@ -118,7 +109,7 @@ def experiments_table(
 
 
 def _parameters(grid: Sequence[Mapping[str, Any]]) -> str:
-    """The sizes, and every value of each field that the grids name."""
+    """Return the sizes, and every value of each field that the grids name, as text."""
     default = ExperimentConfig()
     values: dict[str, list[Any]] = {name: [] for name in dict.fromkeys(("n", "d", "h", *fields_of(grid)))}
     for one in grid:
@@ -151,7 +142,7 @@ def _command(claim: Claim) -> str:
 
 
 def _check(check: Check, results: Mapping[str, CheckResult]) -> str:
-    """One check: words, picture, and a line of numbers per scale."""
+    """Return one check as words, a picture, and one line of numbers per scale."""
     lines = "".join(
         f"<div>{profile}: {_text(result)}, {result.n_seeds} seeds: <b>{_MARKS[result.outcome]}</b></div>"
         for profile, result in results.items()
@@ -172,7 +163,7 @@ def _number(x: float) -> str:
 
 
 def _picture(expect: Expectation, results: Mapping[str, CheckResult]) -> str:
-    """Interval and mean of each scale above one axis, with the range that the claim expects shaded."""
+    """Draw interval and mean of each scale above one axis, and shade the range that the claim expects."""
     bounds = [bound for bound in (expect.low, expect.high) if math.isfinite(bound)]
     numbers = [x for r in results.values() for x in (r.low, r.high)] + bounds
     low, high = min(numbers), max(numbers)

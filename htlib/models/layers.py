@@ -1,13 +1,11 @@
-"""Which tensors of a model are weight matrices, and what each one's spectrum is.
+"""Find the weight matrices among the tensors of a model, and compute their spectra.
 
-Conventions
------------
-Linear weights are taken as stored.  Convolutions (out, in, k...) are cut into one (out, in) matrix per
-position of the kernel, whose spectra are pooled, as WeightWatcher does but without its factor; a grouped
-convolution of a module gives one matrix per group and position.  A fused projection of query, key
-and value is cut into three where its longer side is three times the other; "query_key_value",
-interleaved by heads in the models that use this name, stays whole.  Stacks of experts (three axes,
-"expert" in the name) give one matrix each, pooled.
+Linear weights are taken as stored.  A convolution (out, in, k...) is cut into one (out, in) matrix per
+position of the kernel, and the spectra are pooled.  WeightWatcher does the same, but also multiplies by a
+factor.  A grouped convolution of a module gives one matrix per group and position.  A fused projection of
+query, key and value is cut into three if its longer side is three times the other; "query_key_value" stays
+whole, because the models that use this name interleave it by heads.  A stack of experts (three axes, "expert"
+in the name) gives one matrix per expert, and their spectra are pooled.
 """
 
 from __future__ import annotations
@@ -37,29 +35,19 @@ _FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Selection:
-    """Which layers to take.
+    """A choice of layers."""
 
-    Parameters
-    ----------
-    include, exclude : tuple of str
-        Shell patterns for names; without any, all are included and none excluded.
-    embeddings : bool
-        Whether to take embeddings.
-    min_size : int
-        Smallest number of singular values worth a tail.
-    """
-
-    include: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()  # shell patterns for names; if empty, all names are included
     exclude: tuple[str, ...] = ()
     embeddings: bool = False
-    min_size: int = 10
+    min_size: int = 10  # the smallest number of singular values that a layer must have
 
     def __post_init__(self) -> None:
         if self.min_size < 1:
             raise ValueError(f"min_size must be at least 1; got {self.min_size}")
 
     def refuses(self, name: str) -> str | None:
-        """Why a name is not taken, if it is not."""
+        """Return why a name is not taken, or None if it is."""
         if self.include and not any(fnmatchcase(name, pattern) for pattern in self.include):
             return "not included by the filter"
         if any(fnmatchcase(name, pattern) for pattern in self.exclude):
@@ -69,31 +57,20 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One weight matrix, or the matrices of a convolution.
-
-    Attributes
-    ----------
-    name : str
-    kind : str
-        "linear", "conv", "embedding", "experts", or "query", "key", "value" of a fused projection.
-    matrices : tensor
-        (count, h, d).
-    dtype : torch.dtype
-        As stored.
-    """
+    """One weight matrix, or the matrices of a convolution or of a stack of experts."""
 
     name: str
-    kind: str
-    matrices: Tensor
-    dtype: torch.dtype
+    kind: str  # "linear", "conv", "embedding", "experts", or "query", "key", "value" of a fused projection
+    matrices: Tensor  # (count, h, d)
+    dtype: torch.dtype  # as stored
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(h, d) of one matrix."""
+        """The shape (h, d) of one matrix."""
         return int(self.matrices.shape[1]), int(self.matrices.shape[2])
 
     def eigenvalues(self) -> Array:
-        """Pooled raw ESD, ascending; what the rounding of the entries could have made is zero."""
+        """Return the pooled raw ESD, ascending; values that rounding of the entries can explain are zero."""
         values = np.sort(np.concatenate([esd(matrix) for matrix in self.matrices]))
         h, d = self.shape
         # largest eigenvalue of a matrix with one rounding error in each entry
@@ -103,7 +80,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A tensor that is not analysed, and why."""
+    """A tensor that is not analysed, and the reason."""
 
     name: str
     reason: str
@@ -112,20 +89,9 @@ class Skipped:
 def layers_of(
     entries: Iterable[Entry], selection: Selection, module: nn.Module | None = None, device: str = "cpu"
 ) -> Iterator[Layer | Skipped]:
-    """Weight matrices of a model, one tensor in memory at a time.
+    """Yield the weight matrices of a model, with one tensor in memory at a time.
 
-    Parameters
-    ----------
-    entries : iterable of Entry
-    selection : Selection
-    module : Module, optional
-        The model itself, if at hand: its layers' types then tell more than names.
-    device : str
-        Where to compute.
-
-    Yields
-    ------
-    Layer or Skipped
+    If `module`, the model itself, is given, the types of its layers are used, which say more than names.
     """
     owners = _owners(module) if module is not None else {}
     seen: dict[tuple[Any, ...], str] = {}
@@ -161,7 +127,7 @@ def _cut(
     selection: Selection,
     device: str,
 ) -> Iterator[Layer | Skipped]:
-    """A tensor as the matrices it stands for."""
+    """Cut a tensor into the matrices that it contains."""
     is_embedding = (
         isinstance(owner, nn.Embedding | nn.EmbeddingBag) if owner else bool(_EMBEDDING.search(name))
     )
@@ -198,7 +164,7 @@ def _cut(
 
 
 def _unfit(tensor: Tensor) -> str | None:
-    """Why a tensor can hold no weight matrix to analyse, if so."""
+    """Return why a tensor cannot be analysed, or None if it can."""
     if tensor.is_quantized:
         return f"quantised ({tensor.dtype}): dequantise the model first"
     if tensor.is_sparse or tensor.layout != torch.strided:
@@ -225,10 +191,10 @@ def _unfit(tensor: Tensor) -> str | None:
 
 
 def _converts(dtype: torch.dtype) -> bool:
-    """Whether torch makes numbers of the type; of packed ones, such as float4, it does not."""
+    """Tell whether torch can convert the type to float32; it cannot convert packed types such as float4."""
     try:
         torch.empty(1, dtype=dtype).float()
-    except NotImplementedError:  # its only answer: torch.can_cast says yes to float4 as well
+    except NotImplementedError:  # torch.can_cast is no test: it returns True for float4 as well
         return False
     return True
 

@@ -48,15 +48,14 @@ def loss_and_gradient(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "h d"], Float[Tensor, " h"]]:
     """Return the mean squared error (without a factor 1/2) and its derivatives with respect to W and a.
 
-    They are computed in closed form, by two matrix products and without autograd, and stay in torch, so that
-    the function can be exported.  With r = f(X) - y and U = X W^T / sqrt(d),
+    The closed form uses no autograd, so that it can be exported.  With r = f(X) - y and U = X W^T / sqrt(d),
     dL/dW = 2 / (n sqrt(h d)) diag(a) sigma'(U)^T diag(r) X and dL/da = 2 / (n sqrt h) sigma(U)^T r.
     """
     n, d = X.shape
     h = len(a)
     Z, slope = activation.value_and_derivative(_preactivations(W, X, None))  # both (n, h)
     residual = Z @ a / math.sqrt(h) - y
-    # r and a scale the small factors, never the (n, h) array between them
+    # r and a multiply the small factors, never the (n, h) array between them
     G = slope.T @ (X * residual[:, None])
     G *= (2 / (n * math.sqrt(h * d))) * a[:, None]
     return residual.square().mean(), G, Z.T @ residual * (2 / (n * math.sqrt(h)))

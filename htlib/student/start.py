@@ -1,6 +1,6 @@
-"""Where a run starts: its problem on the device, the first gradient, the first measures.
+"""Prepare the start of a run: its problem on the device, the first gradient, the first measures.
 
-Runs that differ in what comes later share their start, so the last two are kept.
+Runs that differ only in what comes later share their start, so the last two starts are kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from htlib.student.problem import Problem, make_problem
 Array = NDArray[np.float64]
 
 _KEPT = 2  # each holds the data of a problem, some 60 MB at the paper's sizes
-# Fields that only matter once the first gradient is known.
+# Fields that matter only after the first gradient.
 _AFTER_START = frozenset({"optimizer", "lr", "steps", "lr_decay", "update", "probe_every", *HYPERPARAMETERS})
 
 
@@ -44,7 +44,7 @@ class Start:
     hidden_weights: Tensor  # W (h, d), before any normalisation
     readout_weights: Tensor  # a (h,)
     teacher_direction: Tensor  # (d,)
-    loss: Tensor  # the training loss and its gradients, at W normalised if the config asks for it
+    loss: Tensor  # this and its gradients are at the normalised W if the config normalises weights
     gradient: Tensor  # (h, d)
     readout_gradient: Tensor  # (h,)
 
@@ -80,19 +80,15 @@ class Start:
 def prepare(
     config: ExperimentConfig, problem: Problem | None = None, *, device: str | torch.device = "cpu"
 ) -> Start:
-    """Put the data on the device and take the first gradient.
+    """Put the data on the device and compute the first gradient.
 
-    The problem is ``make_problem(config)`` by default; of such problems the last two starts are kept.
-
-    Raises
-    ------
-    ValueError
-        If the problem does not fit the config or holds NaN or infinity, or the device cannot be used.
+    The problem is ``make_problem(config)`` by default; the last two starts of such problems are kept.  Raises
+    ValueError if the problem does not fit the config or has NaN or infinity, or the device cannot be used.
     """
     if problem is not None:
         return _prepare(config, problem, device)
     key = start_key(config), str(device)
-    with _preparing:  # others would wait for the same start, or fight for the same memory
+    with _preparing:  # one at a time: two threads may want the same start, or need the same memory
         start = _kept.get(key)
         if start is None:
             while len(_kept) >= _KEPT:
@@ -109,7 +105,7 @@ def forget_starts() -> None:
 
 
 def start_key(config: ExperimentConfig) -> str:
-    """Return a name that is equal for the configs which one `Start` serves."""
+    """Return a name that is equal for all configs that can share one `Start`."""
     return config.replace(
         **{name: getattr(ExperimentConfig, name) for name in _AFTER_START}
     ).training.digest()

@@ -1,4 +1,4 @@
-"""Stage 1: full-batch training of the student, with every metric taken on the way."""
+"""Stage 1: train the student on full batches, and measure every metric on the way."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Snapshot:
     eigenvalues: Array  # (min(h, d),) float64, the ESD, ascending
     weights: Tensor  # (h, d); the run does not change it later, nor may you
     refits: dict[Reading, Refit]
-    overlaps: StepOverlaps | None = None  # of the update that led here with the weights before and after it
+    overlaps: StepOverlaps | None = None  # between the update that led here and the weights before and after
 
 
 def train(
@@ -59,10 +59,10 @@ def train(
     progress: bool = True,
     on_step: Callable[[], object] | None = None,
 ) -> Trajectory:
-    """Train the student as `config` says and measure it on the way.
+    """Train the student of `config` and measure it on the way.
 
-    Runs of one problem share their first gradient and the measures of their start: without `problem`, those
-    of the last two problems are kept.
+    Runs of one problem share their first gradient and the measures of their start.  If `problem` is not
+    given, those of the last two problems are kept.
 
     Parameters
     ----------
@@ -77,23 +77,23 @@ def train(
         Keep the overlaps of every probed update with the weights before and after it, for the
         100 leading singular vectors.
     readings : mapping or iterable of Reading, optional
-        How stage 2 looks at the features, beside the config's own way.  A mapping has ``feature_scale``,
-        ``ridge_lambda`` or both with their values, and stands for all combinations.
+        More feature scales and ridge parameters for stage 2, besides the config's own.  A mapping gives
+        values of ``feature_scale``, ``ridge_lambda`` or both, and means all combinations.
     progress : bool
         Show a bar if the run takes more than two seconds.
     on_step : callable, optional
-        Called after every update, probed or not; what it raises ends the run.
+        Called after every update, probed or not; an exception that it raises ends the run.
 
     Returns
     -------
     Trajectory
-        If a number stops being finite the run ends there: ``diverged_at`` gives the step, and
-        everything measured before is kept.
+        If a number stops being finite, the run ends there: ``diverged_at`` gives the step, and all earlier
+        measurements are kept.
 
     Raises
     ------
     ValueError
-        If the problem does not fit the config or holds NaN or infinity, a reading is not allowed, or the
+        If the problem does not fit the config or has NaN or infinity, a reading is not allowed, or the
         device cannot be used.
 
     Examples
@@ -104,7 +104,7 @@ def train(
     """
     wanted = readings_of(config, readings)
     start = prepare(config, problem, device=device)
-    if not progress:  # even a hidden bar makes a lock between processes, and a process that tracks it
+    if not progress:  # even a hidden bar starts a process, which tracks a lock between processes
         return _collect(config, start, wanted, keep_weights, keep_overlaps, on_step)
     with tqdm(total=config.steps, desc="training", unit="step", delay=2) as bar:
 
@@ -133,7 +133,7 @@ def train_rates(
         ``lr`` is replaced by each of the rates.
     rates : sequence of float
     problem, device, keep_weights, progress
-        As for `train`; one bar for all rates.
+        As for `train`, but with one bar for all rates.
 
     Returns
     -------
@@ -157,16 +157,16 @@ def iterate(
     readings: Readings = None,
     on_step: Callable[[], object] | None = None,
 ) -> Iterator[Snapshot]:
-    """Yield the snapshots of `train` one at a time: at step 0, every ``probe_every`` steps and the last step.
+    """Yield the snapshots of `train` at step 0, every ``probe_every`` steps and the last step.
 
-    Arguments are those of `train`.  Raises `Diverged` when a number stops being finite.
+    The arguments are those of `train`.  Raises `Diverged` when a number stops being finite.
     """
     wanted = readings_of(config, readings)
     yield from _iterate(config, prepare(config, problem, device=device), wanted, keep_overlaps, on_step)
 
 
 def readings_of(config: ExperimentConfig, readings: Readings = None) -> list[Reading]:
-    """Return the config's own reading first, then the others that are asked for, each once and checked."""
+    """Return the config's own reading, then the other requested ones, each checked and without repetition."""
     own = config.reading
     pairs: Any = readings or ()
     if isinstance(readings, Mapping):
@@ -188,7 +188,7 @@ def _collect(
     keep_overlaps: bool,
     on_step: Callable[[], object] | None,
 ) -> Trajectory:
-    """Run from the start, as far as the numbers are finite."""
+    """Run from the start until the last step, or until a number is not finite."""
     kept: list[Snapshot] = []
     weights: dict[int, Array] = {}
     diverged = None
@@ -252,7 +252,7 @@ def _iterate(
         if on_step is not None:
             on_step()
         last = step == config.steps
-        if last or config.normalize_weights:  # no gradient is taken at this very W
+        if last or config.normalize_weights:  # no gradient is needed at this W
             train_loss = start.train_loss(W, a)
         else:
             loss, gradient, readout_gradient = start.gradient_at(W, a)
@@ -272,8 +272,8 @@ def _iterate(
 
 
 def _squarable(W: Tensor) -> bool:
-    """Tell whether W is finite and so is its Frobenius norm in float64."""
-    low, high = torch.aminmax(W)  # NaN propagates, and compares as false
+    """Tell whether W and its Frobenius norm are finite in float64."""
+    low, high = torch.aminmax(W)  # NaN propagates, and every comparison with it is false
     return bool((low > -1e150) & (high < 1e150))
 
 

@@ -1,19 +1,19 @@
-"""What one step does to the spectrum, in closed form and without a fitted parameter.
+"""Predict what one step does to the spectrum, in closed form and without a fitted parameter.
 
-One full-batch step from Gaussian weights adds to W0 a matrix that is nearly of rank one: lr a g^T up to a
-factor for gradient descent, lr sgn(a) p^T with p_k = erf(b z_k) for a step along the signs of the gradient's
-entries.  The first step of Adam is one: its moments then are those of one gradient, so that it divides each
-entry by its own size.  So W0 changes in the rows along one left direction, and nearly nowhere else; W1 is a
-spiked matrix (`htlib.spectra.spikes`).  But the spike is not independent of the noise, because the residual
-contains the student's own output and g therefore the row a^T W0.  What counts is by how much the Gram matrix
-of the few rows concerned exceeds that of noise, d times the identity: for signs, whose left direction sgn(a)
-is not a,
+One full-batch step from Gaussian weights adds to W0 a matrix that is nearly of rank one.  For gradient
+descent it is lr a g^T up to a factor; for a step along the signs of the gradient's entries it is
+lr sgn(a) p^T with p_k = erf(b z_k).  The first step of Adam is a step along signs: its moments are then those
+of one gradient, so that it divides each entry by its own size.  W0 therefore changes along one left
+direction and nearly nowhere else, and W1 is a spiked matrix (`htlib.spectra.spikes`).  But the spike is not
+independent of the noise: the residual contains the student's own output, and so g contains the row a^T W0.
+The strength of the spike follows from the excess of the Gram matrix of the rows concerned over that of noise,
+which is d times the identity.  For signs, whose left direction sgn(a) is not a, the excess is
 
     [ gain lr^2 - 2 drag lr    cross lr ]
     [ cross lr                        0 ]
 
 Its larger eigenvalue is theta^2, the squared strength of the spike, which leaves the bulk at sqrt(h d).
-Derivations, step by step, are in the book's appendix.
+The book's appendix has the derivations, step by step.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class OneStepPrediction:
-    """The weights after one step from Gaussian ones.
+    """Prediction for the weights after one step from Gaussian weights.
 
     Attributes
     ----------
     spectral_norm : float
-        Largest singular value of W; without an outlier the edge sqrt(h) + sqrt(d).
+        Largest singular value of W; without an outlier it is the edge sqrt(h) + sqrt(d).
     alignment : float
-        |<v_1, beta>| of the first right singular vector with the teacher's direction; without an outlier 0.
+        |<v_1, beta>| of the first right singular vector and the teacher's direction; 0 without an outlier.
     critical_lr : float
         Rate above which the largest singular value leaves the bulk.
     has_outlier : bool
-        Whether the rate is above it.
+        True if the rate is above `critical_lr`.
     """
 
     spectral_norm: float
@@ -57,21 +57,23 @@ class OneStepPrediction:
 
 @dataclass(frozen=True)
 class OneStepLaw:
-    """One step at every learning rate.  Made by `one_step_law` and `law_of_config`.
+    """The law of one step at every learning rate.  Made by `one_step_law` and `law_of_config`.
 
     Attributes
     ----------
     optimizer : str
     h, d : int
+        Shape of W.
     gain, drag, cross : float
-        Of the excess Gram matrix: squared length of the update at rate 1, and minus its inner products with
-        the row of W0 that it changes and with another row of W0 (zero for gradient descent).
+        Entries of the excess Gram matrix: the squared length of the update at rate 1, and minus its inner
+        products with the row of W0 that it changes and with another row of W0 (zero for gradient descent).
     signal : float
         signal lr^2 is the squared length of the update along the teacher's direction.
     sharpness : float
-        b of a step of signs: an entry of the gradient has the sign of its mean with probability
-        (1 + erf(b |z|)) / 2, z the scaled entry of g.  Infinite for gradient descent, which takes no signs.
+        The number b of a step along signs: an entry of the gradient has the sign of its mean with probability
+        (1 + erf(b |z|)) / 2, where z is the scaled entry of g.  Infinite for gradient descent.
     constants : GradientConstants
+        The constants of the first gradient from which the law is made.
     """
 
     optimizer: str
@@ -86,30 +88,30 @@ class OneStepLaw:
 
     @property
     def critical_lr(self) -> float:
-        """Rate at which theta^2 = sqrt(h d)."""
+        """The rate at which theta^2 = sqrt(h d)."""
         threshold = math.sqrt(self.h * self.d)
         gain = self.gain + self.cross**2 / threshold
         return (self.drag + math.sqrt(self.drag**2 + gain * threshold)) / gain
 
     @property
     def ceiling(self) -> float:
-        """Alignment for large rates: the update's own alignment with the teacher."""
+        """The alignment at large rates, which is the update's own alignment with the teacher."""
         return math.sqrt(self.signal / self.gain)
 
     def strength(self, lr: float) -> float:
-        """theta of the spike."""
+        """Return the strength theta of the spike at a learning rate."""
         excess, cross = self.gain * lr**2 - 2 * self.drag * lr, self.cross * lr
         return math.sqrt((excess + math.hypot(excess, 2 * cross)) / 2)
 
     def __call__(self, lr: float) -> OneStepPrediction:
-        """Prediction at a learning rate.
+        """Return the prediction at a learning rate.
 
         Raises
         ------
         TypeError, ValueError
             If `htlib.ExperimentConfig` does not take the rate.
         """
-        ExperimentConfig(lr=lr)  # a rate that cannot be run is refused as there
+        ExperimentConfig(lr=lr)  # raises for a rate that cannot be run
         theta = self.strength(lr)
         has_outlier = theta > critical_strength(self.h, self.d)
         alignment = 0.0
@@ -123,9 +125,9 @@ class OneStepLaw:
     def sample(self, lr: float, seed: int) -> tuple[Array, Array]:
         """Draw the weights after one step, without data and without training.
 
-        W0, a, the teacher's direction and the noise of g are drawn, and the step is made of them: a g^T, or
-        signs that are those of a g^T with the probability that goes with each column.  The signs
-        are independent here and nearly so in training, where the edge of the bulk lies further out at
+        The method draws W0, a, the teacher's direction and the noise of g, and makes the step from them:
+        a g^T, or signs that agree with those of a g^T with a probability that depends on the column.  The
+        signs are independent here, but not quite in training, where the edge of the bulk lies further out at
         large rates (by a sixth at rate 5 and the paper's shape).
 
         Parameters
@@ -142,7 +144,7 @@ class OneStepLaw:
         Raises
         ------
         TypeError, ValueError
-            If `htlib.ExperimentConfig` does not take the rate.
+            As for a call of the law.
 
         Examples
         --------
@@ -151,7 +153,7 @@ class OneStepLaw:
         >>> [bool(hill_alpha(esd(law.sample(lr, seed=0)[0])) < 2) for lr in (0.0, 10.0)]
         [False, True]
         """
-        ExperimentConfig(lr=lr)  # a rate that cannot be run is refused as there
+        ExperimentConfig(lr=lr)  # raises for a rate that cannot be run
         rng, known, h, d = np.random.default_rng(seed), self.constants, self.h, self.d
         W = rng.standard_normal((h, d))
         a = known.readout * rng.standard_normal(h)
@@ -179,18 +181,18 @@ def one_step_law(
     labels: str = "real",
     readout_norm: float | None = None,
 ) -> OneStepLaw:
-    """One full-batch step of an optimizer, predicted at every learning rate.
+    """Predict one full-batch step of an optimizer at every learning rate.
 
     Parameters
     ----------
     n, d, h, noise_std, optimizer, teacher, activation
-        As in `htlib.ExperimentConfig`, whose defaults they have.  The optimizer is one that moves the weights
-        first along the gradient, as gradient descent does, or along its signs, as Adam does.
+        As in `htlib.ExperimentConfig`, with the same defaults.  The optimizer must move the weights first
+        along the gradient, as gradient descent does, or along its signs, as Adam does.
     labels : {"real", "shuffled"}
         Shuffled labels keep their size and lose the teacher: the spike stays, the alignment is 0.
     readout_norm : float, optional
-        |a| of the network at hand; default sqrt(h), its root mean square.  The spike of gradient descent
-        scatters with |a| from seed to seed, and as much again with |g|.
+        |a| of the given network; default sqrt(h), its root mean square.  The spike of gradient descent
+        varies with |a| from seed to seed, and as much again with |g|.
 
     Returns
     -------
@@ -199,15 +201,15 @@ def one_step_law(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not allowed or the optimizer's first step has no closed form; for an activation
-        that is not odd, see Notes.
+        If an argument is not allowed, the optimizer's first step has no closed form, or the activation is
+        not odd (see Notes).
 
     Notes
     -----
-    To leading order in n, d, h at fixed ratios, for spikes of any strength and a teacher's direction that
-    is spread over many coordinates, as a random one is.  An activation that is not odd
-    has E s''(z) != 0 and a mean E s(z) != 0.  Its output has a mean of order one that depends on the
-    draw of a, and the gradient a term of full rank along diag(a) W0, so that no number predicts it.
+    The law holds to leading order in n, d, h at fixed ratios, for spikes of any strength, if the teacher's
+    direction is spread over many coordinates, as a random one is.  An activation that is not odd has
+    E s''(z) != 0 and a mean E s(z) != 0.  The output then has a mean of order one that depends on the draw of
+    a, and the gradient has a term of full rank along diag(a) W0, so that no single number predicts the step.
 
     Examples
     --------
@@ -226,30 +228,10 @@ def one_step_law(
 def law_of_config(
     config: ExperimentConfig, *, labels: str | None = None, readout_norm: float | None = None
 ) -> OneStepLaw:
-    """The law of the first step of an experiment.
+    """Return the law of the first step of an experiment; it does not depend on the rate of the config.
 
-    Parameters
-    ----------
-    config : ExperimentConfig
-        The law does not depend on its rate.
-    labels : {"real", "shuffled"}, optional
-        In place of those of the config.
-    readout_norm : float, optional
-        As for `one_step_law`.
-
-    Returns
-    -------
-    OneStepLaw
-
-    Raises
-    ------
-    ValueError
-        If the first step of the config has no law.
-
-    Examples
-    --------
-    >>> law_of_config(ExperimentConfig()) == one_step_law()
-    True
+    If `labels` is given ("real" or "shuffled"), it replaces the config's own.  Raises ValueError if the first
+    step has no law.
     """
     first_step = OPTIMIZERS[config.optimizer].first_step
     if first_step is None:
@@ -257,7 +239,7 @@ def law_of_config(
         raise ValueError(
             f"optimizer must be one of {lawful} for a prediction of its first step; got {config.optimizer!r}"
         )
-    for name in ("nesterov", "weight_decay"):  # they change the first step, and the law does not know them
+    for name in ("nesterov", "weight_decay"):  # they change the first step, and the law does not include them
         if value := getattr(config, name):
             raise ValueError(f"{name} must be {value * 0} for a prediction of the first step; got {value}")
     known = gradient_constants(config, config.labels if labels is None else labels, readout_norm)
@@ -272,7 +254,7 @@ def law_of_config(
         gain = h * d * (4 / math.pi * math.atan(math.sqrt(1 + 4 * sharpness**2)) - 1)  # E erf(b z)^2
         slope = 2 / math.sqrt(math.pi) * sharpness / math.sqrt(1 + 2 * sharpness**2)  # E z erf(b z)
         share = math.sqrt(2 / math.pi)  # cosine of sgn(a) and a
-        own = slope * mu * readout / length  # what p has of the row of W0 along a
+        own = slope * mu * readout / length  # share of p along the row a^T W0
         drag, cross = d * math.sqrt(h) * own * share, d * math.sqrt(h) * own * math.sqrt(1 - share**2)
         signal = h * d * (slope * c / length) ** 2
     return OneStepLaw(config.optimizer, h, d, gain, drag, cross, signal, sharpness, known)
@@ -289,12 +271,14 @@ def predict_one_step(
     teacher: str = "softplus",
     activation: str = "tanh",
 ) -> OneStepPrediction:
-    """Spectral norm, alignment and critical rate of one full-batch step.
+    """Predict spectral norm, alignment and critical rate of one full-batch step.
+
+    Use `one_step_law` for many rates.
 
     Parameters
     ----------
     n, d, h, noise_std, optimizer, lr, teacher, activation
-        As in `htlib.ExperimentConfig`, whose defaults they have.  `one_step_law` answers for many rates.
+        As in `htlib.ExperimentConfig`, with the same defaults.
 
     Returns
     -------
@@ -303,7 +287,7 @@ def predict_one_step(
     Raises
     ------
     TypeError, ValueError
-        As `one_step_law`.
+        As for `one_step_law`.
 
     Examples
     --------

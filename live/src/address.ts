@@ -1,10 +1,10 @@
-// The settings of an experiment in a page's address, so that it can be linked to and passed on.
+// Read and write the settings of an experiment in a page's address, so that readers can share it.
 
 import type { Settings } from "./protocol";
 
 type Choices = Record<string, (string | number)[]>;
 
-/** The settings that an address names; what the explorer cannot have is as at home. */
+/** Return the settings in an address; a setting that is missing or not allowed is that of `home`. */
 export function fromAddress(search: string, home: Settings, choices: Choices): { settings: Settings; train: boolean } {
   const given = new URLSearchParams(search);
   const settings: Record<string, string | number> = { ...home };
@@ -18,7 +18,7 @@ export function fromAddress(search: string, home: Settings, choices: Choices): {
   return { settings: settings as unknown as Settings, train: given.get("train") === "1" };
 }
 
-/** The query that leads back to these settings; what others have put there stays. */
+/** Return the query that leads back to these settings, and keep all other fields of the query. */
 export function toAddress(search: string, home: Settings, settings: Settings, train: boolean): string {
   const query = new URLSearchParams(search);
   for (const [name, value] of Object.entries(settings))

@@ -1,4 +1,4 @@
-// The explorer's engine in a page without a kernel: stored runs at once, and a worker that trains on request.
+// The explorer's engine in a page without a kernel.  It shows stored runs at once, and a worker trains on request.
 
 import { lawKey, type Meta } from "./meta";
 import { Refusal, refuse } from "./mirror/bounds";
@@ -78,7 +78,7 @@ export class BrowserEngine implements Engine {
   private async look(id: number, settings: Settings): Promise<void> {
     try {
       const stored = await (this.stored ??= fetchRuns(new URL("stored-runs.json.gz", this.base)));
-      refuse(settings, this.meta); // not before: nobody listens for an id that has not been given yet
+      refuse(settings, this.meta); // after the await: before it, the caller does not have the id yet
       this.answer(id, settings, stored);
     } catch (error) {
       let message = error instanceof Error ? error.message : String(error);

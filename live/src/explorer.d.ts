@@ -1,4 +1,4 @@
-// The part of htlib/explorer/static/explorer.js that is used here.
+// Types of the part of htlib/explorer/static/explorer.js that is used here.
 
 declare module "*/explorer.js" {
   import type { Engine, Settings } from "./protocol";

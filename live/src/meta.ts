@@ -1,18 +1,18 @@
-// What the build writes beside the engine: everything that is computed in Python and needed here.
+// The file that the build writes beside the engine: everything that Python computes and the page needs.
 
 import type { Law } from "./mirror/law";
 import type { Noise, Settings, Sizes } from "./protocol";
 
-/** Noise law and closed forms for runs of one size. */
+/** The noise law and the closed forms for runs of one size. */
 export interface Shape {
   sizes: Sizes;
   noise: Noise;
-  /** By `lawKey`; where one is missing there is no theory. */
+  /** By `lawKey`; if a law is missing, there is no theory. */
   laws: Record<string, Law>;
 }
 
 export interface Meta {
-  /** As the explorer in Jupyter has them. */
+  /** The same options as in Jupyter. */
   options: {
     settings: Settings;
     choices: Record<string, (string | number)[]>;
@@ -21,10 +21,10 @@ export interface Meta {
   };
   activation: string;
   ridge_lambda: number;
-  /** What the probes multiply pre-activations with, by feature scale. */
+  /** The factor by which the probes multiply pre-activations, by feature scale. */
   input_scales: Record<string, number>;
   vectors: number;
-  /** Mean and variance of the link function of a standard normal variable. */
+  /** Mean and variance of the link function at a standard normal variable. */
   teachers: Record<string, { mean: number; variance: number }>;
   trained: Shape;
   stored: Shape;

@@ -1,4 +1,4 @@
-// On every page of the book: a still picture of the explorer becomes the explorer.
+// Runs on every page of the book, and replaces a still picture of the explorer by the explorer.
 
 import { createExplorer } from "../../htlib/explorer/static/explorer.js";
 import { fromAddress, toAddress } from "./address";
@@ -6,7 +6,7 @@ import { BrowserEngine } from "./engine";
 import { fetchMeta } from "./meta";
 import type { Settings } from "./protocol";
 
-const URL_PAUSE = 300; // ms: browsers limit how often an address may change
+const URL_PAUSE = 300; // ms; browsers limit how often an address may change
 
 async function enliven(still: HTMLElement): Promise<void> {
   const base = new URL(".", import.meta.url);
@@ -29,7 +29,7 @@ async function enliven(still: HTMLElement): Promise<void> {
   still.replaceWith(place);
   const options = { ...meta.options, settings, home, stored: true, train, play };
   createExplorer(place, options, new BrowserEngine(base, meta), { changed });
-  // The browser went to the still picture, and keeps to what stood below it.
+  // The browser scrolled to the still picture, which is no longer there.
   if (location.hash === `#${place.id}`) place.scrollIntoView();
 }
 

@@ -1,4 +1,4 @@
-// What the explorer asks an engine, and what comes back.  htlib/explorer/messages.py describes the same messages.
+// The requests of the explorer to an engine, and the answers.  htlib/explorer/messages.py describes them too.
 
 export interface Settings {
   /** One of `choices.optimizer`. */
@@ -27,16 +27,16 @@ export type Metrics = Record<string, number | null>;
 export interface Snapshot {
   step: number;
   metrics: Metrics;
-  /** Smallest and largest value over seeds, where several are known. */
+  /** Smallest and largest value over seeds, if several are known. */
   spread?: Record<string, [number | null, number | null]>;
   saturation: number | null;
-  /** Ascending; null but in the last snapshot of a message. */
+  /** Ascending; null except in the last snapshot of a message. */
   eigenvalues: number[] | null;
   /** Squared inner products of the leading right singular vectors of W (rows) and of the update. */
   overlaps?: number[][] | null;
 }
 
-/** One step in closed form: at the rate asked for, and along rates; null where there is no theory. */
+/** One step in closed form, at the requested rate and along rates. */
 export interface Prediction {
   critical_lr: number;
   spectral_norm: number;
@@ -45,7 +45,7 @@ export interface Prediction {
   curve: { lr: number[]; spectral_norm: number[]; alignment: number[] };
 }
 
-/** A measure along learning rates, over seeds; null where it is not finite for all of them. */
+/** A measure along learning rates, over seeds; null unless it is finite for all of them. */
 export interface RateMap {
   lr: number[];
   median: (number | null)[];
@@ -68,7 +68,7 @@ export type Message = { id: number } & (
 );
 
 export interface Engine {
-  /** Train, or else answer from stored runs. */
+  /** Train if `train` is set, else answer from stored runs; return the id of the request. */
   request(settings: Settings, train?: boolean): number;
   cancel(id: number): void;
   onMessage(callback: (message: Message) => void): () => void;

@@ -1,4 +1,4 @@
-// Random numbers of NumPy: default_rng(SeedSequence(seed, spawn_key=(key,))), draw for draw.
+// The random numbers of NumPy's default_rng(SeedSequence(seed, spawn_key=(key,))), draw for draw.
 // Source: numpy/random, SeedSequence, PCG64 (O'Neill 2014, XSL-RR) and the 256-level ziggurat.
 
 const { imul } = Math;
@@ -9,7 +9,7 @@ export class Generator {
   private readonly increment = new Uint32Array(4);
   private low = 0;
   private high = 0;
-  private spare: number | null = null; // upper half of a 64-bit draw of which the lower one is used
+  private spare: number | null = null; // upper half of a 64-bit draw whose lower half is used
 
   constructor(seed: number, key: number) {
     if (!Number.isSafeInteger(seed) || seed < 0) {
@@ -24,12 +24,12 @@ export class Generator {
     this.step();
   }
 
-  /** Standard normals, as Generator.standard_normal(size). */
+  /** Draw standard normals, as Generator.standard_normal(size). */
   normals(size: number): Float64Array {
     return new Float64Array(size).map(() => this.normal());
   }
 
-  /** The values in random order, as Generator.permutation(values). */
+  /** Return the values in random order, as Generator.permutation(values). */
   permutation(values: Float64Array): Float64Array {
     const result = values.slice();
     for (let i = result.length - 1; i > 0; i--) {
@@ -53,7 +53,7 @@ export class Generator {
     }
   }
 
-  /** A normal above R (Marsaglia 1964). */
+  /** Draw a normal above R (Marsaglia 1964). */
   private tail(): number {
     for (;;) {
       const x = -(1 / R) * Math.log1p(-this.uniform());
@@ -67,7 +67,7 @@ export class Generator {
     return (this.high * 2 ** 21 + (this.low >>> 11)) * 2 ** -53;
   }
 
-  /** An integer from 0 to n, n below 2^32, by rejection. */
+  /** Draw an integer from 0 to n, n below 2^32, by rejection. */
   private upTo(n: number): number {
     const mask = 0xffffffff >>> Math.clz32(n);
     for (;;) {
@@ -87,7 +87,7 @@ export class Generator {
     return this.low;
   }
 
-  /** Leaves 64 new bits in low and high. */
+  /** Put 64 new bits into low and high. */
   private next64(): void {
     this.step();
     const [s0, s1, s2, s3] = this.state;
@@ -96,12 +96,12 @@ export class Generator {
     let high = s1 ^ s3;
     if (turn & 32) [low, high] = [high, low];
     const shift = turn & 31;
-    // a shift by 32 does nothing in JavaScript, so that it is made of two
+    // two shifts, because a shift by 32 does nothing in JavaScript
     this.low = ((low >>> shift) | ((high << 1) << (31 - shift))) >>> 0;
     this.high = ((high >>> shift) | ((low << 1) << (31 - shift))) >>> 0;
   }
 
-  /** state = state * MULTIPLIER + increment, modulo 2^128. */
+  /** Set state = state * MULTIPLIER + increment, modulo 2^128. */
   private step(): void {
     const { state } = this;
     const [s0, s1, s2, s3] = state;
@@ -119,7 +119,7 @@ export class Generator {
   }
 }
 
-/** The eight words with which a SeedSequence seeds PCG64. */
+/** Return the eight words with which a SeedSequence seeds PCG64. */
 function seedWords(seed: number, key: number): Uint32Array {
   const entropy = [seed >>> 0, Math.floor(seed / 2 ** 32), 0, 0, key];
   let factor = 0x43b0d7e5;
@@ -148,7 +148,7 @@ function folded(word: number): number {
   return word ^ (word >>> 16);
 }
 
-/** Adds to a 128-bit number in place. */
+/** Add to a 128-bit number in place. */
 function add(sum: Uint32Array, other: ArrayLike<number>): void {
   let carry = 0;
   for (let i = 0; i < 4; i++) {
@@ -158,7 +158,7 @@ function add(sum: Uint32Array, other: ArrayLike<number>): void {
   }
 }
 
-/** Upper half of the product of two 32-bit numbers. */
+/** Return the upper half of the product of two 32-bit numbers. */
 function multiplyHigh(a: number, b: number): number {
   const a0 = a & 0xffff;
   const a1 = a >>> 16;
@@ -175,8 +175,8 @@ const M1 = 0x4385df64;
 const M2 = 0x1fc65da4;
 const M3 = 0x2360ed05;
 
-// The ziggurat: 256 levels of equal area under exp(-x^2/2), the lowest with the tail beyond R.  Right ends as NumPy
-// has them, whose last digits no formula gives; that of the lowest level is its area over its height.
+// The ziggurat: 256 levels of equal area under exp(-x^2/2); the lowest includes the tail beyond R.  The right ends are
+// those of NumPy, because no formula gives their last digits; that of the lowest level is its area over its height.
 const R = 3.654152885361009;
 const ENDS = new Float64Array([
   3.910757959524912, 0.21524189598488003, 0.2861745917920715, 0.33573751921442435, 0.3751213328783798,
@@ -232,7 +232,7 @@ const ENDS = new Float64Array([
 ]);
 const HEIGHT = ENDS.map((x, level) => (level === 0 ? 1 : Math.exp(-0.5 * x * x)));
 const WIDTH = ENDS.map((x) => x / 2 ** 52);
-/** Magnitudes that lie below the curve at every height of the level. */
+/** Smaller magnitudes lie below the curve at every height of the level. */
 const INNER = ENDS.map((x, level) => Math.floor((innerEnd(level) / x) * 2 ** 52));
 
 function innerEnd(level: number): number {

@@ -1,9 +1,9 @@
-// The exported graphs, run by ONNX Runtime's WebAssembly; all files lie beside this one.
+// Run the exported graphs with ONNX Runtime's WebAssembly; all its files are beside this one.
 
 import * as ort from "onnxruntime-web/wasm";
 import type { Graphs, Value } from "./mirror/student";
 
-ort.env.wasm.numThreads = 1; // more need headers that static hosts do not send
+ort.env.wasm.numThreads = 1; // more threads need headers that static hosts do not send
 ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", import.meta.url).href };
 ort.env.logLevel = "error";
 
@@ -29,7 +29,7 @@ export class OrtGraphs implements Graphs {
     if (!session) {
       session = ort.InferenceSession.create(new URL(`${name}.onnx`, import.meta.url).href, {
         executionProviders: ["wasm"],
-        graphOptimizationLevel: "basic", // the extended ones give wrong numbers, see htlib/explorer/graphs.py
+        graphOptimizationLevel: "basic", // extended optimisations give wrong numbers, see htlib/explorer/graphs.py
         logSeverityLevel: 3,
       });
       this.sessions.set(name, session);

@@ -1,4 +1,4 @@
-// Stored runs, answered at once.  htlib/explorer/stored_runs.py packs them and describes the file.
+// Read and search the stored runs.  htlib/explorer/stored_runs.py packs them and describes the file.
 
 import type { Config, RateMap, Settings, Snapshot } from "./protocol";
 
@@ -10,13 +10,13 @@ export interface StoredRun extends Pick<Settings, Chosen> {
   metrics: Record<string, (number | null)[]>;
   /** Ascending, for each step. */
   largest: number[][];
-  /** For each step the number of a bin, and how many eigenvalues lie in it and in the bins that follow. */
+  /** For each step, the number of the first bin, then how many eigenvalues lie in it and in each following bin. */
   counts: number[][];
 }
 
 export interface StoredRuns {
   format: string;
-  /** What all runs share. */
+  /** The settings that all runs share. */
   config: Omit<Config, Chosen>;
   largest_digits: number;
   bins_per_decade: number;
@@ -24,10 +24,10 @@ export interface StoredRuns {
 }
 
 const FORMAT = "htlib-stored-runs-1";
-const GZIP = 0x1f; // its first byte, which no JSON begins with
+const GZIP = 0x1f; // the first byte of a gzip file, with which no JSON begins
 const FARTHEST = 0.26; // decades to the nearest rate; the rates of the paper's sizes are 0.25 apart
 
-/** Decode the file; servers that unzip it on the way do no harm. */
+/** Decode the file, which some servers unzip before they send it. */
 export async function read(data: ArrayBuffer): Promise<StoredRuns> {
   const zipped = new Uint8Array(data)[0] === GZIP;
   const stream = new Blob([data]).stream();
@@ -41,7 +41,7 @@ export async function read(data: ArrayBuffer): Promise<StoredRuns> {
   return stored;
 }
 
-/** The stored run nearest to these settings, or why there is none. */
+/** Return the stored run nearest to these settings, or the reason why there is none. */
 export function find({ config, runs }: StoredRuns, settings: Settings): StoredRun | string {
   for (const name of ["teacher", "noise_std", "feature_scale"] as const)
     if (settings[name] !== config[name]) return absent(name, settings[name]);
@@ -62,7 +62,7 @@ export function configOf({ config }: StoredRuns, { optimizer, lr, labels, seed }
   return { ...config, optimizer, lr, labels, seed, steps };
 }
 
-/** All that were measured up to a step, with the spread over seeds; the last has its spectrum. */
+/** Return all snapshots up to a step, with the spread over seeds; the last has its spectrum. */
 export function snapshots(stored: StoredRuns, run: StoredRun, steps: number): Snapshot[] {
   const runs = likewise(stored, run).filter(({ lr }) => lr === run.lr);
   const names = Object.keys(run.metrics);
@@ -76,7 +76,7 @@ export function snapshots(stored: StoredRuns, run: StoredRun, steps: number): Sn
   }));
 }
 
-/** A metric at a step along all rates, over the seeds. */
+/** Return a metric at a step along all rates, over the seeds. */
 export function rateMap(stored: StoredRuns, run: StoredRun, step: number, metric: string): RateMap {
   const runs = likewise(stored, run);
   const lr = [...new Set(runs.map((one) => one.lr))].sort((a, b) => a - b);
@@ -91,12 +91,12 @@ export function rateMap(stored: StoredRuns, run: StoredRun, step: number, metric
   };
 }
 
-/** The runs that differ from this one in rate and seed at most. */
+/** Return the runs that differ from this one at most in rate and seed. */
 function likewise({ runs }: StoredRuns, { optimizer, labels }: StoredRun): StoredRun[] {
   return runs.filter((run) => run.optimizer === optimizer && run.labels === labels);
 }
 
-/** Ascending: those of a bin evenly over its logarithm, zeros in no bin, and the largest ones as they are stored. */
+/** Ascending: zeros, which have no bin; then each bin, evenly spread over its logarithm; then the stored largest ones. */
 function eigenvalues(stored: StoredRuns, largest: number[], [first, ...counts]: number[]): number[] {
   const { config, bins_per_decade } = stored;
   const binned = counts.flatMap((count, bin) =>

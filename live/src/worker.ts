@@ -1,4 +1,4 @@
-// The worker that trains.  It is asked as htlib/explorer/messages.py says, and sends the messages described there.
+// The worker that trains.  htlib/explorer/messages.py describes its requests and its messages.
 
 import { fetchMeta, lawKey, type Meta } from "./meta";
 import { Refusal, refuse } from "./mirror/bounds";
@@ -13,7 +13,7 @@ export type Order = { type: "request"; id: number; settings: Settings } | { type
 const RUNS_KEPT = 8;
 const PROBLEMS_KEPT = 2;
 
-/** The newest few results of a function of one string. */
+/** Keeps the newest few results of a function of one string. */
 class Kept<T> {
   private readonly values = new Map<string, T>();
   constructor(private readonly size: number) {}
@@ -34,7 +34,7 @@ class Trainer {
   private readonly problems = new Kept<Promise<Problem>>(PROBLEMS_KEPT);
   private readonly runs = new Kept<Promise<Student>>(RUNS_KEPT);
   private meta: Promise<Meta> | null = null;
-  /** Ends when the request under way does: graphs run one at a time. */
+  /** Resolves when the current request ends, because only one graph can run at a time. */
   private busy: Promise<void> = Promise.resolve();
 
   constructor(private readonly post: (message: Message) => void) {}
@@ -49,7 +49,7 @@ class Trainer {
 
   private fail(id: number, error: unknown): void {
     if (error instanceof Refusal) return this.post({ id, type: "error", step: null, message: error.message });
-    // The page gives up on a worker that throws: after a failure ONNX Runtime does not start again.
+    // Throw, so that the page replaces this worker: after a failure ONNX Runtime does not start again.
     setTimeout(() => {
       throw error;
     });
@@ -88,7 +88,7 @@ class Trainer {
     else this.post({ id, type: "cancelled", step: reached < 0 ? null : reached, message: null });
   }
 
-  /** Spectrum and overlaps with the last snapshot alone. */
+  /** Send snapshots; only the last has a spectrum and overlaps. */
   private tell(id: number, student: Student, snapshots: Student["snapshots"], steps: number): void {
     const last = snapshots[snapshots.length - 1];
     const overlaps = last.step === steps ? student.overlapsAt(steps) : null;
@@ -107,7 +107,7 @@ class Trainer {
   }
 }
 
-/** Let messages that wait, such as a cancel, come in. */
+/** Let waiting messages, such as a cancel, arrive. */
 function turn(): Promise<void> {
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();

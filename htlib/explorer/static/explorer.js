@@ -1,14 +1,14 @@
-// The explorer's front end: controls, linked charts, and an engine that it asks for results.
+// The explorer's front end: controls, linked charts, and an engine that computes the results.
 //
-// An engine has request(settings, train) -> id, cancel(id) and onMessage(callback) -> function that ends it.
+// An engine has request(settings, train) -> id, cancel(id) and onMessage(callback) -> function that stops the calls.
 // htlib/explorer/messages.py describes the messages.  The engine of a page without a kernel (live/src/engine.ts) answers
 // from stored runs unless `train` is set; a kernel always trains.  No dependencies, no network.
 
 import { format, make, sample } from "./marks.js";
 import { familyOf, PANELS, READOUT } from "./panels.js";
 
-const PATIENCE = 300; // ms that a run may take to finish before a newer one, or a part of it, is shown
-const SILENCE = 4000; // ms without an answer before the reader is told so
+const PATIENCE = 300; // ms that a run has to finish before a newer run, or a part of this one, is shown
+const SILENCE = 4000; // ms without an answer before the page says so
 const SILENT = {
   kernel: "No answer from the kernel yet. It may be busy with another cell; if it is not, run this cell again.",
   page: "No answer yet: the stored runs, or the engine that trains, are still on their way.",
@@ -18,7 +18,7 @@ const RATES = { from: -3, to: 6, step: 0.05 }; // log10 of the learning rate
 const PACE = 450; // ms from one step to the next while the run is played
 const KEPT = 300; // runs of this reader that the map of rates remembers
 
-// At rates that the stored runs have.
+// Their rates are rates of the stored runs.
 const PRESETS = [
   ["bulk", { optimizer: "adam", lr: 0.01, steps: 1, labels: "real" }],
   ["bulk + spike", { optimizer: "adam", lr: 0.316, steps: 1, labels: "real" }],
@@ -36,7 +36,7 @@ const WORDS = {
 };
 
 export function kernelEngine(model) {
-  // Views of one model hear each other's answers: ids start at a random place.
+  // Ids start at a random number, because views of one model receive each other's answers.
   let id = Math.floor(Math.random() * 1e9) * 1000;
   return {
     request(settings) {
@@ -56,12 +56,12 @@ export function kernelEngine(model) {
 
 // The view ------------------------------------------------------------------------------------------
 
-// Of the options, `settings` are the first ones and `home` those of Reset; `names` are what choices are called; with `stored` the engine has stored
-// runs, and with `train` it begins by training.  `hooks.changed(settings, train)` is told of the reader's changes.
-// Returns a function that ends it all.
+// Options: `settings` are the initial settings and `home` those of Reset; `names` has the names of choices; with `stored`
+// the engine has stored runs, and with `train` it begins by training.  `hooks.changed(settings, train)` is called after the
+// reader's changes.  Returns a function that removes the view.
 export function createExplorer(el, options, engine, hooks = {}) {
   const settings = { ...options.settings };
-  let training = !options.stored || options.train === true; // or answered from stored runs
+  let training = !options.stored || options.train === true; // else answers come from stored runs
   let run = { id: null, state: "none", snapshots: [] }; // the newest request
   let shown = null; // the run in the picture
   let drawn = "", dirty = false, frame = 0, timers = [], player = 0, target = null;
@@ -106,7 +106,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   const button = press("Stop", () => {
     hold();
     if (run.state === "running") return engine.cancel(run.id);
-    place(); // a refused value is not what runs
+    place(); // replaces a refused value by the setting
     send();
   });
   const here = press("Train here", () => {
@@ -131,7 +131,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
     make("div", { class: "seed" }, make("label", {}, make("span", {}, "Seed"), seed)),
     select("feature_scale", "Feature scale", "Of the ridge refit: paper W x / √d, released code W x / d. Training and spectrum do not change."),
   );
-  // Every control at the place its setting has.
+  // Show the present settings in all controls.
   const place = () => {
     for (const name of Object.keys(options.choices)) controls.elements[name].value = settings[name];
     const plain = String(settings.lr), short = settings.lr.toExponential().replace("+", "");
@@ -173,25 +173,25 @@ export function createExplorer(el, options, engine, hooks = {}) {
     make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "step"), ...READOUT.map(([, name]) => make("th", { scope: "col" }, name)))), rows);
   el.classList.add("htlib-explorer");
   el.append(controls, bench, notice, charts, table);
-  // Arrow keys are for our sliders, not for JupyterLab's cells.
+  // Arrow keys move our sliders, not JupyterLab's cells.
   for (const input of el.querySelectorAll("input, select, button")) input.dataset.lmSuppressShortcuts = "true";
 
-  // A change by the reader ends the play, one by the player does not.
+  // A change by the reader ends the play; a change by the player does not.
   function change(update, playing = false) {
     if (!playing) {
-      if (player && !("steps" in update)) settings.steps = target; // another run, and all of it
+      if (player && !("steps" in update)) settings.steps = target; // show another run with all its steps
       pause();
     }
     Object.assign(settings, update);
     place();
     if (!playing) hooks.changed?.({ ...settings }, training);
     delete el.dataset.settled;
-    // A run that is about to finish is let finish: while a slider moves, every picture is whole.
+    // Let a run finish that is nearly done, so that every picture is complete while a slider moves.
     if (run.state === "running" && performance.now() - run.sent < PATIENCE) dirty = true;
     else send();
   }
 
-  // Playing moves the steps, one after the other, to where they were.
+  // Playing starts at step 0 and goes step by step to the number of steps that was set.
   function begin() {
     target = Math.max(1, settings.steps);
     const advance = () => {
@@ -211,7 +211,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
     play.textContent = "Play";
   }
 
-  // The reader ends the play: this step is the setting now.
+  // The reader ends the play; the step that is shown becomes the setting.
   function hold() {
     if (!player) return;
     pause();
@@ -244,7 +244,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   }
 
   function receive(message) {
-    if (message.id !== run.id) return; // of an older request, or another view
+    if (message.id !== run.id) return; // from an older request or another view
     run.heard = true;
     if (message.type === "start") run.start = message;
     else if (message.type === "progress") run.progress = message;
@@ -256,7 +256,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   }
 
   function remember() {
-    if (run.start.source === "stored") return; // the map has them all
+    if (run.start.source === "stored") return; // the map has all stored runs
     const { lr } = run.start.config, { spectral_norm: norm } = run.snapshots.at(-1).metrics;
     const visit = { family: familyOf(run.start), steps: run.settings.steps, lr, norm }, known = JSON.stringify(visit);
     view.visited = [...view.visited.filter((v) => JSON.stringify(v) !== known), visit].slice(-KEPT);
@@ -301,7 +301,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   function draw() {
     const width = Math.floor(charts.firstChild.clientWidth) - 2;
     const picture = [shown.id, shown.state, shown.snapshots.length, width, view.counts, view.visited.length].join();
-    if (width < 100 || picture === drawn) return; // not laid out, as in a hidden tab, or nothing new
+    if (width < 100 || picture === drawn) return; // the page is not laid out, as in a hidden tab, or nothing has changed
     drawn = picture;
     const height = 268, left = 58, right = width - 14;
     const boxes = [[8, height - 42], [8, 106], [128, height - 42]].map(([top, bottom]) => ({ left, right, top, bottom }));

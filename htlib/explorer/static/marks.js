@@ -1,4 +1,4 @@
-// What the explorer's charts are made of: elements, numbers as text, scales, axes, lines along steps.
+// The parts of the explorer's charts: elements, numbers as text, scales, axes, lines along steps.
 
 export const INK = "#222", GRID = "#e4e4e4", BLUE = "#0072B2", ORANGE = "#D55E00", GREEN = "#009E73", GREY = "#767676";
 
@@ -96,7 +96,7 @@ export function sample({ colour, dash = "", marker, bar, hollow }) {
   return svg;
 }
 
-// Between two lines of [x, y] places; a place without numbers ends a part of it.
+// Fill the area between two lines of [x, y] places; a place without numbers interrupts it.
 export function band(svg, lower, upper, colour) {
   let part = [];
   const close = () => {
@@ -120,7 +120,7 @@ export function path(places) {
   return d;
 }
 
-// Measures against the step.  `predicted`: one point in closed form, {step, value, name}.
+// Draw measures against the step.  `predicted` is one point in closed form, {step, value, name}.
 export function lines(svg, box, run, series, { kind = "linear", range, atLeast, reference, predicted, xlabel, ylabel }) {
   const { snapshots, span } = run;
   const values = series.flatMap(({ key }) => snapshots.flatMap((s) => [s.metrics[key], ...(s.spread?.[key] ?? [])]));

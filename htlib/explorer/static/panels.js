@@ -1,4 +1,4 @@
-// The explorer's charts: what each shows of a run.
+// The explorer's charts.
 
 import { axes, band, BLUE, format, GREEN, GREY, INK, lines, linearScale, logScale, make, MARKERS, ORANGE, path } from "./marks.js";
 
@@ -52,7 +52,7 @@ function spectrum(svg, box, { snapshots, start }, kind) {
     svg.append(make("line", {
       x1: x.at(spike), x2: x.at(spike), y1: box.top, y2: box.bottom, stroke: GREEN, "stroke-width": 2, "stroke-dasharray": "7 3", class: "predicted",
     }, make("title", {}, `predicted spike: ${format(spike)}`)));
-  // Stored eigenvalues are rounded, their number beyond the edge is not.
+  // Stored eigenvalues are rounded, but their number beyond the edge is exact.
   const outliers = eigenvalues.slice(eigenvalues.length - metrics.n_outliers);
   const ticks = outliers.map((v) => `M${x.at(v).toFixed(1)},${box.top}v9`).join("");
   svg.append(make("path", { d: ticks, stroke: ORANGE, class: "outliers" }));
@@ -64,7 +64,7 @@ function spectrum(svg, box, { snapshots, start }, kind) {
     (spike ? ` The spike is predicted at ${format(spike)}.` : "");
 }
 
-// Rates against the spectral norm: where this run is among others, and what one step would do.
+// Spectral norm against rates: this run among others, and the prediction for one step.
 function rateMap(svg, box, { settings, snapshots, start }, { visited }) {
   const { prediction, map } = start, here = snapshots.at(-1).metrics.spectral_norm;
   const alike = visited.filter((v) => v.steps === settings.steps && v.family === familyOf(start));
@@ -97,11 +97,11 @@ function rateMap(svg, box, { settings, snapshots, start }, { visited }) {
     (prediction ? ` In one step a spike is predicted from rate ${format(prediction.critical_lr)} on.` : "");
 }
 
-/** Equal for runs that one map shows: all but the rate, the steps and the seed is the same. */
+/** Return a key that is equal for the runs of one map: only rate, steps and seed may differ. */
 export const familyOf = ({ config }) =>
   JSON.stringify(["n", "d", "h", "optimizer", "teacher", "labels", "noise_std"].map((name) => config[name]));
 
-// Squared inner products of the leading singular vectors of W and of the last update, dark where they agree.
+// Squared inner products of the leading singular vectors of W and of the last update; dark means agreement.
 function overlapMap(svg, box, { snapshots, start }) {
   const { overlaps, step } = snapshots.at(-1);
   const say = (text) => {
@@ -114,7 +114,7 @@ function overlapMap(svg, box, { snapshots, start }) {
   const left = box.left + (box.right - box.left - side) / 2, square = { left, right: left + side, top: box.top, bottom: box.top + side };
   const x = linearScale([0.5, k + 0.5], [square.left, square.right]), y = linearScale([0.5, k + 0.5], [square.top, square.bottom]);
   for (const scale of [x, y]) scale.ticks = [1, ...[5, 10, 15, 20].filter((v) => v <= k)];
-  // a path for each shade: four hundred elements would hold the page up
+  // one path per shade, because four hundred elements would slow the page down
   const cell = side / k, shades = Array.from({ length: SHADES + 1 }, () => "");
   overlaps.forEach((row, i) => row.forEach((v, j) => {
     const [left, top] = [square.left + j * cell, square.top + i * cell].map((at) => at.toFixed(2));

@@ -4,10 +4,10 @@
 import type { Meta } from "../meta";
 import type { Settings } from "../protocol";
 
-/** Something the reader can mend. */
+/** An error that the reader can correct. */
 export class Refusal extends Error {}
 
-/** Throw a Refusal for settings out of the bounds of htlib.ExperimentConfig and of the engine. */
+/** Throw a Refusal for settings outside the bounds of htlib.ExperimentConfig and of the engine. */
 export function refuse(settings: Settings, meta: Meta): void {
   const { lr, steps, seed } = settings;
   if (!(Number.isFinite(lr) && lr >= 0)) throw new Refusal(`lr must be finite and not negative; got ${lr}`);

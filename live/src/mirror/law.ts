@@ -14,7 +14,7 @@ export interface Law {
 }
 
 const CURVE_POINTS = 61;
-const CURVE_START = 1 / 30; // of the critical rate
+const CURVE_START = 1 / 30; // times the critical rate
 const CURVE_END = 300;
 
 export function predict(law: Law, lr: number): Prediction {
@@ -37,7 +37,7 @@ export function predict(law: Law, lr: number): Prediction {
 
 type Spike = Pick<Prediction, "spectral_norm" | "alignment" | "has_outlier">;
 
-/** What the spike of strength theta makes of the noise (Benaych-Georges & Nadakuditi 2012). */
+/** Return the effect of the spike of strength theta on the noise (Benaych-Georges & Nadakuditi 2012). */
 function spike(law: Law, lr: number): Spike {
   const { h, d, signal } = law;
   const excess = law.gain * lr ** 2 - 2 * law.drag * lr;
@@ -55,7 +55,7 @@ function spike(law: Law, lr: number): Spike {
   };
 }
 
-/** Rate at which theta^2 = sqrt(h d), above which the largest singular value leaves the bulk. */
+/** Return the rate at which theta^2 = sqrt(h d), above which the largest singular value leaves the bulk. */
 function criticalRate({ h, d, gain, drag, cross }: Law): number {
   const threshold = Math.sqrt(h * d);
   const total = gain + cross ** 2 / threshold;

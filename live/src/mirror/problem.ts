@@ -1,10 +1,10 @@
 // The learning problem that a seed draws: teacher direction, three datasets and the initial weights.
-// Source: htlib/student/problem.py, stream for stream and in float64; the results are cast to float32 as htlib casts them.
+// Source: htlib/student/problem.py, with the same streams in float64; results are cast to float32, as htlib casts them.
 
 import type { Settings, Sizes } from "../protocol";
 import { Generator } from "../random";
 
-/** f of the teacher f(<beta, x>), and the mean and variance of f(z) for a standard normal z. */
+/** The function f of the teacher f(<beta, x>), and mean and variance of f(z) for a standard normal z. */
 export interface Teacher {
   value(z: Float64Array): Promise<Float64Array>;
   mean: number;
@@ -61,7 +61,7 @@ export async function makeProblem(settings: Settings, sizes: Sizes, teacher: Tea
     };
   }
 
-  /** Training targets of a control that leaves the other datasets alone. */
+  /** Return the training targets of a control, which does not change the other datasets. */
   function control(targets: Float64Array): Float64Array {
     if (labels === "shuffled") return stream("label_control").permutation(targets);
     if (labels !== "noise") return targets;
@@ -79,7 +79,7 @@ export async function makeProblem(settings: Settings, sizes: Sizes, teacher: Tea
   };
 }
 
-/** The inner product of each row with the direction. */
+/** Return the inner product of each row with the direction. */
 function projections(rows: Float64Array, direction: Float64Array): Float64Array {
   const d = direction.length;
   return new Float64Array(rows.length / d).map((_, i) => dot(rows.subarray(i * d, (i + 1) * d), direction));

@@ -1,13 +1,13 @@
-// Singular values and vectors of a weight matrix, and the numbers read off them.
+// Singular values and vectors of a weight matrix, and the measures that follow from them.
 // Source: htlib/spectra/eigenvalues.py, htlib/spectra/vectors.py, htlib/spectra/power_law.py, htlib/spectra/ks_scan.py and
-// spectral_measures in htlib/student/probes.py.
+// METRICS in htlib/student/probes.py.
 
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
 
 /** Right singular vectors of W and the squares of its singular values, both ascending. */
 export interface SingularSystem {
   eigenvalues: Float64Array;
-  /** Row-major, (d, d): row i is the unit vector of eigenvalue i, or zeros where that is zero by rounding. */
+  /** Row-major, (d, d): row i is the unit vector of eigenvalue i, or zeros if that is zero within rounding. */
   vectors: Float64Array;
 }
 
@@ -17,7 +17,7 @@ export interface PowerLaw {
   xmin: number;
 }
 
-/** null where htlib has no finite number: a spectrum without a tail. */
+/** null where htlib has no finite number because the spectrum has no tail. */
 export interface SpectralMeasures {
   alignment: number;
   alpha_hill: number | null;
@@ -31,11 +31,11 @@ export interface SpectralMeasures {
 
 // Below this ratio of extreme eigenvalues the Gram matrix has lost the small ones to rounding.
 const GRAM_CONDITION = 1e-10;
-// Above this share of the largest an eigenvalue of a Gram matrix has ten digits.
+// Above this share of the largest, an eigenvalue of a Gram matrix has ten correct digits.
 const RESOLVED = 1e-5;
 const ROWS_AT_ONCE = 4;
 
-/** The singular system of a finite (h, d) matrix, d <= h. */
+/** Return the singular system of a finite (h, d) matrix, d <= h. */
 export function factorise(W: Float32Array, h: number, d: number): SingularSystem {
   const system = decompose(gram(W, h, d), d);
   const exact = system.eigenvalues[0] >= GRAM_CONDITION * system.eigenvalues[d - 1];
@@ -43,16 +43,16 @@ export function factorise(W: Float32Array, h: number, d: number): SingularSystem
 }
 
 /**
- * The system with what its Gram matrix has lost: W is restricted to the vectors of the small eigenvalues, where the
- * large ones hide nothing, and so on down to rounding noise, which becomes zero.  (The SVD of ml-matrix 6.15.1 does
- * not end for some matrices of exactly rank one.)
+ * Compute what the Gram matrix has lost: restrict W to the vectors of the small eigenvalues, where the large ones hide
+ * nothing, and repeat this down to rounding noise, which becomes zero.  (The SVD of ml-matrix 6.15.1 does not end for
+ * some matrices of exactly rank one.)
  */
 function resolved(system: SingularSystem, W: Float32Array, h: number, d: number): SingularSystem {
   const eigenvalues = system.eigenvalues.slice();
   const vectors = system.vectors.slice();
   const noise = (h * Number.EPSILON) ** 2 * eigenvalues[d - 1];
   const matrix = Matrix.from1DArray(h, d, W);
-  let count = d; // of eigenvalues still to be resolved
+  let count = d; // number of eigenvalues that are not yet resolved
   while (eigenvalues[count - 1] > noise) {
     const enough = RESOLVED * eigenvalues[count - 1];
     count = eigenvalues.findIndex((x) => x >= enough);
@@ -67,7 +67,7 @@ function resolved(system: SingularSystem, W: Float32Array, h: number, d: number)
   return { eigenvalues: eigenvalues.fill(0, 0, zeros), vectors: vectors.fill(0, 0, zeros * d) };
 }
 
-/** W^T W in float64, (d, d). */
+/** Return W^T W in float64, (d, d). */
 export function gram(W: Float32Array | Float64Array, h: number, d: number): Float64Array {
   const blocks = Math.ceil(h / ROWS_AT_ONCE);
   const rows = new Float64Array(blocks * ROWS_AT_ONCE * d); // rows of zeros fill the last block
@@ -94,9 +94,9 @@ export function gram(W: Float32Array | Float64Array, h: number, d: number): Floa
   return product;
 }
 
-/** Eigenvalues and eigenvectors of a Gram matrix, which has no negative ones but by rounding. */
+/** Return eigenvalues and eigenvectors of a Gram matrix; eigenvalues that are negative by rounding become 0. */
 export function decompose(gram: Float64Array, d: number): SingularSystem {
-  // off zero by what rounding leaves open: denormal numbers cost ml-matrix the orthogonality of a null space
+  // a shift of the size of the rounding, because with denormal numbers ml-matrix loses the orthogonality of a null space
   const shift = Number.EPSILON * largestOnDiagonal(gram, d);
   const shifted = Matrix.from1DArray(d, d, gram.map((x, i) => (i % (d + 1) === 0 ? x + shift : x)));
   const result = new EigenvalueDecomposition(shifted, { assumeSymmetric: true });
@@ -132,7 +132,7 @@ export function spectralMeasures(
   };
 }
 
-/** PL_Alpha_Hill of an ascending, positive spectrum: the exponent of its upper half, infinite if that is constant. */
+/** Return PL_Alpha_Hill of an ascending, positive spectrum: the exponent of its upper half, infinite if constant. */
 export function hillAlpha(eigenvalues: Float64Array): number {
   const upper = eigenvalues.subarray(eigenvalues.length >> 1);
   const total = upper.reduce((sum, x) => sum + Math.log(x) - Math.log(upper[0]), 0);
@@ -140,17 +140,17 @@ export function hillAlpha(eigenvalues: Float64Array): number {
 }
 
 /**
- * Power law above the threshold with the smallest Kolmogorov-Smirnov distance, the smallest threshold of equals
- * (Clauset, Shalizi & Newman 2009).  For an ascending, positive spectrum that is not constant.
+ * Fit a power law above the threshold with the smallest Kolmogorov-Smirnov distance (Clauset, Shalizi & Newman 2009); of
+ * equal distances, the smallest threshold counts.  The spectrum must be ascending, positive and not constant.
  */
 export function fitPowerLaw(eigenvalues: Float64Array): PowerLaw {
   const L = eigenvalues.map(Math.log);
   const N = L.length;
   let best: PowerLaw = { alpha: NaN, ksDistance: Infinity, xmin: NaN };
-  let total = 0; // of L_j - L_i over the tail, from the top down so that no digits cancel
+  let total = 0; // sum of L_j - L_i over the tail, from the top down so that no digits cancel
   for (let i = N - 2; i >= 0; i--) {
     total += (N - 1 - i) * (L[i + 1] - L[i]);
-    // a threshold is a value: of equals the first, so that the tail is all that is not below it
+    // a threshold is the first of equal values, so that the tail is all that is not below it
     if (total === 0 || L[i] === L[i - 1]) continue;
     const slope = (N - i) / total;
     const ksDistance = distance(L.subarray(i), slope);
@@ -159,7 +159,7 @@ export function fitPowerLaw(eigenvalues: Float64Array): PowerLaw {
   return best;
 }
 
-/** Largest distance between 1 - exp(-slope u) at the j-th value of the tail and j / n, j from 0. */
+/** Return the largest distance between 1 - exp(-slope u) at the j-th value of the tail and j / n, j from 0. */
 function distance(tail: Float64Array, slope: number): number {
   let largest = 0;
   for (let j = 0; j < tail.length; j++) {
@@ -169,19 +169,19 @@ function distance(tail: Float64Array, slope: number): number {
   return largest;
 }
 
-/** |W|_F^2 / |W|_2^2. */
+/** Return |W|_F^2 / |W|_2^2. */
 export function stableRank(eigenvalues: Float64Array): number {
   const largest = eigenvalues[eigenvalues.length - 1];
   return eigenvalues.reduce((sum, x) => sum + x / largest, 0);
 }
 
-/** Squared inner products of the k leading vectors, largest first; those of the first system are the rows. */
+/** Return squared inner products of the k leading vectors, largest first; rows belong to the first system. */
 export function overlaps(first: SingularSystem, second: SingularSystem, k: number): number[][] {
   const ranks = Array.from({ length: k }, (_, rank) => rank);
   return ranks.map((i) => ranks.map((j) => dot(leading(first, i), leading(second, j)) ** 2));
 }
 
-/** The vector of the largest eigenvalue but `rank`. */
+/** Return a vector by the rank of its eigenvalue; rank 0 is the largest. */
 function leading({ vectors, eigenvalues }: SingularSystem, rank: number): Float64Array {
   const d = eigenvalues.length;
   return vectors.subarray((d - 1 - rank) * d, (d - rank) * d);

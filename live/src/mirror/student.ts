@@ -1,4 +1,4 @@
-// One run in the browser: the exported graphs, step by step, with all measures of htlib.
+// One run in the browser: it runs the exported graphs step by step, and takes all measures of htlib.
 // Source: htlib/student/training.py, whose order of updates and measures this follows.
 
 import type { Meta } from "../meta";
@@ -8,12 +8,12 @@ import { factorise, overlaps, type SingularSystem, spectralMeasures } from "./sp
 
 export type Value = Float32Array | Float64Array | number;
 
-/** Runs a graph by name, with its inputs and outputs by name; numbers are scalars. */
+/** Runs a graph by its name; inputs and outputs have names too, and numbers are scalars. */
 export interface Graphs {
   run(name: string, feed: Record<string, Value>): Promise<Record<string, Float32Array | Float64Array>>;
 }
 
-/** The problem of these settings, its teacher evaluated by an exported graph. */
+/** Return the problem of these settings; an exported graph evaluates its teacher. */
 export function problemFor(settings: Settings, meta: Meta, graphs: Graphs): Promise<Problem> {
   const { teacher } = settings;
   const value = async (z: Float64Array): Promise<Float64Array> =>
@@ -28,7 +28,7 @@ interface State {
 }
 
 export class Student {
-  /** Of steps 0, 1, ..., each with its spectrum. */
+  /** One for each of the steps 0, 1, ..., with its spectrum. */
   readonly snapshots: Snapshot[] = [];
   divergedAt: number | null = null;
   private readonly weights = new Map<number, Float32Array>();
@@ -45,12 +45,12 @@ export class Student {
     this.state = { W, m: new Float32Array(W.length), v: new Float32Array(W.length) };
   }
 
-  /** Measure the weights that are reached, and take the step after them. */
+  /** Measure the current weights, and take the next step. */
   async advance(): Promise<void> {
     const { problem, settings } = this;
     const step = this.snapshots.length;
     const { W } = this.state;
-    // The graph gives the loss at these weights together with the next ones.
+    // The graph returns the loss at these weights together with the next weights.
     const { loss, W_new, m_new, v_new } = await this.graphs.run(`step-${settings.optimizer}`, {
       ...this.state,
       a: problem.readoutWeights,
@@ -70,7 +70,7 @@ export class Student {
     this.state = { W: W_new as Float32Array, m: m_new as Float32Array, v: v_new as Float32Array };
   }
 
-  /** Of W and the update that led to a step. */
+  /** Return the overlaps of W and the update that led to a step. */
   overlapsAt(step: number): number[][] | null {
     const snapshot = this.snapshots[step];
     const [before, W] = [this.weights.get(step - 1), this.weights.get(step)];
@@ -83,7 +83,7 @@ export class Student {
     return snapshot.overlaps ?? null;
   }
 
-  /** Keep the numbers, and what the next step needs. */
+  /** Free the weights of earlier steps; keep the measures and the state for the next step. */
   forgetWeights(): void {
     this.weights.clear();
     this.newest = null;
