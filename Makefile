@@ -6,6 +6,7 @@
 PYTHON  ?= python3
 PROFILE ?= fast
 PORT    ?= 8000
+JOBS    ?= $(shell getconf _NPROCESSORS_ONLN)
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -18,7 +19,8 @@ PAGE      := _build/html/index.html
 CODE      := $(sort $(shell find htlib experiments -type f ! -path 'htlib/explorer/static/*' ! -name '*.pyc' ! -name '.*' 2>/dev/null))
 MATTER    := $(sort $(shell find book -type f ! -name '*.ipynb' ! -name '*.pyc' ! -name '.*'))
 # The experiments that run in the pages, and the files they are made from.
-RUNS      := _build/$(PROFILE)/stored-runs.json.gz
+RUNS      := _build/$(PROFILE)/runs.txt
+STORED    := _build/$(PROFILE)/stored-runs.json.gz
 LIVE      := _build/$(PROFILE)/live/meta.json
 LIVE_CODE := $(sort $(shell find live htlib/explorer/static -name node_modules -prune -o -type f ! -name '*.pyc' ! -name '.*' -print))
 MODULES   := live/node_modules/.package-lock.json
@@ -29,6 +31,14 @@ PAGE_LIST := _build/page.txt
 
 # Finished runs of the chapters; a run is repeated only if the code that decides its numbers has changed.
 export HTLIB_STORE ?= $(CURDIR)/_build/store
+
+# The environment may forbid it, but then each of a hundred processes compiles torch and SciPy anew.
+export PYTHONDONTWRITEBYTECODE :=
+
+# What make starts runs side by side, so each process computes with one thread.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+# Side by side, unless the caller has chosen: make -j4 book.
+PARALLEL = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,--jobs=$(JOBS))
 
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill"
 
@@ -43,11 +53,11 @@ endef
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY: $(EXECUTED)
-.PHONY: help env lock book stored-runs quick test lint format strip bench serve clean distclean FORCE
+.PHONY: help env lock book pages runs quick test lint format strip bench serve clean distclean FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
-	@echo "Settings: PROFILE=fast or paper, PYTHON=python3, PORT=8000, HTLIB_REPOSITORY=https://..."
+	@echo "Settings: PROFILE=fast or paper, JOBS=2, SCHEDULER=tcp://..., PYTHON=python3, PORT=8000, HTLIB_REPOSITORY=https://..."
 
 env: $(ENV) ## Make .venv with everything in it
 
@@ -56,12 +66,13 @@ $(VENV)/requirements: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "error: Python 3.11 or later is needed, and '$(PYTHON)' is not. Name another: make env PYTHON=python3.12" >&2; \
 	  exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --requirement requirements.txt
+	@echo "installing the packages of requirements.txt in $(VENV): a few minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --requirement requirements.txt
 	@touch $@
 
 $(ENV): $(VENV)/requirements pyproject.toml
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 # Keeps the versions already in requirements.txt; LOCKFLAGS=--upgrade takes the newest. The CUDA
@@ -75,8 +86,11 @@ lock: $(ENV) ## Write requirements.txt anew from pyproject.toml
 	   grep -v -E '^(#|cuda-|nvidia-|triton=)' _build/lock.txt; } > _build/requirements.txt
 	@mv _build/requirements.txt requirements.txt
 
-book: $(PAGE) ## Execute the chapters and make the HTML pages
-	@echo "The book is in $(CURDIR)/$(PAGE): open that file, or run 'make serve'."
+book: $(ENV) ## Compute the runs, execute the chapters and make the HTML pages
+	@began=$$(date +%s); $(PARALLEL) pages; \
+	  echo "The book is in $(CURDIR)/$(PAGE): open that file, or run 'make serve'. It took $$(($$(date +%s) - began)) s."
+
+pages: $(PAGE)
 
 $(CODE_LIST): FORCE
 	@mkdir -p _build; echo "$(CODE)" | cmp -s - $@ || echo "$(CODE)" > $@
@@ -85,39 +99,45 @@ $(PAGE_LIST): FORCE
 	@mkdir -p _build; echo "$(EXECUTED) $(MATTER) $(HTLIB_REPOSITORY)" | cmp -s - $@ || \
 	  echo "$(EXECUTED) $(MATTER) $(HTLIB_REPOSITORY)" > $@
 
-_build/$(PROFILE)/%.ipynb: book/%.ipynb book/build.py requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
-	$(BIN)/python book/build.py execute $< $@ -p profile $(PROFILE)
+_build/$(PROFILE)/%.ipynb: book/%.ipynb book/build.py requirements.txt $(CODE) $(CODE_LIST) $(RUNS) | $(ENV)
+	@$(ONE_THREAD) $(BIN)/python book/build.py execute $< $@ -p profile $(PROFILE)
 
-stored-runs: $(RUNS) ## Compute the stored runs that the pages show at once
+runs: $(RUNS) ## Compute the runs of all presets that are missing
+
+# The store knows which runs are missing, so it costs little to ask again.
+$(RUNS): requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
+	@mkdir -p $(@D)
+	@$(BIN)/python -m htlib.commands.main sweep --all --profile $(PROFILE) $(if $(SCHEDULER),--scheduler $(SCHEDULER))
+	@touch $@
 
 # Packing again is cheap, because the runs are in the store.
-$(RUNS): requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
-	$(BIN)/python -m htlib.explorer.page stored-runs $(PROFILE) $@
+$(STORED): $(RUNS) | $(ENV)
+	@$(ONE_THREAD) $(BIN)/python -m htlib.explorer.page stored-runs $(PROFILE) $@
 
 $(MODULES): live/package.json live/package-lock.json | $(ENV)
-	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --no-audit --no-fund --loglevel=error
+	@cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --no-audit --no-fund --loglevel=error --silent
 	@touch $@
 
 # The target, meta.json, is written last, so that a build that was killed does not count as complete.
-$(LIVE): $(LIVE_CODE) $(RUNS) $(MODULES) | $(ENV)
+$(LIVE): $(LIVE_CODE) $(STORED) $(MODULES) | $(ENV)
 	@rm -rf $(@D); mkdir -p $(@D)
-	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent build -- --outdir="$(CURDIR)/$(@D)"
-	cp $(RUNS) $(WASM) htlib/explorer/static/explorer.css $(@D)
-	$(BIN)/python -m htlib.explorer.page engine $(RUNS) $(@D)
+	@cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent build -- --outdir="$(CURDIR)/$(@D)"
+	@cp $(STORED) $(WASM) htlib/explorer/static/explorer.css $(@D)
+	@$(ONE_THREAD) $(BIN)/python -m htlib.explorer.page engine $(STORED) $(@D)
+	@echo "live: the engine of the explorer is in $(@D)"
 
 $(PAGE): $(EXECUTED) $(MATTER) $(LIVE) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
-	$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"
+	@$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"
 	@touch $@
 
 # A check after a change of a formula; it needs no book, no browser, no npm and no second process.
 quick: $(ENV) ## Run the linters and the quick tests, in parallel
 	$(CHECKS)
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 \
-	  $(BIN)/python -m pytest --numprocesses auto -m "not (book or browser or process)"
+	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses auto -m "not (book or browser or process)"
 
 test: lint book ## Run the linters and the whole suite, on the book of this PROFILE
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run
-	$(BIN)/python -m pytest
+	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: $(ENV) $(MODULES) ## Run only the linters
 	$(CHECKS)

@@ -68,7 +68,10 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any]) -> None:
             store_widget_state=False,  # the pages show the HTML of a widget
         )
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
-        raise BookError(f"{chapter}: {_failure(partial, error)}\n  what ran is in {partial}") from error
+        raise BookError(
+            f"{chapter}: {_failure(partial, error)}\n"
+            f"  what ran is in {partial}; to repeat it by itself: make {target}"
+        ) from error
     check_executed(notebook, chapter)
     _tidy(notebook)
     nbformat.write(notebook, partial)

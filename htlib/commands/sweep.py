@@ -11,8 +11,9 @@ import pandas as pd
 
 from htlib.commands.outputs import PICTURES, add_outputs, check_output, save_figure, write_table
 from htlib.student.run import tidy
+from htlib.sweeps.compute import compute_missing
 from htlib.sweeps.grid import fields_of
-from htlib.sweeps.presets import load_experiment
+from htlib.sweeps.presets import load_experiment, presets
 from htlib.sweeps.store import Store
 
 _TABLES = (".parquet", ".csv")
@@ -28,6 +29,9 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "kept in a store; the same command goes on where an earlier one stopped.",
     )
     parser.add_argument("preset", nargs="?", metavar="PRESET", help="a TOML file, or a name in experiments/")
+    parser.add_argument(
+        "--all", action="store_true", help="compute what is missing of all presets, in one pool"
+    )
     parser.add_argument("--profile", choices=("fast", "paper"), default="fast", help="sizes (default: fast)")
     parser.add_argument("--seeds", type=int, metavar="K", help="seeds 0 to K-1, in place of the preset's")
     parser.add_argument(
@@ -56,8 +60,17 @@ def execute(options: argparse.Namespace) -> int:
         runs, size = store.clear()
         print(f"deleted {runs} runs, {size / 1e6:.1f} MB, from {store.path}")
         return 0
+    if options.all:
+        if options.preset is not None:
+            raise ValueError("--all computes every preset; give it without one")
+        tasks = [task for name in presets() for task in load_experiment(name, options.profile).tasks()]
+        how = {"workers": options.workers, "progress": not options.quiet}
+        summary = compute_missing(tasks, store, options.scheduler, **how)
+        if not options.quiet:
+            print(f"{summary}; they are in {store.path}")
+        return 0
     if options.preset is None:
-        raise ValueError("name a preset, for instance experiments/one-step-rates")
+        raise ValueError("name a preset, for instance experiments/one-step-rates, or give --all")
     check_output("--output", options.output, _TABLES)
     check_output("--plot", options.plot, PICTURES)
     experiment = load_experiment(options.preset, options.profile)

@@ -114,12 +114,13 @@ class Probe:
         F_test, y_fresh = probe_features(W, X_test, self.activation, scale), y_test.double()
         if len(lambdas) > _FEW:
             coefficients, scores = readout.ridge_path(F, y_fit, lambdas, gram_matrix=gram)
-            gcv = scores.tolist()
+            fits, gcv = list(coefficients.T.contiguous()), scores.tolist()
         else:
             fits = [readout.ridge(F, y_fit, value, gram_matrix=gram) for value in lambdas]
-            coefficients, gcv = torch.stack(fits, dim=1), [math.nan] * len(lambdas)
+            gcv = [math.nan] * len(lambdas)
+        # one product for each, so that a few readings have the last digits that each has by itself
         losses = (
-            (Z @ coefficients - targets[:, None]).square().mean(dim=0).tolist()
+            [(Z @ fit - targets).square().mean().item() for fit in fits]
             for Z, targets in ((F, y_fit), (F_test, y_fresh))
         )
         return [Refit(own, fresh, kta, score) for own, fresh, score in zip(*losses, gcv, strict=True)]

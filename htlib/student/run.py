@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -64,6 +65,8 @@ class Trajectory:
         Step -> StepOverlaps of the update that led to it; empty unless ``keep_overlaps``.
     diverged_at : int or None
         The step at which a number was no longer finite.
+    seconds : float
+        How long a worker of a sweep took for it; NaN for a run of `htlib.train`.
     """
 
     config: ExperimentConfig
@@ -73,6 +76,7 @@ class Trajectory:
     weights: Mapping[int, Array] = field(default_factory=dict)
     overlaps: Mapping[int, StepOverlaps] = field(default_factory=dict)
     diverged_at: int | None = None
+    seconds: float = math.nan
 
     def esd(self, step: int) -> Array:
         """Return the eigenvalues at a measured step, ascending.
@@ -197,6 +201,7 @@ class Trajectory:
             "config": json.dumps(self.config.to_dict()),
             "columns": json.dumps(list(self.metrics.columns)),
             "diverged_at": json.dumps(self.diverged_at),
+            "seconds": json.dumps(self.seconds),
         }
         header["sha256"] = _checksum(tensors, header)
         return write_atomically(path, save(tensors, metadata=header))
@@ -260,6 +265,7 @@ class Trajectory:
             },
             overlaps=overlaps,
             diverged_at=json.loads(header["diverged_at"]),
+            seconds=json.loads(header.get("seconds", "NaN")),
         )
 
 
@@ -274,6 +280,7 @@ def assemble(
     weights: Mapping[int, Array] | None = None,
     overlaps: Mapping[int, StepOverlaps] | None = None,
     diverged_at: int | None = None,
+    seconds: float = math.nan,
 ) -> Trajectory:
     """Make a Trajectory from its arrays; metrics are (n_probes, n_columns), or empty."""
     values = np.asarray(metrics, dtype=np.float64).reshape(-1, len(columns))
@@ -290,7 +297,18 @@ def assemble(
         dict(sorted((weights or {}).items())),
         dict(sorted((overlaps or {}).items())),
         diverged_at,
+        seconds,
     )
+
+
+def readings_in(path: Path) -> set[Reading]:
+    """Read from the head of a record which readings it has; none, if there is no readable record."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+        return {Reading(*reading) for reading in json.loads(header["readings"])}
+    except (FileNotFoundError, SafetensorError, KeyError):
+        return set()
 
 
 def tidy(runs: Sequence[Trajectory], fields: Iterable[str]) -> pd.DataFrame:

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from filelock import BaseFileLock
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
-from htlib.student.config import ExperimentConfig, Reading
+from htlib.student.config import ExperimentConfig
 from htlib.student.run import Trajectory, tidy
 from htlib.student.training import Readings, readings_of
 from htlib.sweeps import workers as executors
 from htlib.sweeps.grid import Grid, expand, fields_of
+from htlib.sweeps.progress import progress_bar
 from htlib.sweeps.store import Store
 from htlib.sweeps.workers import Task
 
@@ -104,8 +105,9 @@ def sweep(
     >>> table.equals(sweep(grid, seeds=2, store=folder))  # from the store
     True
     """
-    options = _Options(scheduler, executor, device, workers, threads, progress)
-    work = _Sweep(expand(grid, seeds), store, options, keep=_measures_only)
+    tasks = [Task(config, (config.reading,), device) for config in expand(grid, seeds)]
+    options = _Options(scheduler, executor, workers, threads, progress)
+    work = _Sweep(tasks, store, options, keep=_measures_only)
     runs, names = work.runs(), fields_of(grid)
     table = tidy(runs, names)
     table.attrs["notes"] = [*work.notes, work.summary()]
@@ -148,8 +150,45 @@ def sweep_runs(
     list of Trajectory
         In the order of grid and seeds.
     """
-    options = _Options(scheduler, executor, device, workers, threads, progress, keep_weights, keep_overlaps)
-    return _Sweep(expand(grid, seeds), store, options, keep=lambda run: run, readings=readings).runs()
+    tasks = [
+        Task(config, tuple(readings_of(config, readings)), device, keep_weights, keep_overlaps)
+        for config in expand(grid, seeds)
+    ]
+    return run_tasks(
+        tasks, store, scheduler, executor=executor, workers=workers, threads=threads, progress=progress
+    )
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    store: Store | str | os.PathLike[str] | None = None,
+    scheduler: str | None = None,
+    *,
+    executor: Executor | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    progress: bool = True,
+) -> list[Trajectory]:
+    """Return the runs of some tasks, in their order, from the store or computed."""
+    options = _Options(scheduler, executor, workers, threads, progress)
+    return _Sweep(tasks, store, options, keep=lambda run: run).runs()
+
+
+def compute_missing(
+    tasks: Sequence[Task],
+    store: Store | str | os.PathLike[str] | None = None,
+    scheduler: str | None = None,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+) -> str:
+    """Compute the tasks that the store lacks, in one pool, and return a line on how that went.
+
+    Tasks that train alike are one training, with all of their readings and all that any of them keeps.
+    """
+    work = _Sweep(tasks, store, _Options(scheduler, None, workers, None, progress), keep=None)
+    work.runs()
+    return work.summary()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,12 +197,9 @@ class _Options:
 
     scheduler: str | None
     executor: Executor | None
-    device: str
     workers: int | None
     threads: int | None
     progress: bool
-    keep_weights: bool = False
-    keep_overlaps: bool = False
 
     def __post_init__(self) -> None:
         for name in ("workers", "threads"):
@@ -182,38 +218,37 @@ class _Sweep:
 
     def __init__(
         self,
-        configs: Sequence[ExperimentConfig],
+        tasks: Sequence[Task],
         store: Store | str | os.PathLike[str] | None,
         options: _Options,
-        keep: Callable[[Trajectory], Trajectory],
-        readings: Readings = None,
+        keep: Callable[[Trajectory], Trajectory] | None,
     ) -> None:
         self.notes: list[str] = []
-        self._configs, self._options, self._keep = configs, options, keep
-        self._trainings: dict[ExperimentConfig, list[ExperimentConfig]] = {}
-        self._readings: dict[ExperimentConfig, list[Reading]] = {}
-        for config in configs:
-            self._trainings.setdefault(config.training, []).append(config)
-            self._readings.setdefault(config.training, []).extend(readings_of(config, readings))
+        self._options, self._keep = options, keep
+        self._configs = [task.config for task in tasks]
+        self._tasks: dict[ExperimentConfig, Task] = {}
+        self._asked: dict[ExperimentConfig, set[ExperimentConfig]] = {}
+        for task in tasks:
+            known = self._tasks.get(task.training)
+            self._tasks[task.training] = task if known is None else known.joined(task)
+            self._asked.setdefault(task.training, set()).add(task.config)
         self._store = store if isinstance(store, Store) else Store(store)
-        self._kept = {"keep_weights": options.keep_weights, "keep_overlaps": options.keep_overlaps}
-        self._results: dict[ExperimentConfig, Trajectory] = {}
-        self._computed, self._began = 0, time.monotonic()
+        self._results: dict[ExperimentConfig, Trajectory | None] = {}
+        self._computed, self._diverged, self._began = 0, 0, time.monotonic()
         self._told = len(self._store.set_aside)  # a Store may have served other sweeps
         self._bar: Any = None
 
-    def runs(self) -> list[Trajectory]:
-        """All runs in the order of the configs; those that the store lacks are computed first."""
-        for training in self._trainings:
+    def runs(self) -> list[Any]:
+        """Compute what the store lacks; return all runs in the order of the tasks, as `keep` leaves them."""
+        for training in self._tasks:
             self._look_up(training)
-        stored, total = len(self._results), len(self._configs)
-        show = self._options.progress and stored < total
-        with tqdm(
-            desc="sweep", total=total, initial=stored, unit="run", smoothing=0.1, disable=not show
-        ) as self._bar:
-            self._count(0)
+        missing = sum(
+            executors.work_of(task) for training, task in self._tasks.items() if self._lacks(training)
+        )
+        show = self._options.progress and missing > 0
+        with progress_bar("runs", missing, show, self._state()) as self._bar:
             self._note_damage()
-            if stored < total:
+            if missing:
                 with self._store.writing() as others, executors.process_as_it_was():
                     for other in others:
                         self._note(f"{other} also works on this store; finished runs are shared")
@@ -228,27 +263,25 @@ class _Sweep:
 
     def summary(self) -> str:
         """One line on how the sweep went so far."""
-        done = len(self._results)
-        parts = [f"{done} of {len(self._configs)} runs"]
+        done, parts = len(self._results), [self._state()]
         if stored := done - self._computed:
             parts.append(f"{stored} from the store")
         if self._computed:
             seconds = time.monotonic() - self._began
             took = f"{seconds:.1f} s" if seconds < 60 else tqdm.format_interval(seconds)
             parts.append(f"{self._computed} computed in {took}")
-        if diverged := sum(run.diverged_at is not None for run in self._results.values()):
-            parts.append(f"{diverged} diverged")
+        if self._diverged:
+            parts.append(f"{self._diverged} diverged")
         return ", ".join(parts)
+
+    def _state(self) -> str:
+        return f"{len(self._results)} of {sum(map(len, self._asked.values()))} runs"
 
     def _compute(self) -> None:
         """Compute what is missing; if workers of this machine die, once more."""
         options, losses = self._options, 0
         threads = options.threads or 1
-        while tasks := [
-            Task(configs[0], tuple(self._readings[training]), options.device, **self._kept)
-            for training, configs in self._trainings.items()
-            if configs[0] not in self._results
-        ]:
+        while tasks := [task for training, task in self._tasks.items() if self._lacks(training)]:
             before = self._computed
             try:
                 with executors.open_executor(
@@ -277,7 +310,7 @@ class _Sweep:
         An error of a task is raised once those at work have ended and are stored.
         """
         todo: dict[str, deque[Task]] = {}
-        for task in tasks:
+        for task in sorted(tasks, key=executors.work_of, reverse=True):  # the short ones fill the end
             todo.setdefault(task.start_key, deque()).append(task)
         running: dict[Future[Trajectory], Task] = {}
         claims: dict[ExperimentConfig, BaseFileLock] = {}
@@ -287,7 +320,7 @@ class _Sweep:
             while running or (any(todo.values()) and not errors):
                 while len(running) < slots and not errors and (task := self._claim(todo, previous, claims)):
                     if self._look_up(task.training):  # another process has stored it by now
-                        self._count(len(self._trainings[task.training]))
+                        self._count(task)
                         claims.pop(task.training).release()
                     else:
                         future = executor.submit(executors.compute, task, threads, name)
@@ -319,8 +352,9 @@ class _Sweep:
     def _claim(
         self, todo: dict[str, deque[Task]], previous: str | None, claims: dict[ExperimentConfig, BaseFileLock]
     ) -> Task | None:
-        """The next task that no other process has: of the previous problem, else of that with most left."""
-        for key in sorted(todo, key=lambda key: (key != previous, -len(todo[key]))):
+        """Choose a task that no other process has: of the previous problem, or where most work is left."""
+        left = {key: sum(map(executors.work_of, tasks)) for key, tasks in todo.items()}
+        for key in sorted(todo, key=lambda key: (key != previous, -left[key])):
             for _ in range(len(todo[key])):
                 task = todo[key].popleft()
                 claim = self._store.claim(task.training.digest())
@@ -330,27 +364,41 @@ class _Sweep:
                 todo[key].append(task)
         return None
 
+    def _lacks(self, training: ExperimentConfig) -> bool:
+        return not self._asked[training] <= self._results.keys()
+
     def _look_up(self, training: ExperimentConfig) -> bool:
-        """Whether the store has a training with all of its readings; its runs are at hand from then on."""
-        run = self._store.load(self._trainings[training][0], readings=self._readings[training], **self._kept)
+        """Take a training from the store, if it is there with all that is asked of it."""
+        task = self._tasks[training]
+        wanted: Any = {
+            "readings": task.readings,
+            "keep_weights": task.keep_weights,
+            "keep_overlaps": task.keep_overlaps,
+        }
+        if self._keep is None:
+            if found := self._store.has(task.config, **wanted):
+                self._results.update(dict.fromkeys(self._asked[training]))
+            return found
+        run = self._store.load(task.config, **wanted)
         if run is not None:
             self._take(training, run)
         return run is not None
 
     def _save(self, task: Task, run: Trajectory) -> None:
-        self._store.save(run, **self._kept)
+        self._store.save(run, keep_weights=task.keep_weights, keep_overlaps=task.keep_overlaps)
         self._take(task.training, run)
-        self._computed += len(self._trainings[task.training])
-        self._count(len(self._trainings[task.training]))
+        self._computed += len(self._asked[task.training])
+        self._count(task)
 
     def _take(self, training: ExperimentConfig, run: Trajectory) -> None:
-        for config in self._trainings[training]:
-            self._results[config] = self._keep(run.read(*config.reading))
+        asked = self._asked[training]
+        self._diverged += len(asked) * (run.diverged_at is not None)
+        for config in asked:
+            self._results[config] = self._keep and self._keep(run.read(*config.reading))
 
-    def _count(self, more: int) -> None:
-        stored = len(self._results) - self._computed
-        self._bar.set_description(f"sweep: {stored} stored, {self._computed} computed", refresh=False)
-        self._bar.update(more)
+    def _count(self, task: Task) -> None:
+        self._bar.set_postfix_str(self._state(), refresh=False)
+        self._bar.update(executors.work_of(task))
 
     def _note(self, text: str) -> None:
         self.notes.append(text)

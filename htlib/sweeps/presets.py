@@ -19,9 +19,10 @@ from typing import Any
 
 from htlib.student.config import ExperimentConfig, for_profile
 from htlib.student.run import Trajectory
-from htlib.sweeps.compute import sweep_runs
+from htlib.sweeps.compute import run_tasks, sweep_runs
 from htlib.sweeps.grid import expand
 from htlib.sweeps.store import Store
+from htlib.sweeps.workers import Task
 
 _FOLDER = "experiments"
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -58,6 +59,27 @@ class Experiment:
     def configs(self) -> list[ExperimentConfig]:
         """Return the configurations that it runs, in order."""
         return expand(self.grid, self.seeds)
+
+    def tasks(self, seeds: int | Iterable[int] | None = None) -> list[Task]:
+        """Return the work that it asks for, one task per configuration; default seeds: its own."""
+        configs = expand(self.grid, self.seeds if seeds is None else seeds)
+        return [Task(config, (config.reading,), keep_overlaps=self.keep_overlaps) for config in configs]
+
+    def trainings(
+        self,
+        store: Store | str | os.PathLike[str] | None = None,
+        scheduler: str | None = None,
+        **options: Any,
+    ) -> list[Trajectory]:
+        """Return each of its trainings once, with all of the readings that its grids name.
+
+        `store`, `scheduler` and `options` are those of `runs`.
+        """
+        merged: dict[ExperimentConfig, Task] = {}
+        for task in self.tasks():
+            known = merged.get(task.training)
+            merged[task.training] = task if known is None else known.joined(task)
+        return run_tasks(list(merged.values()), store, scheduler, **options)
 
     def runs(
         self,
@@ -138,6 +160,11 @@ def load_experiment(name: str | os.PathLike[str], profile: str = "fast") -> Expe
     return experiment
 
 
+def presets() -> list[str]:
+    """Return the names of all presets in the folder ``experiments`` here or above."""
+    return sorted(path.stem for path in _folder().glob("*.toml"))
+
+
 def _check_kind(path: Path, name: str, value: Any) -> None:
     kinds, words = _KINDS[name]
     entries: list[Any] = value if isinstance(value, list) else []
@@ -150,12 +177,16 @@ def _find(name: str | os.PathLike[str]) -> Path:
     for candidate in (given, given.parent / f"{given.name}.toml"):
         if candidate.is_file():
             return candidate
+    folder = _folder(f"no preset {str(given)!r}, and ")
+    candidate = folder / f"{given.name.removesuffix('.toml')}.toml"
+    if str(given.parent) not in (".", _FOLDER) or not candidate.is_file():
+        raise FileNotFoundError(f"no preset {str(given)!r}; {folder} has {', '.join(presets())}")
+    return candidate
+
+
+def _folder(reason: str = "") -> Path:
     folders = [folder / _FOLDER for folder in (Path.cwd(), *Path.cwd().parents)]
     folder = next((f for f in folders if f.is_dir()), None)
     if folder is None:
-        raise FileNotFoundError(f"no preset {str(given)!r}, and no folder {_FOLDER!r} here or above")
-    candidate = folder / f"{given.name.removesuffix('.toml')}.toml"
-    if str(given.parent) not in (".", _FOLDER) or not candidate.is_file():
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.toml")))
-        raise FileNotFoundError(f"no preset {str(given)!r}; {folder} has {known}")
-    return candidate
+        raise FileNotFoundError(f"{reason}no folder {_FOLDER!r} here or above")
+    return folder

@@ -21,6 +21,7 @@ import socket
 import uuid
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -28,7 +29,7 @@ from platformdirs import user_cache_path
 
 from htlib.student.config import ExperimentConfig, Reading
 from htlib.student.files import write_atomically
-from htlib.student.run import RecordError, Trajectory
+from htlib.student.run import RecordError, Trajectory, readings_in
 from htlib.sweeps.numerics import RUNS, code_digest
 
 _MARKER = "htlib-store.json"
@@ -101,13 +102,31 @@ class Store:
     ) -> Trajectory | None:
         """Read the stored run of a configuration; return None if it, or one of these readings, is missing.
 
-        A file that fails its checks is moved to ``set-aside`` and counts as missing; `set_aside` then has a
-        line about it.
+        A run that was stored with more than what is asked for serves, too.  A file that fails its checks is
+        moved to ``set-aside`` and counts as missing; `set_aside` then has a line about it.
         """
-        run = self._read(self.file_of(config, keep_weights=keep_weights, keep_overlaps=keep_overlaps), config)
-        if run is None or not {config.reading, *readings} <= {run.config.reading, *run.refits}:
-            return None
-        return run.read(*config.reading)
+        wanted = {config.reading, *readings}
+        for path in self._candidates(config, keep_weights, keep_overlaps):
+            run = self._read(path, config)
+            if run is not None and wanted <= {run.config.reading, *run.refits}:
+                run = run.read(*config.reading)
+                weights, overlaps = run.weights if keep_weights else {}, run.overlaps if keep_overlaps else {}
+                return dataclasses.replace(run, weights=weights, overlaps=overlaps)
+        return None
+
+    def has(
+        self,
+        config: ExperimentConfig,
+        *,
+        readings: Iterable[Reading] = (),
+        keep_weights: bool = False,
+        keep_overlaps: bool = False,
+    ) -> bool:
+        """Tell whether `load` would find a run, from the head of its file: damage below is not seen."""
+        wanted = {config.reading, *readings}
+        return any(
+            wanted <= readings_in(path) for path in self._candidates(config, keep_weights, keep_overlaps)
+        )
 
     def save(self, run: Trajectory, *, keep_weights: bool = False, keep_overlaps: bool = False) -> Path:
         """Store a run, complete or not at all, together with the earlier readings of the same training.
@@ -201,6 +220,11 @@ class Store:
                     if folder.exists():
                         shutil.rmtree(folder)
         return runs, size
+
+    def _candidates(self, config: ExperimentConfig, weights: bool, overlaps: bool) -> list[Path]:
+        """Return the files in which a run can be, with these things or more."""
+        kept = product(*([True] if one else [False, True] for one in (weights, overlaps)))
+        return [self.file_of(config, keep_weights=w, keep_overlaps=o) for w, o in kept]
 
     @property
     def _runs(self) -> Path:

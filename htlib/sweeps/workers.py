@@ -10,10 +10,11 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -49,6 +50,15 @@ class Task:
     device: str = "cpu"
     keep_weights: bool = False
     keep_overlaps: bool = False
+
+    def joined(self, other: Task) -> Task:
+        """Return the task that reads and keeps all that this one and another one of its training do."""
+        return replace(
+            self,
+            readings=tuple(dict.fromkeys(self.readings + other.readings)),
+            keep_weights=self.keep_weights or other.keep_weights,
+            keep_overlaps=self.keep_overlaps or other.keep_overlaps,
+        )
 
     @property
     def training(self) -> ExperimentConfig:
@@ -127,7 +137,8 @@ def compute(task: Task, threads: int, sweep: str = "") -> Trajectory:
         if sweep in _given_up:
             raise CancelledError
 
-    return train(
+    began = time.perf_counter()
+    run = train(
         task.config,
         device=task.device,
         keep_weights=task.keep_weights,
@@ -136,6 +147,7 @@ def compute(task: Task, threads: int, sweep: str = "") -> Trajectory:
         progress=False,
         on_step=on_step,
     )
+    return replace(run, seconds=time.perf_counter() - began)
 
 
 def give_up(sweep: str) -> None:

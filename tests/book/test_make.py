@@ -17,6 +17,7 @@ case "$2" in
   execute) echo "$2 $4" >> log; mkdir -p "$(dirname "$4")"; test ! -e broken && touch "$4";;
   render) echo "$2 $3" >> log; mkdir -p "$4"; touch "$4/index.html";;
   stored-runs) echo "$2 $3" >> log; mkdir -p "$(dirname "$4")"; touch "$4";;
+  sweep) echo "$2 $3 $5" >> log;;
   engine) echo "$2 $3" >> log; touch "$4/meta.json";;
 esac
 """
@@ -27,9 +28,9 @@ touch node_modules/.package-lock.json node_modules/onnxruntime-web/dist/ort-wasm
 """
 ONE, TWO = "execute _build/fast/01-one.ipynb", "execute _build/fast/02-two.ipynb"
 PAGES = "render _build/fast"
-RUNS, ENGINE = "stored-runs fast", "engine _build/fast/stored-runs.json.gz"
+RUNS, STORED, ENGINE = "sweep --all fast", "stored-runs fast", "engine _build/fast/stored-runs.json.gz"
 MODULES, BUNDLE = "npm ci", "npm run"
-LIVE = [RUNS, ENGINE, BUNDLE]
+LIVE = [RUNS, STORED, ENGINE, BUNDLE]
 
 
 class Project:
@@ -116,9 +117,9 @@ def test_packages_of_the_engine_follow_their_lock(project: Project) -> None:
     assert project.make("book") == [ENGINE, MODULES, BUNDLE, PAGES]
 
 
-def test_only_the_stored_runs(project: Project) -> None:
-    assert project.make("stored-runs") == [RUNS]
-    assert project.make("stored-runs") == []
+def test_only_the_runs(project: Project) -> None:
+    assert project.make("runs") == [RUNS]
+    assert project.make("runs") == []
 
 
 def test_profiles_stand_side_by_side(project: Project) -> None:
@@ -148,6 +149,6 @@ def test_an_old_python_is_named(project: Project) -> None:
 
 def test_help_names_the_targets(project: Project) -> None:
     project.make()
-    targets = ("env", "book", "stored-runs", "quick", "test", "bench", "serve", "lock", "clean", "distclean")
+    targets = ("env", "book", "runs", "quick", "test", "bench", "serve", "lock", "clean", "distclean")
     for target in targets:
         assert f"make {target} " in project.result.stdout

@@ -36,6 +36,22 @@ def preset(tmp_path, monkeypatch):
     return ["sweep", "two-rates", "--workers", "1", "--threads", "1"]
 
 
+def test_all_presets_are_computed_in_one_pool(preset, tmp_path, capsys):
+    """The second preset has a run in common with the first."""
+    text = PRESET.replace("lr = [0.5, 1.0]", "lr = [1.0, 2.0]")
+    assert text != PRESET
+    (tmp_path / "experiments" / "others.toml").write_text(text)
+    everything = ["sweep", "--all", "--workers", "1"]
+    assert main(everything) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("12 of 12 runs, 12 computed in ")
+    assert "runs: 100 %, 12 of 12 runs" in captured.err
+    assert main([*everything, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main([*everything, "two-rates"]) == 2
+    assert "--all computes every preset" in capsys.readouterr().err
+
+
 def test_a_preset_is_run_printed_and_stored(preset, tmp_path, capsys):
     assert main(preset) == 0
     captured = capsys.readouterr()
@@ -46,7 +62,7 @@ def test_a_preset_is_run_printed_and_stored(preset, tmp_path, capsys):
     assert lines[0] == "Two rates"
     assert lines[-1] == f"8 runs in {tmp_path / 'store'}"
     assert [line.split()[-2] for line in lines[-5:-1]] == [f"{value:.4g}" for value in last]
-    assert "8/8" in captured.err
+    assert "8 of 8 runs" in captured.err
     assert main(preset) == 0
     again = capsys.readouterr()
     assert (again.out, again.err) == (captured.out, "")  # nothing to wait for, no bar

@@ -1,10 +1,8 @@
-"""Oracle: htlib.train itself, from the same start; the graphs are run by ONNX Runtime.
+"""Oracle: htlib.train itself, from the same start; ONNX Runtime runs the graphs.
 
-Both routes round to float32, in orders that differ from processor to processor, so that every tolerance is
-the size of what is compared times `rounding`.  Fifty steps are compared at rates where training contracts.
-Beyond the stability limit, which is near 0.9 d for gradient descent, a run amplifies every rounding: at rate
-3000 the loss climbs from 1.3 to 120, and to 54 with Adam at rate 1.  There single steps from the same state
-are compared.
+Both routes round to float32 in different orders: every tolerance is the size of the numbers times `rounding`.
+Fifty steps are compared at rates where training contracts.  Beyond the stability limit, near 0.9 d for
+gradient descent, a run amplifies every rounding, and single steps from the same state are compared.
 """
 
 from __future__ import annotations
@@ -49,9 +47,8 @@ class Runtime:
     def run(self, name: str, feed: dict[str, object]) -> list[np.ndarray]:
         session = self.sessions[name]
         kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64}
-        return session.run(
-            None, {i.name: np.asarray(feed[i.name], kinds[i.type]) for i in session.get_inputs()}
-        )
+        inputs = {i.name: np.asarray(feed[i.name], kinds[i.type]) for i in session.get_inputs()}
+        return session.run(None, inputs)
 
     def step(self, config: ht.ExperimentConfig, problem: Problem, t: int, W: object, m: object, v: object):
         data = {"X": problem.train.inputs, "y": problem.train.targets, "a": problem.readout_weights}
@@ -79,8 +76,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
     folder = tmp_path_factory.mktemp("graphs")
     # In a process of its own: the exporter trips over conftest's shape checks in htlib.student.network.
     code = "import pathlib, sys, htlib as ht; from htlib.explorer import graphs as g;"
-    code += "c = ht.ExperimentConfig(n=600, d=300, h=450);"
-    code += "g.export_graphs(pathlib.Path(sys.argv[1]), c)"
+    code += "g.export_graphs(pathlib.Path(sys.argv[1]), ht.ExperimentConfig(n=600, d=300, h=450))"
     subprocess.run([sys.executable, "-c", code, folder], check=True)
     return Runtime(folder)
 
@@ -113,10 +109,8 @@ def test_fifty_steps_are_those_of_train(runtime: Runtime, optimizer: str, lr: fl
         if step % 10 in (0, 1):
             # a squared singular value moves by 2 sigma times what the weights move by
             allowed = 2 * rounding(config, step)
-            eigenvalues = ht.esd(W)
-            np.testing.assert_allclose(
-                eigenvalues, run.eigenvalues[step], rtol=0, atol=allowed * eigenvalues[-1]
-            )
+            found, expected = ht.esd(W), run.eigenvalues[step]
+            np.testing.assert_allclose(found, expected, rtol=0, atol=allowed * found[-1])
             assert_measures(runtime.probe(config, problem, W), row, config, problem, step)
     np.testing.assert_array_equal(W[DEAD], problem.hidden_weights[DEAD].astype(np.float32))
 
@@ -139,11 +133,9 @@ def test_single_steps_of_gradient_descent_beyond_the_stability_limit(runtime: Ru
 
 
 def update_error(config: ht.ExperimentConfig, W: np.ndarray, W_new: np.ndarray, moved: float) -> float:
-    """By how much the norms of two routes to the next weights may differ.
-
-    The new weights round once.  The update rounds as its sums do, times the size of the weights: that is the
-    size of the preactivations, which round before the slope is taken.
-    """
+    """The difference that the norms of two routes to the next weights may have."""
+    # The new weights round once.  The update rounds as its sums do, times the size of the weights: that is
+    # the size of the preactivations, which round before the slope is taken.
     size = max(1.0, float(np.sqrt(np.mean(W**2))))
     return EPS * float(np.linalg.norm(W_new)) + rounding(config) * size * moved
 
@@ -186,12 +178,10 @@ def rms(x: np.ndarray) -> float:
 
 
 def gradient_at(W: torch.Tensor, problem: Problem) -> torch.Tensor:
-    """By automatic differentiation."""
+    """The gradient by automatic differentiation."""
     W = W.clone().requires_grad_()
-    X, y, a = (
-        torch.tensor(x, dtype=torch.float32)
-        for x in (problem.train.inputs, problem.train.targets, problem.readout_weights)
-    )
+    arrays = (problem.train.inputs, problem.train.targets, problem.readout_weights)
+    X, y, a = (torch.tensor(x, dtype=torch.float32) for x in arrays)
     output = torch.tanh(X @ W.T / W.shape[1] ** 0.5) @ a / W.shape[0] ** 0.5
     (output - y).square().mean().backward()
     assert W.grad is not None
@@ -225,7 +215,7 @@ def test_links_are_the_teachers_in_double_precision(runtime: Runtime, name: str)
 
 @pytest.mark.parametrize("mutation", ["beta2", "eps", "scale", "rate"])
 def test_a_mutated_engine_is_found(mutation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the parity tests must not let pass, on the modules before export."""
+    """The parity tests must refuse these changes; here they are made in the modules before export."""
     config = CONFIG.replace(lr=0.05, steps=3)
     problem = with_a_dead_unit(config)
     eps = 0.0 if mutation == "eps" else 1e-8

@@ -1,7 +1,6 @@
-"""The explorer without a browser: its engine, its messages, its still picture.
+"""The explorer without a browser; the oracle of every number is `htlib.train` with the same configuration.
 
-Oracle of every number: `htlib.train` with the same configuration.  The engine calls `emit` in its own
-thread, so a test that blocks there holds the engine between two steps; nothing sleeps.
+The engine calls `emit` in its own thread: a test that blocks there holds the engine between two steps.
 """
 
 from __future__ import annotations
@@ -109,9 +108,6 @@ class Gate:
         assert self.reached.wait(PATIENCE)
 
 
-# Numbers
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -190,9 +186,6 @@ def test_probe_every_is_overridden(engine: KernelEngine) -> None:
     assert [p["step"] for p in snapshots(ask(engine, probe_every=3))] == [0, 1, 2, 3, 4]
 
 
-# Caches
-
-
 def test_fewer_steps_are_answered_from_what_is_known(engine: KernelEngine, work: Counter[str]) -> None:
     ask(engine, steps=6)
     before = dict(work)
@@ -240,9 +233,6 @@ def test_a_finished_run_is_not_kept_open(engine: KernelEngine) -> None:
     assert engine._open[-1].rest is None
 
 
-# Newest wins
-
-
 def test_a_new_request_cancels_the_one_before(engine: KernelEngine) -> None:
     gate, second, third = Gate(1), Queue[Message](), Queue[Message]()
     engine.request({"steps": 12}, gate, id=1)
@@ -277,9 +267,6 @@ def test_cancel_of_another_request_changes_nothing(engine: KernelEngine) -> None
     engine.cancel(6)
     gate.opened.set()
     assert until_final(gate.messages)[-1]["type"] == "done"
-
-
-# Runs that do not end well
 
 
 def test_a_diverging_run_keeps_what_it_has(engine: KernelEngine, work: Counter[str]) -> None:
@@ -349,9 +336,6 @@ def test_an_unexpected_failure_reaches_the_reader_and_the_engine_lives(
     assert_same(ask(engine), ht.train(CONFIG))
 
 
-# The end
-
-
 def test_close_ends_the_thread_at_the_next_step(engine: KernelEngine) -> None:
     gate = Gate(1)
     engine.request({"steps": 12}, gate)
@@ -381,9 +365,6 @@ assert seen.wait(60)
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-
-
-# The widget
 
 
 @pytest.fixture

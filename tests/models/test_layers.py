@@ -1,4 +1,4 @@
-"""What is a weight matrix; oracles: singular values of matrices cut by hand, shapes known by construction."""
+"""Oracles: singular values of matrices cut by hand, shapes known by construction."""
 
 import numpy as np
 import pytest
@@ -27,8 +27,8 @@ def squared(*matrices):
 
 
 def assert_spectrum(layer, *matrices):
-    # eigenvalues of a float64 Gram matrix: an error of a few eps times the largest
     expected = squared(*matrices)
+    # eigenvalues of a float64 Gram matrix: an error of a few eps times the largest
     assert np.allclose(layer.eigenvalues(), expected, rtol=1e-12, atol=1e-13 * expected[-1])
 
 
@@ -60,10 +60,8 @@ def test_a_convolution_is_a_matrix_per_position_and_group(module, shape, count):
     blocks = module.weight.detach().flatten(2).chunk(module.groups, dim=0)
     matrices = [block[:, :, place] for block in blocks for place in range(block.shape[2])]
     assert_spectrum(layer, *matrices)
-
-
-def test_a_depthwise_convolution_is_too_small():
-    assert cut(nn.Conv2d(32, 32, 3, groups=32))["weight"].startswith("1 x 1 has 1 singular values")
+    depthwise = nn.Conv2d(32, 32, 3, groups=32)
+    assert cut(depthwise)["weight"].startswith("1 x 1 has 1 singular values")
 
 
 def test_attention_is_query_key_and_value():
@@ -112,17 +110,11 @@ def test_other_projections_stay_whole(name, shape):
     assert_spectrum(found[name], W)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "wte.weight",
-        "transformer.wpe.weight",
-        "model.embed_tokens.weight",
-        "embeddings.word_embeddings.weight",
-        "tok_emb.weight",
-    ],
-)
-def test_embeddings_are_known_by_name_and_taken_on_request(name):
+EMBEDDINGS = ["wte", "transformer.wpe", "model.embed_tokens", "embeddings.word_embeddings", "tok_emb"]
+
+
+@pytest.mark.parametrize("name", [f"{name}.weight" for name in EMBEDDINGS])
+def test_embeddings_are_found_by_name_and_taken_on_request(name):
     W = gaussian(40, 16)
     assert cut({name: W})[name] == "an embedding (embeddings=True takes them)"
     layer = cut({name: W}, embeddings=True)[name]
@@ -130,7 +122,7 @@ def test_embeddings_are_known_by_name_and_taken_on_request(name):
     assert_spectrum(layer, W)
 
 
-def test_the_type_of_a_layer_tells_more_than_its_name():
+def test_the_type_of_a_layer_counts_before_its_name():
     module = nn.ModuleDict({"words": nn.Embedding(40, 16), "embed": nn.Linear(16, 20)})
     found = cut(module)
     assert found["words.weight"] == "an embedding (embeddings=True takes them)"
@@ -166,6 +158,9 @@ def test_views_and_strides_do_not_matter(shape):
     assert_spectrum(layer, W)
 
 
+ONES = torch.ones(20, 20)
+
+
 def with_entries(*values):
     W = gaussian(20, 20)
     W.view(-1)[: len(values)] = torch.tensor(values)
@@ -177,11 +172,11 @@ def with_entries(*values):
     [
         (torch.ones(20), "a vector (bias or normalisation)"),
         (torch.tensor(2.0), "a single number"),
-        (torch.ones(20, 20, dtype=torch.int8), "integers, quantised weights or a buffer (int8)"),
-        (torch.ones(20, 20, dtype=torch.bool), "integers, quantised weights or a buffer (bool)"),
-        (torch.ones(20, 20, dtype=torch.complex64), "complex (complex64)"),
-        (torch.ones(20, 20).to_sparse(), "not dense (torch.sparse_coo)"),
-        (torch.ones(20, 20, device="meta"), "on the meta device: it has no values"),
+        (ONES.to(torch.int8), "integers, quantised weights or a buffer (int8)"),
+        (ONES.bool(), "integers, quantised weights or a buffer (bool)"),
+        (ONES.to(torch.complex64), "complex (complex64)"),
+        (ONES.to_sparse(), "not dense (torch.sparse_coo)"),
+        (ONES.to("meta"), "on the meta device: it has no values"),
         (torch.ones(20, 0), "empty: its shape is (20, 0)"),
         (torch.ones((10,) + (1,) * 5), "6 axes"),
         (with_entries(torch.nan), "NaN or infinity in 1 of 400 entries"),
@@ -189,7 +184,7 @@ def with_entries(*values):
         (with_entries(torch.inf).to(torch.float16), "NaN or infinity in 1 of 400 entries"),
         (with_entries(torch.nan).to(torch.float8_e5m2), "NaN or infinity in 1 of 400 entries"),
         (
-            torch.zeros(20, 20, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+            ONES.byte().view(torch.float4_e2m1fn_x2),
             "of a type that torch does not convert (float4_e2m1fn_x2)",
         ),
         (torch.zeros(20, 20), "all entries are zero"),
@@ -198,7 +193,7 @@ def with_entries(*values):
         (torch.ones(9, 20, 3), "9 x 20 has 9 singular values, fewer than 10"),
     ],
 )
-def test_what_is_skipped_is_named_with_its_reason(tensor, reason):
+def test_a_skipped_tensor_is_named_with_its_reason(tensor, reason):
     found = cut({"bad": tensor, "good": gaussian(20, 20)})
     assert found["bad"] == reason
     assert isinstance(found["good"], Layer)
@@ -222,24 +217,26 @@ def test_filters_are_shell_patterns_and_spare_the_loading():
     def never():
         pytest.fail("loaded")
 
-    found = cut(
-        {name: gaussian(12, 12) for name in ("a.x", "a.y", "b.x")}, include=("a.*",), exclude=("*.y",)
-    )
+    model = {name: gaussian(12, 12) for name in ("a.x", "a.y", "b.x")}
+    found = cut(model, include=("a.*",), exclude=("*.y",))
     assert isinstance(found["a.x"], Layer)
     assert found["a.y"] == "excluded by the filter"
     assert found["b.x"] == "not included by the filter"
     assert list(layers_of([Entry("w", never)], Selection(include=("v",))))
 
 
-def test_large_half_precision_sums_are_no_infinity():
+def test_entries_whose_sum_overflows_float16_are_finite():
     W = torch.full((300, 300), 60_000.0, dtype=torch.float16) * torch.sign(gaussian(300, 300)).half()
     assert isinstance(cut({"w": W})["w"], Layer)
-    assert isinstance(cut({"w": W.abs()})["w"], Layer)  # its sum overflows float16, no entry does
+    assert isinstance(cut({"w": W.abs()})["w"], Layer)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+
+
+@DTYPES
 @pytest.mark.parametrize("rank", [1, 7, 30])
-def test_what_rounding_made_is_zero(rank, dtype):
+def test_singular_values_of_rounding_errors_are_zero(rank, dtype):
     # A product of rank r, rounded once on storing: its other singular values are those of rounding errors.
     W = (gaussian(120, rank, dtype=torch.float64) @ gaussian(rank, 90, seed=1, dtype=torch.float64)).to(dtype)
     eigenvalues = cut({"w": W})["w"].eigenvalues()
@@ -247,7 +244,7 @@ def test_what_rounding_made_is_zero(rank, dtype):
     assert np.count_nonzero(eigenvalues) == rank
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@DTYPES
 def test_a_matrix_of_full_rank_loses_nothing(dtype):
     W = gaussian(120, 90, dtype=dtype)
     layer = cut({"w": W})["w"]

@@ -54,11 +54,9 @@ def assert_is_the_reference(config, rel, problem=None):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("scale", ["paper", "released-code"])
 def test_every_measure_of_a_float64_run_is_the_references(shape, rule, scale):
-    """Both in float64: rounding grows along four steps, and by the condition of the explicit inverse.
-
-    No rounding moves what is chosen or counted: the second-best threshold fits worse by 1e-4 or more, and no
-    eigenvalue is within 0.8 % of the edge.
-    """
+    """Both in float64: rounding grows along four steps, and by the condition of the explicit inverse."""
+    # Rounding changes no choice and no count: the second-best threshold fits worse by 1e-4 or more, and no
+    # eigenvalue is within 0.8 % of the edge.
     assert_is_the_reference(DOUBLE.replace(**SHAPES[shape], **RULES[rule], feature_scale=scale), rel=1e-5)
 
 
@@ -66,14 +64,11 @@ def test_every_measure_of_a_float64_run_is_the_references(shape, rule, scale):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("scale", ["paper", "released-code"])
 def test_every_measure_of_a_float32_step_is_the_references(shape, rule, scale):
-    """The bound the project promises: 0.5 %, eigenvalues 1e-4 of the largest.
-
-    A step rounds sums of 70 terms, 1e-6 in all.  No rounding moves what is chosen or counted: the second-best
-    threshold fits worse by 4e-4 or more, and no eigenvalue is within 5 % of the edge.
-    """
-    assert_is_the_reference(
-        SMALL.replace(**SHAPES[shape], **RULES[rule], feature_scale=scale, steps=1), rel=5e-3
-    )
+    """The bound that the project promises: 0.5 %, eigenvalues 1e-4 of the largest."""
+    # A step rounds sums of 70 terms, 1e-6 in all.  Rounding changes no choice and no count: the second-best
+    # threshold fits worse by 4e-4 or more, and no eigenvalue is within 5 % of the edge.
+    fields = SHAPES[shape] | RULES[rule] | {"feature_scale": scale, "steps": 1}
+    assert_is_the_reference(SMALL.replace(**fields), rel=5e-3)
 
 
 @pytest.mark.parametrize("activation", ["relu", "erf", "gelu"])
@@ -88,14 +83,9 @@ def test_fewer_samples_than_features_too():
 
 @pytest.mark.parametrize("optimizer", ["adam", "gd"])
 def test_training_both_layers_is_autograd_with_torch_optim(optimizer):
-    config = DOUBLE.replace(
-        optimizer=optimizer,
-        lr=0.2,
-        train_readout=True,
-        weight_decay=0.05,
-        momentum=0.5 if optimizer == "gd" else 0.0,
-        lr_decay=0.7,
-    )
+    momentum = 0.5 if optimizer == "gd" else 0.0
+    config = DOUBLE.replace(optimizer=optimizer, lr=0.2, lr_decay=0.7, weight_decay=0.05, momentum=momentum)
+    config = config.replace(train_readout=True)
     problem = ht.make_problem(config)
     X, y = torch.from_numpy(problem.train.inputs), torch.from_numpy(problem.train.targets)
     W = torch.tensor(problem.hidden_weights, requires_grad=True)

@@ -1,10 +1,8 @@
-"""Oracle: `htlib.train` of each config alone, and counts of what was computed.
+"""Oracle: `htlib.train` of each config, to the last bit with one BLAS thread, and counts of computed runs."""
 
-Numbers are compared to the last bit where one code computes them with one number of BLAS threads; another
-number adds in another order.
-"""
-
+import dataclasses
 import gc
+import os
 import re
 import signal
 import threading
@@ -24,7 +22,10 @@ import htlib as ht
 from htlib.student.probes import METRICS
 from htlib.student.run import tidy
 from htlib.sweeps import workers as executors
+from htlib.sweeps.compute import compute_missing, run_tasks
 from htlib.sweeps.grid import expand
+from htlib.sweeps.workers import Task
+from tests.refusals import refused
 from tests.sweeping import EXECUTORS, TINY, assert_intact, blas_threads, files_of
 
 GRID = TINY | {"lr": [0.1, 1.0], "optimizer": ["adam", "gd"]}
@@ -40,16 +41,12 @@ def computed(monkeypatch):
     return tasks
 
 
-@pytest.fixture
-def no_computing(monkeypatch):
-    def fail(*args):
-        raise AssertionError("computed")
-
-    monkeypatch.setattr(executors, "compute", fail)
-
-
 def sweep(store, grid=GRID, seeds=2, **options):
     return ht.sweep(grid, seeds, store, **{"progress": False, "workers": 1, "threads": 1} | options)
+
+
+def sweep_runs(store, seeds, grid=GRID, **options):
+    return ht.sweep_runs(grid, seeds, store, workers=1, threads=1, progress=False, **options)
 
 
 def runs_of(table, fields):
@@ -58,9 +55,6 @@ def runs_of(table, fields):
 
 def count(table, kind):
     return sum(int(n) for note in table.attrs["notes"] for n in re.findall(rf"(\d+) {kind}", note))
-
-
-# The table
 
 
 def test_the_table_is_that_of_train(tmp_path):
@@ -86,11 +80,8 @@ def test_seeds_are_paired(tmp_path):
     assert start["train_loss"].nunique() == 2
 
 
-def test_scalars_and_a_single_field(tmp_path):
-    assert list(sweep(tmp_path, TINY, 1).columns) == [*TINY, "seed", "step", *METRICS]
-
-
 def test_a_union_has_the_fields_of_all(tmp_path):
+    assert list(sweep(tmp_path, TINY, 1).columns) == [*TINY, "seed", "step", *METRICS]
     table = sweep(tmp_path, [TINY | {"lr": 0.5}, TINY | {"optimizer": "gd", "lr_decay": 0.5}], 1)
     assert list(table.columns) == [*TINY, "lr", "optimizer", "lr_decay", "seed", "step", *METRICS]
     assert table["lr"].tolist() == [0.5, 0.5, 1.0, 1.0]
@@ -107,13 +98,10 @@ def test_tidy_has_a_row_per_step(fields):
     assert table["step"].tolist() == [0, 0, 1, 2]
     assert table["seed"].tolist() == [3, 1, 1, 1]
     np.testing.assert_array_equal(table[list(METRICS)], np.vstack([run.metrics for run in runs]))
-
-
-def test_tidy_of_runs_without_a_measure():
-    run = ht.train(ht.ExperimentConfig(**TINY))
-    empty = ht.Trajectory(run.config, run.metrics.iloc[:0], run.eigenvalues[:0], diverged_at=0)
-    assert tidy([empty, run], ["lr"])["step"].tolist() == [0, 1]
-    assert len(tidy([empty], ["lr"])) == 0
+    none = {"metrics": runs[0].metrics.iloc[:0], "eigenvalues": runs[0].eigenvalues[:0]}
+    empty = dataclasses.replace(runs[0], **none, diverged_at=0)
+    assert tidy([empty, runs[1]], fields)["step"].tolist() == [0, 1, 2]
+    assert len(tidy([empty], fields)) == 0
 
 
 def test_diverged_runs_are_listed(tmp_path):
@@ -127,17 +115,6 @@ def test_diverged_runs_are_listed(tmp_path):
     assert "1 diverged" in table.attrs["notes"][-1]
     assert sweep(tmp_path, DIVERGING, 1).attrs["diverged"] == expected
     assert sweep(tmp_path, GRID, 1).attrs["diverged"] == []
-
-
-# The store
-
-
-def test_again_costs_nothing(tmp_path, request):
-    first = sweep(tmp_path)
-    request.getfixturevalue("no_computing")
-    pd.testing.assert_frame_equal(sweep(tmp_path), first, check_exact=True)
-    with pytest.raises(AssertionError, match="computed"):  # the control
-        sweep(tmp_path, seeds=3)
 
 
 def test_a_second_time_nothing_is_computed_nor_written(tmp_path, computed, monkeypatch):
@@ -190,17 +167,46 @@ def test_one_training_serves_all_of_its_readings(tmp_path, computed):
     assert count(sweep(tmp_path, grid | {"ridge_lambda": [1.0, 0.1]}, 1), "computed") == 8
     assert [len(task.readings) for task in computed] == [4, 4]
     computed.clear()
-    (run, _) = ht.sweep_runs(
-        TINY | {"lr": [0.5, 1.0]}, 1, tmp_path, readings={"ridge_lambda": [0.01, 0.1, 1.0]}, progress=False
-    )
+    readings = {"ridge_lambda": [0.01, 0.1, 1.0]}
+    (run, _) = sweep_runs(tmp_path, 1, TINY | {"lr": [0.5, 1.0]}, readings=readings)
     assert computed == []
     assert len(run.refits) == 6
 
 
+def test_one_pool_computes_each_training_once_with_all_that_is_asked_of_it(tmp_path, computed):
+    """Two wishes share a training: one asks for a reading, the other for the overlaps and one run more."""
+    config = ht.ExperimentConfig(**TINY)
+    other = config.replace(ridge_lambda=0.1)
+    first = [Task(config, (config.reading,)), Task(other, (other.reading,))]
+    second = [Task(c, (c.reading,), keep_overlaps=True) for c in (config, config.replace(lr=0.5))]
+    summary = compute_missing([*first, *second], tmp_path, progress=False)
+    assert summary.startswith("3 of 3 runs, 3 computed in ")
+    assert [(len(task.readings), task.keep_overlaps) for task in computed] == [(2, True), (1, True)]
+    computed.clear()
+    for tasks, kept in ((first, []), (second, [1])):
+        runs = run_tasks(tasks, tmp_path, progress=False)
+        assert [run.config for run in runs] == [task.config for task in tasks]
+        assert [list(run.overlaps) for run in runs] == [kept] * 2
+    assert compute_missing(first, tmp_path) == "2 of 2 runs, 2 from the store"
+    assert computed == []
+
+
+def test_long_runs_come_first_and_those_of_a_problem_together(tmp_path, computed):
+    tasks = [
+        Task(config, (config.reading,))
+        for seed in (0, 1)
+        for steps in (1, 3, 2)
+        for config in [ht.ExperimentConfig(**TINY | {"steps": steps + 3 * seed}, seed=seed)]
+    ]
+    compute_missing(tasks, tmp_path, workers=1, progress=False)
+    assert [(task.config.seed, task.config.steps) for task in computed] == [
+        *((1, 6), (1, 5), (1, 4)),
+        *((0, 3), (0, 2), (0, 1)),
+    ]
+
+
 def test_runs_keep_their_spectra(tmp_path):
-    options = {"workers": 1, "threads": 1, "progress": False}
-    runs = ht.sweep_runs(GRID, 2, tmp_path, **options)
-    again = ht.sweep_runs(GRID, 2, tmp_path, **options)
+    runs, again = sweep_runs(tmp_path, 2), sweep_runs(tmp_path, 2)
     assert len(runs) == 8
     for run, other in zip(runs, again, strict=True):
         with blas_threads(1):
@@ -211,15 +217,14 @@ def test_runs_keep_their_spectra(tmp_path):
         assert not run.weights
 
 
-def test_runs_with_and_without_overlaps_lie_side_by_side(tmp_path, computed):
+def test_a_run_that_keeps_more_serves_those_who_ask_for_less(tmp_path, computed):
     sweep(tmp_path, seeds=1)
-    options = {"workers": 1, "threads": 1, "progress": False}
-    full = ht.sweep_runs(GRID, 1, tmp_path, keep_overlaps=True, keep_weights=True, **options)
-    overlaps = ht.sweep_runs(GRID, 1, tmp_path, keep_overlaps=True, **options)
-    assert len(files_of(tmp_path)) == 12
+    full = sweep_runs(tmp_path, 1, keep_overlaps=True, keep_weights=True)
+    assert len(files_of(tmp_path)) == 8
     computed.clear()
-    again = ht.sweep_runs(GRID, 1, tmp_path, keep_overlaps=True, keep_weights=True, **options)
-    plain = ht.sweep_runs(GRID, 1, tmp_path, **options)
+    overlaps = sweep_runs(tmp_path, 1, keep_overlaps=True)
+    again = sweep_runs(tmp_path, 1, keep_overlaps=True, keep_weights=True)
+    plain = sweep_runs(tmp_path, 1)
     assert computed == []
     assert [list(run.overlaps) for run in plain] == [[]] * 4
     assert [(list(run.overlaps), list(run.weights)) for run in overlaps] == [([1], [])] * 4
@@ -232,16 +237,13 @@ def test_runs_with_and_without_overlaps_lie_side_by_side(tmp_path, computed):
 
 
 def test_what_another_process_stored_meanwhile_is_not_computed(tmp_path, monkeypatch):
-    """The other one is played by the worker: while the first task is at work, it stores all."""
+    """The worker plays the other process: while the first task is at work, it stores all."""
     compute = executors.compute
     called = []
 
     def slow(task, *args):
-        if not called:
-            other = ht.Store(tmp_path)
-            for lr in (0.1, 1.0):
-                for optimizer in ("adam", "gd"):
-                    other.save(ht.train(ht.ExperimentConfig(**TINY, lr=lr, optimizer=optimizer)))
+        for config in [] if called else expand(GRID, 1):
+            ht.Store(tmp_path).save(ht.train(config))
         called.append(task)
         return compute(task, *args)
 
@@ -249,9 +251,6 @@ def test_what_another_process_stored_meanwhile_is_not_computed(tmp_path, monkeyp
     table = sweep(tmp_path, seeds=1)
     assert len(called) == 1
     assert table.attrs["notes"][-1].startswith("4 of 4 runs, 3 from the store, 1 computed")
-
-
-# Executors: the same tests for all of them
 
 
 HERE = ("its own thread", "threads")  # without another process
@@ -304,7 +303,7 @@ def test_every_executor_hands_on_an_error(by, tmp_path):
 
 
 def test_every_executor_gives_the_same_table_and_is_left_as_it_was(by, expected, tmp_path):
-    """One that was given goes on after trouble and can go on now; of one that was opened nothing is left."""
+    """A given executor still works after trouble; one that was opened leaves no process behind."""
     before = torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]
     children = set(psutil.Process().children(recursive=True))
     table = ht.sweep(GRID, 2, tmp_path, progress=False, **by)
@@ -322,27 +321,24 @@ def test_every_executor_gives_the_same_table_and_is_left_as_it_was(by, expected,
 
 
 @pytest.mark.parametrize(
-    ("wrong", "kind"), [({"executor": 2}, TypeError), ({"scheduler": "local"}, ValueError)]
+    ("wrong", "error"), [({"executor": 2}, TypeError), ({"scheduler": "local"}, ValueError)]
 )
-def test_a_wrong_executor_is_refused(wrong, kind, tmp_path, no_computing):
-    with ThreadPoolExecutor(1) as pool, pytest.raises(kind, match="executor"):
+def test_a_wrong_executor_is_refused(wrong, error, tmp_path, computed):
+    with ThreadPoolExecutor(1) as pool, pytest.raises(error, match="executor"):
         sweep(tmp_path / "store", **{"executor": pool} | wrong)
-    assert not list(tmp_path.iterdir())
+    assert computed == list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["workers", "threads"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "2", True])
-def test_a_wrong_number_of_workers_is_refused(name, value, tmp_path, no_computing):
-    with pytest.raises(ValueError, match=f"{name} must be None or a positive integer; got {value!r}"):
+def test_a_wrong_number_of_workers_is_refused(name, value, tmp_path, computed):
+    with refused(f"{name} must", "positive integer", repr(value)):
         sweep(tmp_path / "store", **{name: value})
-    assert not list(tmp_path.iterdir())
-
-
-# Trouble
+    assert computed == list(tmp_path.iterdir()) == []
 
 
 class Failing(Executor):
-    """Computes at once in this thread; `failures` says for each submission how it goes."""
+    """Computes at once in this thread, or fails; `failures` has one word or error per submission."""
 
     def __init__(self, failures):
         self.left = iter(failures)
@@ -361,7 +357,7 @@ class Failing(Executor):
 
 @pytest.fixture
 def fail(monkeypatch):
-    """Make the threads of a sweep fail as said."""
+    """Make the threads of a sweep fail like this."""
 
     def fail(*failures):
         pool = Failing(failures)
@@ -402,8 +398,6 @@ def test_a_given_executor_that_loses_workers_is_not_replaced(kind, tmp_path):
 
 def test_a_full_disk_ends_the_sweep_and_not_the_next_one(tmp_path, monkeypatch):
     """The error is kept, as a notebook keeps it, with all that its frames hold."""
-    import os
-
     ht.Store(tmp_path).check_writable()
     fsync, calls = os.fsync, iter(range(99))
 
@@ -442,15 +436,16 @@ def test_an_error_in_a_run_ends_the_sweep_once_those_at_work_are_stored(tmp_path
     assert_intact(tmp_path)
 
 
-# What the user sees
-
-
 def test_the_bar_is_on_stderr_and_counts(tmp_path, capsys):
     sweep(tmp_path, seeds=1)
     table = sweep(tmp_path, progress=True)
     captured = capsys.readouterr()
     assert captured.out == ""
-    for part in ("sweep: 4 stored, 4 computed", "8/8", *table.attrs["notes"][:-1]):
+    lines = captured.err.splitlines()
+    assert "\r" not in captured.err  # in a log, one line per tenth
+    assert len([line for line in lines if line.startswith("runs: ")]) <= 11
+    assert lines[-1].startswith("runs: 100 %, 8 of 8 runs, ")
+    for part in table.attrs["notes"][:-1]:
         assert part in captured.err
     assert re.fullmatch(r"8 of 8 runs, 4 from the store, 4 computed in \d\.\d s", table.attrs["notes"][-1])
 
@@ -462,8 +457,7 @@ def test_minutes_are_written_as_minutes(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("progress", [False, True])
-def test_nothing_is_shown_where_there_is_nothing_to_show(progress, tmp_path, capsys):
-    """Not if it is not wanted, and not if the store has all."""
+def test_nothing_is_shown_without_progress_or_if_the_store_has_all(progress, tmp_path, capsys):
     sweep(tmp_path)
     sweep(tmp_path, progress=progress)
     assert capsys.readouterr() == ("", "")

@@ -22,7 +22,14 @@ FOLDER = Path(ht.__file__).parent
 OF_RUNS, OF_VERDICTS = (sorted(modules_behind(roots)) for roots in (RUNS, VERDICTS))
 MUST_COUNT = {
     *("student", "student.functions", "student.problem", "student.network", "student.readout"),
-    *("student.probes", "student.training", "student.optimizers", "spectra", "spectra.linalg"),
+    *(
+        "student.probes",
+        "student.start",
+        "student.training",
+        "student.optimizers",
+        "spectra",
+        "spectra.linalg",
+    ),
     *("spectra.eigenvalues", "spectra.vectors", "spectra.noise", "spectra.power_law"),
     *("spectra.ks_scan", "spectra.measures"),
 }

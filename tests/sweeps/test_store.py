@@ -434,7 +434,7 @@ def test_a_store_that_cannot_be_made_is_refused_before_it_computes(tmp_path, mon
 
 
 def test_looking_up_runs_lists_no_folder(store, run, monkeypatch):
-    """A lookup is one path: none of 2000 other files is listed or read."""
+    """A lookup is at most four paths: none of 2000 other files is listed or read."""
     runs = store.save(run).parents[1]
     for number in range(2000):
         path = runs / f"{number % 256:02x}" / f"{number:032x}.safetensors"
@@ -447,4 +447,7 @@ def test_looking_up_runs_lists_no_folder(store, run, monkeypatch):
         monkeypatch.setattr(os, name, lambda *args, name=name: pytest.fail(f"os.{name}{args}"))
     assert store.load(CONFIG) is not None
     assert store.load(CONFIG.replace(lr=0.1)) is None
-    assert opened == [store.file_of(CONFIG), store.file_of(CONFIG.replace(lr=0.1))]
+    assert opened[:2] == [store.file_of(CONFIG), store.file_of(CONFIG.replace(lr=0.1))]
+    assert (
+        len(opened) == 1 + 4
+    )  # the second one could have been kept with weights, with overlaps or with both
