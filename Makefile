@@ -53,7 +53,7 @@ endef
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY: $(EXECUTED)
-.PHONY: help env lock book pages runs quick test lint format strip bench serve clean distclean FORCE
+.PHONY: help env lock book pages runs quick browser test lint format strip bench serve clean distclean FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -135,7 +135,10 @@ quick: $(ENV) ## Run the linters and the quick tests, in parallel
 	$(CHECKS)
 	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses auto -m "not (book or browser or process)"
 
-test: lint book ## Run the linters and the whole suite, on the book of this PROFILE
+browser: $(ENV) ## Get a Chromium for the tests, if this machine has none
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.browser.chromium
+
+test: lint book browser ## Run the linters and the whole suite, on the book of this PROFILE
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run
 	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from htlib.commands.fields import add_fields
 from htlib.commands.outputs import PICTURES, add_outputs, check_output, save_figure
+from htlib.commands.terminal import spectrum_lines
+from htlib.spectra.noise import largest_eigenvalue_quantile
 from htlib.student.config import ExperimentConfig
 from htlib.student.training import train
 
@@ -20,13 +22,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "run",
         help="train one configuration and print its measures",
-        description="Train one configuration and print its measures, a column per probed step. "
+        description="Train one configuration; print the last spectrum, and the measures in one column per "
+        "probed step. "
         "The options of the experiment are the fields of htlib.ExperimentConfig.",
     )
     add_fields(parser.add_argument_group("experiment"), _FIELDS)
     parser.add_argument("--device", default="cpu", help="any torch device (default: cpu)")
     add_outputs(parser, output="write the record here (.safetensors)", plot="draw the run")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no spectrum and no table")
     return parser
 
 
@@ -43,6 +46,11 @@ def execute(options: argparse.Namespace) -> int:
 
         save_figure(overview(trajectory), options.plot)
     if not options.quiet:
+        if len(trajectory.metrics):
+            last = int(trajectory.metrics.index[-1])
+            print(f"eigenvalues of W^T W after step {last}")
+            edge = largest_eigenvalue_quantile(config.h, config.d)
+            print("\n".join(["", *spectrum_lines(trajectory.esd(last), edge), ""]))
         print(trajectory.metrics.T.to_string(float_format=lambda value: f"{value:.6g}"))
     if trajectory.diverged_at is not None:
         print(

@@ -15,7 +15,9 @@ def test_run_prints_and_saves_what_train_measures(tmp_path, capsys):
     loaded = ht.Trajectory.load(record)
     assert loaded.config == expected.config
     assert np.array_equal(loaded.metrics, expected.metrics)
-    assert f"{expected.metrics.spectral_norm[2]:.6g}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{expected.metrics.spectral_norm[2]:.6g}" in printed
+    assert "eigenvalues of W^T W after step 2" in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
