@@ -61,7 +61,7 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any]) -> None:
             parameters=parameters,
             kernel_name="python3",
             cwd=chapter.parent,
-            progress_bar=sys.stderr.isatty(),
+            progress_bar=False,  # chapters run side by side
             execution_timeout=CELL_TIMEOUT,
             coalesce_streams=True,  # keeps only the last state of a progress bar
             extra_arguments=["--log-level=ERROR"],  # each time, the kernel warns about plain local sockets
