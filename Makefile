@@ -87,7 +87,7 @@ lock: $(ENV) ## Write requirements.txt anew from pyproject.toml
 	@mv _build/requirements.txt requirements.txt
 
 book: $(ENV) ## Compute the runs, execute the chapters and make the HTML pages
-	@began=$$(date +%s); $(PARALLEL) pages; \
+	@began=$$(date +%s); $(MAKE) --no-print-directory runs && $(PARALLEL) pages && \
 	  echo "The book is in $(CURDIR)/$(PAGE): open that file, or run 'make serve'. It took $$(($$(date +%s) - began)) s."
 
 pages: $(PAGE)
@@ -99,7 +99,8 @@ $(PAGE_LIST): FORCE
 	@mkdir -p _build; echo "$(EXECUTED) $(MATTER) $(HTLIB_REPOSITORY)" | cmp -s - $@ || \
 	  echo "$(EXECUTED) $(MATTER) $(HTLIB_REPOSITORY)" > $@
 
-_build/$(PROFILE)/%.ipynb: book/%.ipynb book/build.py requirements.txt $(CODE) $(CODE_LIST) $(RUNS) | $(ENV)
+# `make book` computes the runs of all presets first; a chapter by itself computes those that it reads.
+_build/$(PROFILE)/%.ipynb: book/%.ipynb book/build.py requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
 	@$(ONE_THREAD) $(BIN)/python book/build.py execute $< $@ -p profile $(PROFILE)
 
 runs: $(RUNS) ## Compute the runs of all presets that are missing

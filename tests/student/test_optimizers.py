@@ -90,7 +90,8 @@ def walk(name, W, gradients, fields=None):
 
 
 def test_every_member_has_its_lines():
-    assert list(dict.fromkeys(name for name, *_ in MEMBERS)) == list(OPTIMIZERS)
+    missing = OPTIMIZERS.keys() - {name for name, *_ in MEMBERS}
+    assert not missing, f"add lines for {sorted(missing)} to MEMBERS"
 
 
 @pytest.mark.parametrize(("name", "fields", "oracle", "tolerance"), MEMBERS)

@@ -322,7 +322,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
     const { activation } = shown.start.config, share = last.saturation;
     notice.hidden = !(share > SATURATED);
     if (!notice.hidden)
-      notice.textContent = `Saturated: ${Math.floor(100 * share)} % of the hidden activations are within 1 % of ±1 after step ${last.step}. ` +
+      notice.textContent = `Saturated: ${Math.floor(100 * share)} % of the hidden activations are within 1 % of their bound after step ${last.step}. ` +
         `${activation} cannot overflow, but its slope is nearly zero there: little gradient is left.`;
   }
 
