@@ -1,9 +1,10 @@
 """Run every benchmark: ``make bench``."""
 
-from benchmarks import instrumented_run, live, sweeps, toolbox
+from benchmarks import busy, instrumented_run, live, sweeps, toolbox
 
 if __name__ == "__main__":
     instrumented_run.main()
     sweeps.main()
+    busy.main()
     toolbox.main()
     live.main()

@@ -309,9 +309,13 @@ class _Sweep:
 
         An error of a task is raised once those at work have ended and are stored.
         """
-        todo: dict[str, deque[Task]] = {}
-        for task in sorted(tasks, key=executors.work_of, reverse=True):  # the short ones fill the end
-            todo.setdefault(task.start_key, deque()).append(task)
+        # Problem by problem, the most work first, so that short tasks are left for the end.
+        work: dict[str, float] = {}
+        for task in tasks:
+            work[task.start_key] = work.get(task.start_key, 0) + executors.work_of(task)
+        todo = {key: deque[Task]() for key in sorted(work, key=lambda key: -work[key])}
+        for task in sorted(tasks, key=executors.work_of, reverse=True):
+            todo[task.start_key].append(task)
         running: dict[Future[Trajectory], Task] = {}
         claims: dict[ExperimentConfig, BaseFileLock] = {}
         errors: list[Exception] = []
@@ -352,9 +356,8 @@ class _Sweep:
     def _claim(
         self, todo: dict[str, deque[Task]], previous: str | None, claims: dict[ExperimentConfig, BaseFileLock]
     ) -> Task | None:
-        """Choose a task that no other process has: of the previous problem, or where most work is left."""
-        left = {key: sum(map(executors.work_of, tasks)) for key, tasks in todo.items()}
-        for key in sorted(todo, key=lambda key: (key != previous, -left[key])):
+        """Choose a task that no other process has: of the previous problem, or of the next that has some."""
+        for key in sorted(todo, key=lambda key: key != previous):
             for _ in range(len(todo[key])):
                 task = todo[key].popleft()
                 claim = self._store.claim(task.training.digest())
