@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ def spectrum_lines(eigenvalues: NDArray[np.float64], edge: float, width: int = 6
     return [bars.rstrip(), f"{low:<{width - 8}.3g}{high:>8.3g}", pointer]
 
 
-def _marks() -> Sequence[str]:
+def _marks() -> str:
     """Return bars of growing height that standard output can show."""
     try:
         _BLOCKS.encode(sys.stdout.encoding or "ascii")
