@@ -64,7 +64,9 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any]) -> None:
             progress_bar=False,  # chapters run side by side
             execution_timeout=CELL_TIMEOUT,
             coalesce_streams=True,  # keeps only the last state of a progress bar
-            extra_arguments=["--log-level=ERROR"],  # each time, the kernel warns about plain local sockets
+            extra_arguments=[
+                "--log-level=CRITICAL"
+            ],  # it reports plain sockets, and the interrupt that ends it
             store_widget_state=False,  # the pages show the HTML of a widget
         )
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
