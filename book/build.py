@@ -64,9 +64,7 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any]) -> None:
             progress_bar=False,  # chapters run side by side
             execution_timeout=CELL_TIMEOUT,
             coalesce_streams=True,  # keeps only the last state of a progress bar
-            extra_arguments=[
-                "--log-level=CRITICAL"
-            ],  # it reports plain sockets, and the interrupt that ends it
+            extra_arguments=["--log-level=CRITICAL"],  # plain sockets, and the interrupt at its end
             store_widget_state=False,  # the pages show the HTML of a widget
         )
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
