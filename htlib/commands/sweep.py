@@ -63,9 +63,17 @@ def execute(options: argparse.Namespace) -> int:
     if options.all:
         if options.preset is not None:
             raise ValueError("--all computes every preset; give it without one")
-        tasks = [task for name in presets() for task in load_experiment(name, options.profile).tasks()]
-        how = {"workers": options.workers, "progress": not options.quiet}
-        summary = compute_missing(tasks, store, options.scheduler, **how)
+        if given := [name for name in ("seeds", "output", "plot") if getattr(options, name) is not None]:
+            raise ValueError(f"--all only computes; give --{given[0]} with a preset")
+        experiments = [load_experiment(name, options.profile) for name in presets()]
+        summary = compute_missing(
+            [task for experiment in experiments for task in experiment.tasks(options.device)],
+            store,
+            options.scheduler,
+            workers=options.workers,
+            threads=options.threads,
+            progress=not options.quiet,
+        )
         if not options.quiet:
             print(f"{summary}; they are in {store.path}")
         return 0

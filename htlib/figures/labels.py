@@ -18,7 +18,7 @@ _FORMS = {
     "h": "$h$ = {}",
     "ridge_lambda": "$λ$ = {}",
     "noise_std": "$ς$ = {}",
-    "lr_decay": "$γ$ = {}",  # noqa: RUF001
+    "lr_decay": "$γ$ = {}",
     "adam_eps": "$ϵ$ = {}",
     "steps": "{} steps",
     "seed": "seed {}",

@@ -194,7 +194,7 @@ def _converts(dtype: torch.dtype) -> bool:
     """Tell whether torch can convert the type to float32; it cannot convert packed types such as float4."""
     try:
         torch.empty(1, dtype=dtype).float()
-    except NotImplementedError:  # torch.can_cast is no test: it returns True for float4 as well
+    except NotImplementedError:  # the one way to know: torch.can_cast returns True for float4, too
         return False
     return True
 

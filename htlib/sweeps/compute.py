@@ -180,13 +180,14 @@ def compute_missing(
     scheduler: str | None = None,
     *,
     workers: int | None = None,
+    threads: int | None = None,
     progress: bool = True,
 ) -> str:
     """Compute the tasks that the store lacks, in one pool, and return a line on how that went.
 
     Tasks that train alike are one training, with all of their readings and all that any of them keeps.
     """
-    work = _Sweep(tasks, store, _Options(scheduler, None, workers, None, progress), keep=None)
+    work = _Sweep(tasks, store, _Options(scheduler, None, workers, threads, progress), keep=None)
     work.runs()
     return work.summary()
 
@@ -226,11 +227,9 @@ class _Sweep:
         self.notes: list[str] = []
         self._options, self._keep = options, keep
         self._configs = [task.config for task in tasks]
-        self._tasks: dict[ExperimentConfig, Task] = {}
+        self._tasks = executors.by_training(tasks)
         self._asked: dict[ExperimentConfig, set[ExperimentConfig]] = {}
         for task in tasks:
-            known = self._tasks.get(task.training)
-            self._tasks[task.training] = task if known is None else known.joined(task)
             self._asked.setdefault(task.training, set()).add(task.config)
         self._store = store if isinstance(store, Store) else Store(store)
         self._results: dict[ExperimentConfig, Trajectory | None] = {}

@@ -22,7 +22,7 @@ from htlib.student.run import Trajectory
 from htlib.sweeps.compute import run_tasks, sweep_runs
 from htlib.sweeps.grid import expand
 from htlib.sweeps.store import Store
-from htlib.sweeps.workers import Task
+from htlib.sweeps.workers import Task, by_training
 
 _FOLDER = "experiments"
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -60,10 +60,12 @@ class Experiment:
         """Return the configurations that it runs, in order."""
         return expand(self.grid, self.seeds)
 
-    def tasks(self, seeds: int | Iterable[int] | None = None) -> list[Task]:
-        """Return the work that it asks for, one task per configuration; default seeds: its own."""
-        configs = expand(self.grid, self.seeds if seeds is None else seeds)
-        return [Task(config, (config.reading,), keep_overlaps=self.keep_overlaps) for config in configs]
+    def tasks(self, device: str = "cpu") -> list[Task]:
+        """Return the work that it asks for, one task per configuration."""
+        return [
+            Task(config, (config.reading,), device, keep_overlaps=self.keep_overlaps)
+            for config in self.configs()
+        ]
 
     def trainings(
         self,
@@ -73,13 +75,9 @@ class Experiment:
     ) -> list[Trajectory]:
         """Return each of its trainings once, with all of the readings that its grids name.
 
-        `store`, `scheduler` and `options` are those of `runs`.
+        `store` and `scheduler` are those of `runs`, `options` its ``workers``, ``threads`` and ``progress``.
         """
-        merged: dict[ExperimentConfig, Task] = {}
-        for task in self.tasks():
-            known = merged.get(task.training)
-            merged[task.training] = task if known is None else known.joined(task)
-        return run_tasks(list(merged.values()), store, scheduler, **options)
+        return run_tasks(list(by_training(self.tasks()).values()), store, scheduler, **options)
 
     def runs(
         self,

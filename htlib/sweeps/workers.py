@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -69,6 +69,15 @@ class Task:
     def start_key(self) -> str:
         """Tasks with the same one share their problem, first gradient and first probe."""
         return start_key(self.config)
+
+
+def by_training(tasks: Iterable[Task]) -> dict[ExperimentConfig, Task]:
+    """Join the tasks that train alike: each training, with all that is asked of it."""
+    joined: dict[ExperimentConfig, Task] = {}
+    for task in tasks:
+        known = joined.get(task.training)
+        joined[task.training] = task if known is None else known.joined(task)
+    return joined
 
 
 @contextmanager

@@ -50,6 +50,9 @@ def test_all_presets_are_computed_in_one_pool(preset, tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
     assert main([*everything, "two-rates"]) == 2
     assert "--all computes every preset" in capsys.readouterr().err
+    for option in (["--seeds", "2"], ["--output", "t.csv"], ["--plot", "p.png"]):
+        assert main([*everything, *option]) == 2
+        assert f"give {option[0]} with a preset" in capsys.readouterr().err
 
 
 def test_a_preset_is_run_printed_and_stored(preset, tmp_path, capsys):

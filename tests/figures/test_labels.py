@@ -11,7 +11,7 @@ from tests.ledgers import run
     ("fields", "label"),
     [
         ({"optimizer": "adam", "lr": 1.0}, "Adam, $η$ = 1"),
-        ({"lr_decay": 0.5}, "$γ$ = 0.5"),  # noqa: RUF001
+        ({"lr_decay": 0.5}, "$γ$ = 0.5"),
         ({"lr_decay": None, "normalize_weights": False}, "constant rate, not normalised"),
         ({"adam_eps": 1e-8, "ridge_lambda": 1e-4}, "$ϵ$ = 1e-08, $λ$ = 0.0001"),
         ({"n": 50, "steps": 1, "seed": 3}, "$n$ = 50, 1 step, seed 3"),
