@@ -15,8 +15,8 @@ import importlib
 import os
 from types import ModuleType
 
-# Threads that wait for the others sleep.  By default they spin, which is a fifth faster on an idle machine and
-# ten times slower beside several other programs.  OpenMP reads this when torch is imported.
+# Threads that wait for the others sleep.  By default they spin, which is a fifth faster on an idle machine
+# and ten times slower beside several other programs.  OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from htlib.models.checkpoints import CheckpointError
