@@ -31,7 +31,8 @@ def begin(profile: str) -> None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
     except ImportError:  # the chapter runs as a plain script
         return
-    set_matplotlib_formats("retina")
+    # the layout of the style fits already: cropping would draw each figure a second time
+    set_matplotlib_formats("retina", bbox_inches=None)
 
 
 def quote(name: str, values: ArrayLike, *, unit: str = "") -> str:
