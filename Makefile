@@ -14,6 +14,7 @@ ENV  := $(VENV)/installed
 
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 EXECUTED  := $(NOTEBOOKS:book/%=_build/$(PROFILE)/%)
+SLOWEST   := $(filter %/running-at-scale.ipynb %/released-code.ipynb,$(EXECUTED))
 PAGE      := _build/html/index.html
 # The files that a chapter's numbers depend on, and the files that a page shows beside the chapters.
 CODE      := $(sort $(shell find htlib experiments -type f ! -path 'htlib/explorer/static/*' ! -name '*.pyc' ! -name '.*' 2>/dev/null))
@@ -25,8 +26,10 @@ LIVE      := _build/$(PROFILE)/live/meta.json
 LIVE_CODE := $(sort $(shell find live htlib/explorer/static -name node_modules -prune -o -type f ! -name '*.pyc' ! -name '.*' -print))
 MODULES   := live/node_modules/.package-lock.json
 WASM      := live/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm
-# Stamps that change when a file is added or removed, or when the pages must be made from other sources.
+# Stamps that change when a file is added or removed, when code changes, or when the pages must be made from
+# other sources.
 CODE_LIST := _build/code.txt
+CODE_SUM  := _build/code.sum
 PAGE_LIST := _build/page.txt
 
 # Finished runs of the chapters; a run is repeated only if the code that decides its numbers has changed.
@@ -99,9 +102,12 @@ $(PAGE_LIST): FORCE
 	@mkdir -p _build; echo "$(EXECUTED) $(MATTER) $(HTLIB_REPOSITORY)" | cmp -s - $@ || \
 	  echo "$(EXECUTED) $(MATTER) $(HTLIB_REPOSITORY)" > $@
 
+$(CODE_SUM): book/build.py $(wildcard book/*.yml) requirements.txt $(CODE) $(CODE_LIST)
+	@cat $^ | cksum > $@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
 # `make book` computes the runs of all presets first; a chapter by itself computes those that it reads.
-_build/$(PROFILE)/%.ipynb: book/%.ipynb book/build.py requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
-	@$(ONE_THREAD) $(BIN)/python book/build.py execute $< $@ -p profile $(PROFILE)
+_build/$(PROFILE)/%.ipynb: book/%.ipynb $(CODE_SUM) | $(ENV)
+	@$(ONE_THREAD) $(BIN)/python book/build.py execute $< $@ -p profile $(PROFILE) --code $(CODE_SUM)
 
 runs: $(RUNS) ## Compute the runs of all presets that are missing
 
@@ -127,7 +133,8 @@ $(LIVE): $(LIVE_CODE) $(STORED) $(MODULES) | $(ENV)
 	@$(ONE_THREAD) $(BIN)/python -m htlib.explorer.page engine $(STORED) $(@D)
 	@echo "live: the engine of the explorer is in $(@D)"
 
-$(PAGE): $(EXECUTED) $(MATTER) $(LIVE) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
+# What takes longest begins first.
+$(PAGE): $(LIVE) $(SLOWEST) $(EXECUTED) $(MATTER) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
 	@$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"
 	@touch $@
 

@@ -11,6 +11,7 @@ leave something behind that looks like a result.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import re
 import shutil
@@ -36,10 +37,12 @@ class BookError(Exception):
     """An error that a chapter's author can repair; its message is the whole report."""
 
 
-def execute(chapter: Path, target: Path, parameters: dict[str, Any]) -> None:
+def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path | None = None) -> None:
     """Run a chapter in its own folder, as Jupyter does; `target` appears only if every cell worked.
 
-    After a failure, the part that ran is kept beside `target` as ``*.failed.ipynb``.
+    After a failure, the part that ran is kept beside `target` as ``*.failed.ipynb``.  `code` is a file that
+    changes with the code which the chapter calls.  If that and the chapter's own code are those of `target`,
+    nothing runs: `target` takes the new prose.
     """
     known = papermill.inspect_notebook(str(chapter))
     for name, value in parameters.items():
@@ -51,9 +54,17 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any]) -> None:
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ.pop("JUPYTER_PATH", None)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
     partial = target.with_suffix(".failed.ipynb")
     began = time.monotonic()
+    source = nbformat.read(chapter, as_version=4)
+    cells = [(c.source, c.metadata) for c in source.cells if c.cell_type == "code"]
+    inputs = hashlib.sha256(repr((cells, parameters, code and code.read_bytes())).encode()).hexdigest()
+    if code is not None and target.exists() and (told := _retold(source, target, inputs)) is not None:
+        nbformat.write(told, partial)
+        partial.replace(target)
+        print(f"{chapter}: new prose around the results of its last run")
+        return
+    target.unlink(missing_ok=True)
     try:
         notebook = papermill.execute_notebook(
             chapter,
@@ -74,9 +85,25 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any]) -> None:
         ) from error
     check_executed(notebook, chapter)
     _tidy(notebook)
+    notebook.metadata["inputs"] = inputs
     nbformat.write(notebook, partial)
     partial.replace(target)
     print(f"{chapter}: executed in {time.monotonic() - began:.0f} s")
+
+
+def _retold(source: NotebookNode, target: Path, inputs: str) -> NotebookNode | None:
+    """Return the notebook of `target` with the prose of `source`, or None if it has other inputs."""
+    notebook = nbformat.read(target, as_version=4)
+    if notebook.metadata.get("inputs") != inputs:
+        return None
+    executed = {c.id: c for c in notebook.cells if c.cell_type == "code"}
+    cells = [executed.pop(c.id) if c.cell_type == "code" else c for c in source.cells]
+    (injected,) = executed.values() or (None,)
+    if injected is not None:  # it stands behind the cell with the parameters
+        place = next(i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", []))
+        cells.insert(place + 1, injected)
+    notebook.cells = cells
+    return notebook
 
 
 def check_executed(notebook: NotebookNode, name: object) -> None:
@@ -190,6 +217,7 @@ def main() -> int:
     one.add_argument("chapter", type=Path)
     one.add_argument("target", type=Path)
     one.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    one.add_argument("--code", type=Path, help="a file that changes with the code which the chapter calls")
     pages = commands.add_parser("render", help="make the HTML pages")
     pages.add_argument("executed", type=Path)
     pages.add_argument("html", type=Path)
@@ -200,7 +228,7 @@ def main() -> int:
     try:
         if options.command == "execute":
             values = {name: yaml.safe_load(value) for name, value in options.parameters}
-            execute(options.chapter, options.target, values)
+            execute(options.chapter, options.target, values, options.code)
         else:
             render(options.executed, options.html, options.book.resolve(), options.repository, options.live)
     except BookError as error:

@@ -40,7 +40,7 @@ class TinyBook:
 
     def write(self, *cells: str | NotebookNode) -> None:
         """A chapter of the parameters cell and these; a string is the code of one."""
-        parameters = new_code_cell('profile = "fast"', metadata={"tags": ["parameters"]})
+        parameters = new_code_cell('profile = "fast"', metadata={"tags": ["parameters"]}, id="parameters")
         own = [new_code_cell(c) if isinstance(c, str) else c for c in cells]
         notebook = new_notebook(cells=[TITLE, parameters, *own], metadata={"kernelspec": KERNEL})
         nbformat.write(notebook, self.chapter)
@@ -54,8 +54,11 @@ class TinyBook:
             encoding="utf-8",
         )
 
-    def execute(self, *parameters: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def execute(
+        self, *parameters: str, code: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         options = [word for pair in parameters for word in ("-p", *pair.split("="))]
+        options += ["--code", str(code)] if code else []
         return self.run("execute", self.chapter, self.executed, *options, **environment)
 
     def render(self, *options: str) -> subprocess.CompletedProcess[str]:
@@ -211,3 +214,34 @@ def test_one_address_in_the_configuration(build: ModuleType) -> None:
     own = build.with_repository(config, "https://github.com/other/fork")
     assert own["repository"]["url"] == "https://github.com/someone/htlib"
     assert own["repository"]["branch"] == "main"
+
+
+def test_new_prose_needs_no_run(tiny: TinyBook) -> None:
+    """Oracle: a cell that counts its runs in a file."""
+    count = (
+        'import pathlib; p = pathlib.Path("ran"); p.write_text("x" + (p.read_text() if p.exists() else ""))'
+    )
+    ran, code = tiny.chapter.parent / "ran", tiny.root / "code.sum"
+    own, show = new_code_cell(count), new_code_cell("print(profile)")
+
+    def build(prose: str, profile: str = "fast") -> tuple[str, NotebookNode]:
+        tiny.write(new_markdown_cell(prose), own, show)
+        result = tiny.execute(f"profile={profile}", code=code)
+        assert not result.returncode, result.stderr
+        return result.stdout, nbformat.read(tiny.executed, as_version=4)
+
+    code.write_text("1")
+    first = build("Before.")[1]
+    said, second = build("After.")
+    assert "new prose" in said
+    assert len(ran.read_text()) == 1
+    assert [c.source.replace("Before", "After") for c in first.cells] == [c.source for c in second.cells]
+    assert [c.get("outputs") for c in first.cells] == [c.get("outputs") for c in second.cells]
+    code.write_text("2")
+    build("After.")
+    assert len(ran.read_text()) == 2
+    assert build("After.", "paper")[1].cells[-1].outputs[0].text == "paper\n"
+    assert len(ran.read_text()) == 3
+    show.source = "print(profile, 1)"
+    build("After.", "paper")
+    assert len(ran.read_text()) == 4

@@ -53,7 +53,8 @@ class Project:
     def change(self, name: str) -> None:
         time.sleep(0.01)
         (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / name).write_text(name)
+        with (self.root / name).open("a") as file:
+            file.write(f"{name}\n")
 
     def make(self, *words: str, fails: bool = False) -> list[str]:
         """The commands of one run of make, sorted, as parallel runs end in any order."""
