@@ -19,8 +19,8 @@ from types import ModuleType
 # and ten times slower beside several other programs.  OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from htlib.models.checkpoints import CheckpointError
-from htlib.models.table import analyze, compare_models
+from htlib.models.entries import CheckpointError
+from htlib.models.table import analyze, compare_models, describe, summarize
 from htlib.spectra.alternatives import compare_distributions
 from htlib.spectra.eigenvalues import effective_rank, esd, spectral_entropy, stable_rank
 from htlib.spectra.measures import SpectrumMeasures, spectrum_measures
@@ -66,6 +66,7 @@ __all__ = [
     "bootstrap_power_law",
     "compare_distributions",
     "compare_models",
+    "describe",
     "effective_rank",
     "esd",
     "fit_marchenko_pastur",
@@ -84,6 +85,7 @@ __all__ = [
     "spectral_entropy",
     "spectrum_measures",
     "stable_rank",
+    "summarize",
     "sweep",
     "sweep_runs",
     "teacher_alignment",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from htlib.commands import analyze, claims, predict, run, sweep
-from htlib.models.checkpoints import CheckpointError
+from htlib.models.entries import CheckpointError
 from htlib.sweeps.compute import SweepError
 from htlib.sweeps.store import StoreError
 

@@ -23,7 +23,9 @@ _LOOKS = {
     "key": (">", GREEN),
     "value": ("^", SKY),
     "conv": ("s", GOLD),
-    "experts": ("D", ORANGE),
+    "stack": ("D", ORANGE),
+    "gate": ("P", ORANGE),
+    "update": ("X", BLACK),
     "embedding": ("v", BLACK),
 }
 

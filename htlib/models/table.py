@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from torch import nn
 from tqdm.auto import tqdm
 
-from htlib.models.checkpoints import Entry, entries_of
+from htlib.models.checkpoints import Model, entries_of
+from htlib.models.entries import Entry
 from htlib.models.layers import Layer, Selection, Skipped, layers_of
 from htlib.spectra.alternatives import compare_distributions
 from htlib.spectra.eigenvalues import stable_rank
@@ -26,18 +27,31 @@ from htlib.spectra.vectors import SingularSystem, overlaps_of
 
 Array = NDArray[np.float64]
 
-_PART = re.compile(r"\[(query|key|value)\]$")
-
-Model = nn.Module | Mapping[str, Any] | str | os.PathLike[str]
+_PART = re.compile(r"\[\w+\]$")
+_WRAPPERS = re.compile(
+    r"(^(module|state_dict|model_state_dict|model|net)\.)|((?<=\.)|^)(_orig_mod|_fsdp_wrapped_module|"
+    r"_checkpoint_wrapped_module)\."
+)
+_FAR = 3.0  # standard deviations of the null
+_VERDICTS = ("heavier than noise", "as noise", "lighter than noise")
+# The columns of every table; others follow by the options.
+_COLUMNS = ("name", "kind", "shape", "n_matrices", "dtype", "file", "rank")
 
 
 def analyze(
     model_or_path: Model,
     *,
+    base: Model | None = None,
     include: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
+    kinds: str | Sequence[str] = (),
     embeddings: bool = False,
     min_size: int = 10,
+    max_size: int | None = None,
+    conv: str = "slices",
+    layout: str = "auto",
+    xmin: str | float | tuple[float, float] = "ks",
+    xmax: float | None = None,
     null: str | None = "gaussian",
     n_replicates: int = 20,
     compare: bool = False,
@@ -51,15 +65,27 @@ def analyze(
     Parameters
     ----------
     model_or_path : Module, mapping, str or path
-        A torch module; a state dict; a ``.safetensors`` file, a sharded model's ``.index.json``, a
-        ``.pt``/``.pth``/``.bin``/``.ckpt`` file (only tensors are unpickled, never code), or a folder
-        with one of these.  Files are read one tensor at a time.
+        A torch module; a state dict, whose values may be arrays; a safetensors, torch (also TorchScript),
+        NumPy, ONNX or HDF5 file, or the index of a sharded model; or a folder as training programs and hubs
+        write them.  No code in a file is run, and tensors are read one at a time.
+    base : Module, mapping, str or path, optional
+        The model that an adapter of low-rank updates belongs to; its weights are analysed with the updates.
     include, exclude : str or sequence of str
         Shell patterns for names, such as ``"*.attention.*"``.
+    kinds : str or sequence of str
+        The kinds of layers to take, such as ``"conv"``; all by default.
     embeddings : bool
         Analyse embeddings too.
     min_size : int
-        Matrices with fewer singular values are skipped.
+        Layers with fewer singular values, over all matrices of the layer, are skipped.
+    max_size : int, optional
+        Matrices whose shorter side is longer are skipped.
+    conv : {"slices", "flat"}
+        Cut a kernel (out, in, k...) into a matrix per position, or flatten it to one, (out, in k...).
+    layout : {"auto", "torch", "keras"}
+        Axes of kernels: (out, in, k...) or (k..., in, out); by default as the file and the names say.
+    xmin, xmax
+        Of the power-law fit, as for `htlib.fit_power_law`.
     null : {"gaussian", "shuffle", "profile"} or None
         The null for each measure (`htlib.null_distribution`).  The Gaussian null is drawn only once for
         all matrices of one shape and is cheap; the others take `n_replicates` spectra per matrix.
@@ -79,13 +105,16 @@ def analyze(
     Returns
     -------
     DataFrame
-        One row per weight matrix in the order of the model: ``name``, ``kind``, ``shape`` (h, d) of one
-        matrix, ``n_matrices`` (pooled positions of a convolution's kernel), ``dtype``, ``rank``; the
-        measures of `htlib.spectrum_measures`; ``mp_variance``, ``mp_edge``, ``mp_ks_distance``,
-        ``n_spikes`` and ``soft_rank`` of the Marchenko-Pastur bulk; ``<measure>_z`` and
-        ``<measure>_percentile`` for each measure that has a null, and ``alpha_hill_null``, the mean of
-        alpha_hill over the null.  ``.attrs["skipped"]`` maps the name of every other tensor to the reason
-        why it was skipped; nothing is left out silently.
+        One row per weight in use, in the order of the model: ``name``; ``kind`` ("linear", "conv", "stack" of
+        matrices on three axes, "query", "key", "value" or "gate" of a fused weight, "update" of low rank,
+        "embedding"); ``shape`` (h, d) of one matrix; ``n_matrices`` that are pooled; ``dtype`` as stored;
+        ``file``; ``rank``; the measures of `htlib.spectrum_measures`; ``has_bulk``, ``mp_variance``,
+        ``mp_edge``, ``mp_ks_distance``, ``n_spikes`` and ``soft_rank`` of the Marchenko-Pastur bulk (NaN
+        without one); ``<measure>_z`` and ``<measure>_percentile`` for each measure that has a null,
+        ``alpha_hill_null``, the mean of alpha_hill over the null, and ``verdict``, which says where
+        alpha_hill lies: "heavier than noise" or "lighter than noise" by more than three standard deviations
+        of the null, or "as noise".  ``.attrs["skipped"]`` maps the name of every other tensor and file to the
+        reason why it was skipped; nothing is left out silently.
 
     Raises
     ------
@@ -107,16 +136,59 @@ def analyze(
     nulls = None if null is None else _LayerNulls(null, n_replicates, seed)
 
     def measure(layer: Layer) -> dict[str, Any]:
-        row, eigenvalues = _row(layer)
+        row, eigenvalues = _row(layer, xmin, xmax)
         if nulls is not None:
             row |= nulls.columns(layer, row)
         if compare:
-            row |= _comparison_columns(eigenvalues)
+            row |= _comparison_columns(eigenvalues, xmin, xmax)
         return row | ({"eigenvalues": eigenvalues} if keep_eigenvalues else {})
 
-    selection = Selection(_patterns(include), _patterns(exclude), embeddings, min_size)
-    entries = entries_of(model_or_path)
-    return _table(measure, _layers(model_or_path, entries, selection, device, progress))
+    selection = Selection(
+        _texts(include), _texts(exclude), _texts(kinds), embeddings, min_size, max_size, conv, layout
+    )
+    layers = _layers(entries_of(model_or_path, base), selection, device, progress)
+    columns = (*_COLUMNS, *_measured_columns(null is not None))
+    return _table(measure, layers, columns)
+
+
+def describe(
+    model_or_path: Model,
+    *,
+    base: Model | None = None,
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
+    kinds: str | Sequence[str] = (),
+    embeddings: bool = False,
+    min_size: int = 10,
+    max_size: int | None = None,
+    conv: str = "slices",
+    layout: str = "auto",
+) -> pd.DataFrame:
+    """Say what `analyze` would analyse, without computing a spectrum.
+
+    Parameters
+    ----------
+    model_or_path, base, include, exclude, kinds, embeddings, min_size, max_size, conv, layout
+        As for `analyze`.
+
+    Returns
+    -------
+    DataFrame
+        The columns ``name``, ``kind``, ``shape``, ``n_matrices``, ``dtype`` and ``file`` of `analyze`, and
+        its ``.attrs["skipped"]``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> table = describe(torch.nn.LSTM(20, 30))
+    >>> table.name.tolist()[:2], table.kind.unique().tolist()
+    (['weight_ih_l0[input]', 'weight_ih_l0[forget]'], ['gate'])
+    """
+    selection = Selection(
+        _texts(include), _texts(exclude), _texts(kinds), embeddings, min_size, max_size, conv, layout
+    )
+    layers = _layers(entries_of(model_or_path, base), selection, "cpu", False)
+    return _table(_description, layers, _COLUMNS[:-1])
 
 
 def compare_models(
@@ -164,15 +236,14 @@ def compare_models(
     """
     if k < 1:
         raise ValueError(f"k must be at least 1; got {k}")
-    selection = Selection(_patterns(include), _patterns(exclude), embeddings, min_size)
-    here, there = entries_of(before), {entry.name: entry for entry in entries_of(after)}
-    module = after if isinstance(after, nn.Module) else None
+    selection = Selection(_texts(include), _texts(exclude), (), embeddings, min_size)
+    here, there, bare = _matched(entries_of(before), entries_of(after))
 
     def change(layer: Layer) -> dict[str, Any]:
         entry = there.get(_PART.sub("", layer.name))
         if entry is None:
             raise ValueError("only in the first model")
-        others = {other.name: other for other in layers_of([entry], selection, module, device)}
+        others = {other.name: other for other in layers_of([entry], selection, device, there)}
         other = others.get(layer.name)
         if not isinstance(other, Layer):
             raise ValueError("in the second model: " + (other.reason if other else "cut differently"))
@@ -181,26 +252,65 @@ def compare_models(
             raise ValueError(f"shapes differ: {shapes[0]} and {shapes[1]}")
         return _change(layer, other, k)
 
-    table = _table(change, _layers(before, here, selection, device, progress))
+    table = _table(change, _layers(here, selection, device, progress), ("name", "kind", "shape"))
     names = {entry.name for entry in here}
-    table.attrs["skipped"] |= {name: "only in the second model" for name in there if name not in names}
+    table.attrs["skipped"] |= {bare[n]: "only in the second model" for n in there if n not in names}
     return table
 
 
-def summarize(table: pd.DataFrame) -> pd.DataFrame:
-    """Summarise a table of `analyze`: return ``median``, ``min`` and ``max`` of each measure over the layers.
+def summarize(table: pd.DataFrame | Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Summarise tables of `analyze`.
 
-    ``beyond_null`` is the number of layers more than three standard deviations of the null away from its
-    mean (NaN without a null).  The summary is empty if no layer was analysed.
+    Parameters
+    ----------
+    table : DataFrame or mapping of names to DataFrames
+        The table of one model, or of several, which come side by side.
+
+    Returns
+    -------
+    DataFrame
+        One row per measure: ``mean``, ``median``, ``min`` and ``max`` over the layers, and ``below_null`` and
+        ``above_null``, the numbers of layers more than three standard deviations of the null away from its
+        mean on either side (NaN without a null).  alpha_weighted and log_alpha_norm are WeightWatcher's,
+        whose means over layers predict test accuracies (Martin, Peng & Mahoney 2021); ``log_norm`` and
+        ``log_spectral_norm`` are decimal logarithms of squared norms.  Several models have one level of
+        columns more.  The summary is empty if no layer was analysed.
+
+    Examples
+    --------
+    >>> import torch
+    >>> table = analyze(torch.nn.Linear(40, 60), progress=False)
+    >>> summarize(table).loc["alpha_hill", "below_null"] <= 1
+    True
     """
+    if isinstance(table, Mapping):
+        return pd.concat({name: summarize(one) for name, one in table.items()}, axis=1)
+    columns = ["mean", "median", "min", "max", "below_null", "above_null"]
     if not len(table):
-        return pd.DataFrame(columns=["median", "min", "max", "beyond_null"])
-    names = ("alpha_hill", "alpha_ks", "stable_rank", "effective_rank", "entropy", "spectral_norm")
-    summary = table[list(names)].agg(["median", "min", "max"]).T
-    summary["beyond_null"] = [
-        np.count_nonzero(np.abs(table[f"{name}_z"]) > 3) if f"{name}_z" in table else np.nan for name in names
-    ]
+        return pd.DataFrame(columns=columns, dtype=float)
+    measures = ("alpha_hill", "alpha_ks", "alpha_weighted", "stable_rank", "effective_rank", "entropy")
+    values = table[[*measures, "spectral_norm", "log_alpha_norm"]].astype(float)
+    values["log_norm"] = 2 * np.log10(table["frobenius_norm"].astype(float))
+    values["log_spectral_norm"] = 2 * np.log10(table["spectral_norm"].astype(float))
+    summary = values.agg(["mean", "median", "min", "max"]).T
+    for column, sign in (("below_null", -1), ("above_null", 1)):
+        summary[column] = [
+            np.count_nonzero(sign * table[f"{name}_z"] > _FAR) if f"{name}_z" in table else np.nan
+            for name in summary.index
+        ]
     return summary
+
+
+def closing_sentence(table: pd.DataFrame) -> str:
+    """Say in one sentence how many layers of a table of `analyze` have heavier tails than noise."""
+    if "verdict" not in table or not len(table):
+        return ""
+    counts = Counter(table["verdict"].tolist())
+    parts = [f"{counts[verdict]} {verdict}" for verdict in _VERDICTS if counts[verdict]]
+    without = table["has_bulk"].tolist().count(False)
+    bulk = f"; {without} of {len(table)} have no Marchenko-Pastur bulk" if without else ""
+    more = [f"{counts['']} undecided"] if counts[""] else []
+    return f"By PL_Alpha_Hill, of {len(table)} spectra: {', '.join(parts + more)}{bulk}."
 
 
 class _LayerNulls:
@@ -211,7 +321,7 @@ class _LayerNulls:
         self._null, self._n_replicates, self._seed = null, n_replicates, seed
         self._gaussian: dict[tuple[int, ...], pd.DataFrame] = {}
 
-    def columns(self, layer: Layer, row: Mapping[str, Any]) -> dict[str, float]:
+    def columns(self, layer: Layer, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns that compare the measures of a layer, in `row`, with those of its replicates."""
         values = dict(row)
         if self._null == "gaussian":
@@ -222,7 +332,12 @@ class _LayerNulls:
             rng = np.random.default_rng(self._seed)
             replicates = self._measures(lambda: [NULLS[self._null](matrix, rng) for matrix in layer.matrices])
         table = against_null(values, replicates)
-        columns = {"alpha_hill_null": table.null_mean["alpha_hill"]}
+        z = float(table.z["alpha_hill"])
+        verdict = "" if np.isnan(z) else _VERDICTS[0 if z < -_FAR else 2 if z > _FAR else 1]
+        columns: dict[str, Any] = {
+            "verdict": verdict,
+            "alpha_hill_null": table.null_mean["alpha_hill"],
+        }
         for name, z, percentile in zip(table.index, table.z, table.percentile, strict=True):
             columns |= {f"{name}_z": z, f"{name}_percentile": percentile}
         return columns
@@ -238,19 +353,35 @@ class _LayerNulls:
         return pd.DataFrame([measured(np.concatenate(spectra())) for _ in range(self._n_replicates)])
 
 
-def _patterns(given: str | Sequence[str]) -> tuple[str, ...]:
+def _texts(given: str | Sequence[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
+def _matched(before: list[Entry], after: list[Entry]) -> tuple[list[Entry], dict[str, Entry], dict[str, str]]:
+    """Give the second model's entries the names of the first's, whatever wrappers its names begin with."""
+    here = {_WRAPPERS.sub("", entry.name): entry.name for entry in before}
+    exact = {entry.name for entry in before}
+    there, bare = dict[str, Entry](), dict[str, str]()
+    for entry in after:
+        name = entry.name if entry.name in exact else here.get(_WRAPPERS.sub("", entry.name), entry.name)
+        if name not in there:
+            there[name] = replace(entry, name=name)
+            bare[name] = entry.name
+    return before, there, bare
+
+
 def _layers(
-    model: Model, entries: list[Entry], selection: Selection, device: str, progress: bool
+    entries: list[Entry], selection: Selection, device: str, progress: bool
 ) -> Iterator[Layer | Skipped]:
     usable_device(device)
-    bar = tqdm(entries, desc="tensors", disable=not progress, leave=False)
-    return layers_of(bar, selection, model if isinstance(model, nn.Module) else None, device)
+    known = {entry.name: entry for entry in entries}
+    bar = tqdm(entries, desc="tensors", disable=None if progress else True, leave=False)
+    return layers_of(bar, selection, device, known)
 
 
-def _table(measure: Callable[[Layer], dict[str, Any]], layers: Iterable[Layer | Skipped]) -> pd.DataFrame:
+def _table(
+    measure: Callable[[Layer], dict[str, Any]], layers: Iterable[Layer | Skipped], columns: Sequence[str]
+) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     for layer in layers:
@@ -259,46 +390,77 @@ def _table(measure: Callable[[Layer], dict[str, Any]], layers: Iterable[Layer | 
             continue
         try:
             rows.append(measure(layer))
-        except ValueError as error:  # the spectrum overflows or has no bulk, or no layer matches
-            skipped[layer.name] = str(error)
-    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["name", "kind", "shape"])
+        except Exception as error:  # one layer's failure never costs the table
+            named = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            skipped[layer.name] = f"{named}{error}"
+    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(columns))
     table.attrs["skipped"] = skipped
     return table
 
 
-def _row(layer: Layer) -> tuple[dict[str, Any], Array]:
-    eigenvalues = layer.eigenvalues()
-    bulk = fit_marchenko_pastur(eigenvalues, *layer.shape)
-    positive = eigenvalues[eigenvalues > 0]
-    row = {
+def _description(layer: Layer) -> dict[str, Any]:
+    return {
         "name": layer.name,
         "kind": layer.kind,
         "shape": layer.shape,
         "n_matrices": len(layer.matrices),
         "dtype": str(layer.dtype).removeprefix("torch."),
-        "rank": len(positive),
-        **spectrum_measures(eigenvalues).as_dict(),
+        "file": layer.file,
+    }
+
+
+def _measured_columns(has_null: bool) -> list[str]:
+    names = list(spectrum_measures([1.0, 2.0, 3.0]).as_dict())
+    bulk = ["has_bulk", "mp_variance", "mp_edge", "mp_ks_distance", "n_spikes", "soft_rank"]
+    return names + bulk + (["verdict", "alpha_hill_null"] if has_null else [])
+
+
+def _row(
+    layer: Layer, xmin: str | float | tuple[float, float], xmax: float | None
+) -> tuple[dict[str, Any], Array]:
+    eigenvalues = layer.eigenvalues()
+    measures = spectrum_measures(eigenvalues, xmin, xmax)
+    row = _description(layer) | {"rank": np.count_nonzero(eigenvalues)} | measures.as_dict()
+    return row | _bulk_columns(layer, eigenvalues), eigenvalues
+
+
+def _bulk_columns(layer: Layer, eigenvalues: Array) -> dict[str, Any]:
+    """Fit the bulk of the rows and columns that are not zero."""
+    h, d = layer.live_shape()
+    alive = eigenvalues[len(eigenvalues) - min(h, d) * len(layer.matrices) :]
+    try:
+        bulk = fit_marchenko_pastur(alive, h, d)
+    except ValueError:
+        return {"has_bulk": False} | dict.fromkeys(
+            ("mp_variance", "mp_edge", "mp_ks_distance", "n_spikes", "soft_rank"), np.nan
+        )
+    return {
+        "has_bulk": bulk.has_bulk,
         "mp_variance": bulk.variance,
         "mp_edge": bulk.edge,
         "mp_ks_distance": bulk.ks_distance,
         "n_spikes": bulk.n_spikes,
         "soft_rank": bulk.soft_rank,
     }
-    return row, eigenvalues
 
 
-def _comparison_columns(eigenvalues: Array) -> dict[str, float]:
+def _comparison_columns(
+    eigenvalues: Array, xmin: str | float | tuple[float, float], xmax: float | None
+) -> dict[str, float]:
     positive = eigenvalues[eigenvalues > 0]
     if len(positive) < 3 or positive[0] == positive[-1]:
         return {}
-    table = compare_distributions(positive, fit_power_law(positive))
+    try:
+        table = compare_distributions(positive, fit_power_law(positive, xmin, xmax))
+    except (ValueError, FloatingPointError):
+        return {}
     columns = {f"{name}_ratio": table.normalized_ratio[name] for name in table.index}
     return columns | {f"{name}_p_value": table.p_value[name] for name in table.index}
 
 
 def _change(before: Layer, after: Layer, k: int) -> dict[str, Any]:
     h, d = before.shape
-    first, second = before.matrices.double(), after.matrices.double()
+    first, second = before.matrices.double(), after.matrices.double()  # (count, h, d)
     update = second - first
     row: dict[str, Any] = {
         "name": before.name,

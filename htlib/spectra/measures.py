@@ -56,13 +56,19 @@ class SpectrumMeasures:
         return asdict(self)
 
 
-def spectrum_measures(eigenvalues: Tensor | ArrayLike) -> SpectrumMeasures:
+def spectrum_measures(
+    eigenvalues: Tensor | ArrayLike,
+    xmin: str | float | tuple[float, float] = "ks",
+    xmax: float | None = None,
+) -> SpectrumMeasures:
     """Measure a spectrum.
 
     Parameters
     ----------
     eigenvalues : (N,) array
         Raw ESD in any order; zeros are left out of the fits.
+    xmin, xmax
+        Of the power-law fit, as for `htlib.fit_power_law`.
 
     Returns
     -------
@@ -82,7 +88,7 @@ def spectrum_measures(eigenvalues: Tensor | ArrayLike) -> SpectrumMeasures:
     values = as_spectrum(eigenvalues)
     positive = values[values > 0]
     fits = len(positive) >= 3 and positive[0] < positive[-1]
-    fit = fit_power_law(positive) if fits else None
+    fit = fit_power_law(positive, xmin, xmax) if fits else None
     return SpectrumMeasures(
         alpha_hill=hill_alpha(positive) if fits else math.nan,
         alpha_ks=fit.alpha if fit else math.nan,

@@ -5,14 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from htlib.models.checkpoints import CheckpointError, Entry, entries_of
+from htlib.models.checkpoints import entries_of
+from htlib.models.entries import CheckpointError, Entry
 from htlib.models.layers import Layer, Selection, Skipped, layers_of
 
 
 def cut(model, **selection):
     """Name -> layer, or reason."""
-    module = model if isinstance(model, nn.Module) else None
-    found = layers_of(entries_of(model), Selection(**selection), module)
+    found = layers_of(entries_of(model), Selection(**selection))
     return {part.name: part.reason if isinstance(part, Skipped) else part for part in found}
 
 
@@ -49,19 +49,20 @@ def test_a_linear_layer_is_its_weight_as_stored():
         (nn.Conv1d(12, 16, 3), (16, 12), 3),
         (nn.Conv2d(12, 16, (3, 2)), (16, 12), 6),
         (nn.Conv3d(12, 16, 2), (16, 12), 8),
-        (nn.Conv2d(24, 32, 3, groups=2), (16, 12), 18),
-        (nn.ConvTranspose2d(12, 16, 3), (16, 12), 9),
-        (nn.ConvTranspose1d(24, 32, 3, groups=2), (12, 16), 6),
+        (nn.Conv2d(24, 32, 3, groups=2), (32, 12), 9),  # a file does not say that it is grouped
+        (nn.ConvTranspose2d(12, 16, 3), (12, 16), 9),
+        (nn.Conv2d(3, 64, 7), (64, 3), 49),
     ],
 )
-def test_a_convolution_is_a_matrix_per_position_and_group(module, shape, count):
+def test_a_convolution_is_a_matrix_per_position(module, shape, count):
     layer = cut(module)["weight"]
     assert (layer.kind, layer.shape, len(layer.matrices)) == ("conv", shape, count)
-    blocks = module.weight.detach().flatten(2).chunk(module.groups, dim=0)
-    matrices = [block[:, :, place] for block in blocks for place in range(block.shape[2])]
-    assert_spectrum(layer, *matrices)
-    depthwise = nn.Conv2d(32, 32, 3, groups=32)
-    assert cut(depthwise)["weight"].startswith("1 x 1 has 1 singular values")
+    kernel = module.weight.detach().flatten(2)
+    assert_spectrum(layer, *(kernel[:, :, place] for place in range(count)))
+    (flat,) = [x for x in cut(module, conv="flat").values() if isinstance(x, Layer)]
+    assert_spectrum(flat, module.weight.detach().flatten(1))
+    depthwise = nn.Conv2d(32, 32, 5, groups=32)
+    assert "no spectrum" in cut(depthwise)["weight"]
 
 
 def test_attention_is_query_key_and_value():
@@ -130,23 +131,69 @@ def test_the_type_of_a_layer_counts_before_its_name():
     assert cut(nn.EmbeddingBag(40, 16), embeddings=True)["weight"].kind == "embedding"
 
 
-def test_experts_are_pooled_and_other_stacks_are_kernels():
-    W = gaussian(4, 20, 12)
-    layer = cut({"moe.experts.w1": W})["moe.experts.w1"]
-    assert (layer.kind, layer.shape, len(layer.matrices)) == ("experts", (20, 12), 4)
-    assert_spectrum(layer, *W)
-    other = cut({"conv.weight": gaussian(20, 12, 4)})["conv.weight"]
-    assert (other.kind, other.shape, len(other.matrices)) == ("conv", (20, 12), 4)
+@pytest.mark.parametrize(
+    ("name", "shape", "kind"),
+    [
+        ("moe.experts.w1", (4, 20, 9), "stack"),
+        ("block_sparse_moe.input_linear.weight", (32, 24, 12), "stack"),
+        ("bilinear.weight", (12, 20, 30), "stack"),
+        ("conv.weight", (20, 12, 4), "conv"),
+        ("encoder.pos_conv.weight", (24, 12, 128), "conv"),
+        ("0.weight", (20, 12, 3), "conv"),
+        ("0.weight", (20, 12, 25), "conv"),
+    ],
+)
+def test_weights_of_three_axes_are_kernels_or_stacks(name, shape, kind):
+    W = gaussian(*shape)
+    layer = cut({name: W})[name]
+    matrices = list(W) if kind == "stack" else list(W.permute(2, 0, 1))
+    assert (layer.kind, layer.shape, len(layer.matrices)) == (kind, tuple(matrices[0].shape), len(matrices))
+    assert_spectrum(layer, *matrices)
 
 
-def test_tied_weights_of_a_module_are_reported_once():
+@pytest.mark.parametrize(("name", "layout"), [("c.kernel", "auto"), ("c/kernel:0", "auto"), ("w", "keras")])
+def test_kernels_of_keras_have_their_channels_last(name, layout):
+    W = gaussian(3, 2, 12, 16)
+    (layer,) = cut({name: W}, layout=layout).values()
+    assert (layer.kind, layer.shape, len(layer.matrices)) == ("conv", (16, 12), 6)
+    assert_spectrum(layer, *W.reshape(6, 12, 16))
+
+
+@pytest.mark.parametrize(
+    ("module", "gates"),
+    [
+        (nn.LSTM(12, 16, num_layers=2, bidirectional=True), 4),
+        (nn.GRU(12, 16), 3),
+        (nn.RNN(12, 16), 1),
+        (nn.LSTM(12, 16, proj_size=11), 4),
+        (nn.LSTMCell(12, 16), 4),
+        (nn.GRUCell(16, 16), 3),
+    ],
+)
+def test_gates_are_cut_apart(module, gates):
+    for model in (module, module.state_dict()):
+        found = {n: x for n, x in cut(model).items() if isinstance(x, Layer) and "weight_hr" not in n}
+        weights = {n: p for n, p in module.named_parameters() if p.ndim == 2 and "weight_hr" not in n}
+        assert len(found) == gates * len(weights)
+        for name, weight in weights.items():
+            own = [x for n, x in found.items() if n.split("[")[0] == name]
+            for layer, block in zip(own, weight.chunk(gates), strict=True):
+                assert_spectrum(layer, block)
+                assert layer.kind == ("gate" if gates > 1 else "linear")
+
+
+def test_tied_weights_are_reported_once(tmp_path):
     module = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16))
     module[2].weight = module[0].weight
-    found = cut(module)
-    assert found["2.weight"] == "the same tensor as 0.weight"
-    assert isinstance(found["0.weight"], Layer)
-    assert isinstance(found["1.weight"], Layer)
-    assert isinstance(cut(module, exclude=("0.*",))["2.weight"], Layer)
+    torch.save(module.state_dict(), tmp_path / "m.pt")
+    array = gaussian(16, 16).numpy()
+    for model in (module, module.state_dict(), tmp_path / "m.pt"):
+        found = cut(model)
+        assert found["2.weight"] == "the same tensor as 0.weight"
+        assert isinstance(found["0.weight"], Layer)
+        assert isinstance(found["1.weight"], Layer)
+        assert isinstance(cut(model, exclude=("0.*",))["2.weight"], Layer)
+    assert cut({"a": array, "b": array, "c": array.copy()})["b"] == "the same tensor as a"
 
 
 @pytest.mark.parametrize("shape", [(20, 12), (1, 20, 12), (20, 12, 1, 1)])
@@ -154,7 +201,7 @@ def test_views_and_strides_do_not_matter(shape):
     W = gaussian(20, 24)[:, ::2]
     (layer,) = cut({"w": W}).values()
     assert_spectrum(layer, W)
-    (layer,) = cut({"experts": W.reshape(shape)}).values()
+    (layer,) = cut({"experts": W.reshape(shape)}, min_size=12).values()
     assert_spectrum(layer, W)
 
 
@@ -190,7 +237,8 @@ def with_entries(*values):
         (torch.zeros(20, 20), "all entries are zero"),
         (torch.zeros(20, 20, 3), "all entries are zero"),
         (torch.ones(20, 9), "20 x 9 has 9 singular values, fewer than 10"),
-        (torch.ones(9, 20, 3), "9 x 20 has 9 singular values, fewer than 10"),
+        (torch.ones(3, 20, 3), "3 x 3 x 20 has 9 singular values, fewer than 10"),
+        (torch.ones(20, 1, 5), "5 x 20 x 1 has 5 singular values, fewer than 10"),
     ],
 )
 def test_a_skipped_tensor_is_named_with_its_reason(tensor, reason):
