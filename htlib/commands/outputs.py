@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from htlib.student.files import check_writable, write_atomically
 
-from htlib.student.files import write_atomically
+if TYPE_CHECKING:
+    import pandas as pd
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -28,7 +29,7 @@ def check_output(option: str, path: Path | None, suffixes: Sequence[str] = ()) -
     """Refuse before the work a file that could not be written after it; None is always allowed.
 
     An ending that is not in ``suffixes`` (if there are any) is a ValueError, a missing folder a
-    FileNotFoundError, and a missing extra an ImportError.
+    FileNotFoundError, another place that cannot be written to an OSError, and a missing extra an ImportError.
     """
     if path is None:
         return
@@ -36,6 +37,10 @@ def check_output(option: str, path: Path | None, suffixes: Sequence[str] = ()) -
         raise ValueError(f"{option} must end in one of {', '.join(suffixes)}; got {path}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} of {option} does not exist")
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise OSError(f"{option} {path} cannot be written: {error.strerror}; name another file") from error
     if path.suffix in PICTURES:
         import_module("htlib.figures")  # its ImportError names the missing extra
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
