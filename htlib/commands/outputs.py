@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,14 +38,22 @@ def check_output(option: str, path: Path | None, suffixes: Sequence[str] = ()) -
         raise ValueError(f"{option} must end in one of {', '.join(suffixes)}; got {path}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} of {option} does not exist")
-    try:
+    with writing(path):
         check_writable(path)
-    except OSError as error:
-        raise OSError(f"{option} {path} cannot be written: {error.strerror}; name another file") from error
     if path.suffix in PICTURES:
         import_module("htlib.figures")  # its ImportError names the missing extra
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise ImportError(f"{option} {path} needs pyarrow: pip install 'htlib[tables]', or take .csv")
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Raise an OSError that names the file and the remedy if the file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"cannot write {path}: {reason}; make room or name another file") from error
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -55,11 +64,13 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         content = str(table.to_json(orient="records", indent=1)).encode()
     else:
         content = table.to_csv(index=False).encode()
-    write_atomically(path, content)
+    with writing(path):
+        write_atomically(path, content)
 
 
 def save_figure(figure: Any, path: Path, dpi: int = 150) -> None:
     """Write a Matplotlib figure in the format of its ending."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:], dpi=dpi)
-    write_atomically(path, buffer.getvalue())
+    with writing(path):
+        write_atomically(path, buffer.getvalue())

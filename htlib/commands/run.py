@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from htlib.commands.fields import FIELDS, add_fields
-from htlib.commands.outputs import PICTURES, add_outputs, check_output, save_figure
+from htlib.commands.outputs import PICTURES, add_outputs, check_output, save_figure, writing
 from htlib.student.config import ExperimentConfig
 
 _EXAMPLES = """\
@@ -54,7 +54,8 @@ def execute(options: argparse.Namespace) -> int:
             print("\n".join(["", *spectrum_lines(trajectory.esd(last), edge), ""]))
         print(trajectory.metrics.T.to_string(float_format=lambda value: f"{value:.6g}"))
     if options.output is not None:
-        trajectory.save(options.output)
+        with writing(options.output):
+            trajectory.save(options.output)
     if options.plot is not None and len(trajectory.metrics):
         from htlib.figures.runs import overview
 

@@ -2,7 +2,11 @@
 
 import argparse
 import dataclasses
+import errno
+import io
+import os
 import re
+import sys
 
 import pytest
 import torch
@@ -161,6 +165,46 @@ def test_what_cannot_be_written_is_refused_before_the_work(
     before = sorted(folder.rglob("*"))
     assert_refused(command, wrong, named, capsys)
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["folder.csv", "{}.csv".format("x" * 250), "closed/t.csv"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(place, folder, monkeypatch, capsys):
+    (folder / "folder.csv").mkdir()
+    (folder / "closed").mkdir()
+    if place.startswith("closed"):  # root may write into any folder of a local disk
+        monkeypatch.setattr("pathlib.Path.touch", refuse(errno.EROFS))
+    named = (f"cannot write {place}: ", "name another file")
+    test_what_cannot_be_written_is_refused_before_the_work(
+        "predict", f"--output {place}", named, folder, monkeypatch, capsys
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "sweep", "predict"])
+def test_the_table_is_printed_even_if_the_disk_is_full_at_the_end(command, monkeypatch, capsys):
+    """Oracle: what the call prints without the file."""
+    assert main(CALLS[command][0]) == 0
+    printed = capsys.readouterr().out
+    monkeypatch.setattr("htlib.commands.outputs.write_atomically", refuse(errno.ENOSPC))
+    monkeypatch.setattr("htlib.student.run.write_atomically", refuse(errno.ENOSPC))
+    assert main([*CALLS[command][0], "--output", "t.csv"]) == 2
+    out, err = capsys.readouterr()
+    assert out == printed
+    assert err.splitlines()[-1].startswith(f"htlib {command}: cannot write t.csv: No space left on device;")
+
+
+def refuse(number):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_a_terminal_that_cannot_show_a_name_shows_marks(folder, monkeypatch):
+    save_file({"grün.weight": torch.eye(12) + torch.ones(12, 12)}, folder / "m.safetensors")
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert main(CALLS["analyze"][0]) == 0
+    sys.stdout.seek(0)
+    assert "gr?n.weight" in sys.stdout.read()
 
 
 def test_ctrl_c_exits_130(monkeypatch, capsys):
