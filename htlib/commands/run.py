@@ -45,7 +45,7 @@ def execute(options: argparse.Namespace) -> int:
     from htlib.spectra.noise import largest_eigenvalue_quantile
     from htlib.student.training import train
 
-    trajectory = train(config, device=options.device, progress=not options.quiet)
+    trajectory = train(config, device=options.device, progress=not options.quiet and sys.stderr.isatty())
     if not options.quiet:
         if len(trajectory.metrics):
             last = int(trajectory.metrics.index[-1])
