@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from htlib.commands.outputs import check_output, writing
+
 if TYPE_CHECKING:
     from htlib.ledger.claims import Claim
     from htlib.ledger.verdicts import Verdict
@@ -39,6 +41,8 @@ def execute(options: argparse.Namespace) -> int:
     from htlib.ledger.verdicts import contradictions, evaluate, load_verdicts, record
 
     ledger = load_ledger(options.ledger)
+    if options.record:
+        check_output("--record", ledger.verdicts)
     names = [claim.id for claim in ledger.claims]
     if unknown := [name for name in options.id if name not in names]:
         raise ValueError(f"no claim {unknown[0]!r} in {ledger.path}; it has {', '.join(names)}")
@@ -48,7 +52,8 @@ def execute(options: argparse.Namespace) -> int:
         for claim in chosen:
             print(describe(claim, found[claim.id]))
     if options.record:
-        record(found, options.profile, ledger.verdicts)
+        with writing(ledger.verdicts):
+            record(found, options.profile, ledger.verdicts)
         print(f"recorded {len(found)} verdicts at profile {options.profile} in {ledger.verdicts}")
         return 0
     wrong = contradictions(found, load_verdicts(ledger.verdicts)[options.profile], options.profile)

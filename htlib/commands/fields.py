@@ -28,7 +28,9 @@ def add_fields(
         default = getattr(ExperimentConfig, name)
         kind = float if default is None else type(default)
         shown = "none" if default is None else "off" if default is False else default
-        settings: dict[str, Any] = {"help": f"{_meanings()[name]} (default: {shown})".replace("%", "%%")}
+        settings: dict[str, Any] = {
+            "help": f"{_meanings().get(name, name)} (default: {shown})".replace("%", "%%")
+        }
         if several:
             settings["nargs"] = "+"
         else:
@@ -53,7 +55,7 @@ def _switch(text: str) -> bool:
 @cache
 def _meanings() -> dict[str, str]:
     """Read the help for each field from the Parameters section."""
-    section = (inspect.getdoc(ExperimentConfig) or "").split("Parameters\n----------\n")[1]
+    section = (inspect.getdoc(ExperimentConfig) or "").partition("Parameters\n----------\n")[2]
     section = re.split(r"\n\n\w+\n---", section)[0]
     entries = re.findall(r"^(\w+) : .*\n((?: +.*(?:\n|$)|\n)+)", section, re.M)
     return {name: " ".join(text.replace("`", "").split()).removesuffix(".") for name, text in entries}

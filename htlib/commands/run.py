@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 def execute(options: argparse.Namespace) -> int:
     """Run the command; return 0 if the run reached its end, 3 if it diverged."""
     config = ExperimentConfig(**{name: getattr(options, name) for name in FIELDS})
-    check_output("--output", options.output)
+    check_output("--output", options.output, (".safetensors",))
     check_output("--plot", options.plot, PICTURES)
     from htlib.commands.terminal import spectrum_lines
     from htlib.spectra.noise import largest_eigenvalue_quantile

@@ -55,6 +55,7 @@ REFUSED = [
 UNWRITABLE = [
     *((name, "--output no/such/t.csv", ("no/such", "--output")) for name in CALLS if name != "claims"),
     *((name, "--output t.txt", ("--output", ".csv", "t.txt")) for name in ("sweep", "predict", "analyze")),
+    ("run", "--output t.csv", ("--output", ".safetensors", "t.csv")),
     *((name, "--plot p.docx", ("--plot", ".png", "p.docx")) for name in ("run", "sweep", "analyze")),
     *((name, "--plot no/p.png", ("no", "--plot")) for name in ("run", "sweep", "analyze")),
     ("analyze", "--plots no/such", ("no/such", "--plots")),
@@ -186,10 +187,17 @@ def test_the_table_is_printed_even_if_the_disk_is_full_at_the_end(command, monke
     printed = capsys.readouterr().out
     monkeypatch.setattr("htlib.commands.outputs.write_atomically", refuse(errno.ENOSPC))
     monkeypatch.setattr("htlib.student.run.write_atomically", refuse(errno.ENOSPC))
-    assert main([*CALLS[command][0], "--output", "t.csv"]) == 2
+    file = "t.safetensors" if command == "run" else "t.csv"
+    assert main([*CALLS[command][0], "--output", file]) == 2
     out, err = capsys.readouterr()
     assert out == printed
-    assert err.splitlines()[-1].startswith(f"htlib {command}: cannot write t.csv: No space left on device;")
+    assert err.splitlines()[-1].startswith(f"htlib {command}: cannot write {file}: No space left on device;")
+
+
+def test_verdicts_that_cannot_be_recorded_are_found_before_the_work(folder, monkeypatch, capsys):
+    monkeypatch.setattr("htlib.ledger.verdicts.evaluate", lambda *args, **kwargs: pytest.fail("worked"))
+    (folder / "book" / "verdicts.yml").mkdir()
+    assert_refused("claims", "", ("cannot write", "verdicts.yml: Is a directory"), capsys)
 
 
 def refuse(number):
