@@ -44,7 +44,8 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path 
     changes with the code which the chapter calls.  If that and the chapter's own code are those of `target`,
     nothing runs: `target` takes the new prose.
     """
-    known = papermill.inspect_notebook(str(chapter))
+    source = _read(chapter)
+    known = papermill.inspect_notebook(source)
     for name, value in parameters.items():
         if name not in known:
             raise BookError(f"{chapter}: no parameter {name!r}; it has {', '.join(known) or 'none'}")
@@ -56,7 +57,6 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path 
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".failed.ipynb")
     began = time.monotonic()
-    source = nbformat.read(chapter, as_version=4)
     cells = [(c.source, c.metadata) for c in source.cells if c.cell_type == "code"]
     inputs = hashlib.sha256(repr((cells, parameters, code and code.read_bytes())).encode()).hexdigest()
     if code is not None and target.exists() and (told := _retold(source, target, inputs)) is not None:
@@ -67,7 +67,7 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path 
     target.unlink(missing_ok=True)
     try:
         notebook = papermill.execute_notebook(
-            chapter,
+            source,
             partial,
             parameters=parameters,
             kernel_name="python3",
@@ -89,6 +89,23 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path 
     nbformat.write(notebook, partial)
     partial.replace(target)
     print(f"{chapter}: executed in {time.monotonic() - began:.0f} s")
+
+
+def _read(chapter: Path) -> NotebookNode:
+    """Read a chapter; its kernel is always that of this environment, whatever the file names."""
+    try:
+        text = chapter.read_text(encoding="utf-8")
+        notebook = nbformat.reads(text, as_version=4)
+        nbformat.validate(notebook)
+    except FileNotFoundError:
+        raise BookError(f"{chapter}: there is no such file") from None
+    except (ValueError, TypeError, AttributeError, nbformat.ValidationError) as error:
+        if marks := re.search(r"^(<{7}|>{7}) ", text, re.MULTILINE):
+            line = text.count("\n", 0, marks.start()) + 1
+            raise BookError(f"{chapter}: line {line} has a conflict mark of git; resolve it") from error
+        raise BookError(f"{chapter} is not a notebook: {str(error).splitlines()[0]}") from error
+    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return notebook
 
 
 def _retold(source: NotebookNode, target: Path, inputs: str) -> NotebookNode | None:

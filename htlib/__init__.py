@@ -8,37 +8,41 @@ Companion of arXiv 2406.04657.  ``import htlib as ht`` is the one door to
 - one step in closed form: `one_step_law`, `predict_one_step`;
 - many runs, kept in a store: `sweep`, `load_experiment`, `Store`.
 
-`ht.figures` draws all of these and `ht.explorer` moves them; both are imported when first used.
+`ht.figures` draws all of these and `ht.explorer` moves them.  Each name is imported when it is first used, so
+that nobody waits for torch who does not need it.
 """
 
 import importlib
 import os
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 # Threads that wait for the others sleep.  By default they spin, which is a fifth faster on an idle machine
 # and ten times slower beside several other programs.  OpenMP reads this when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from htlib.models.entries import CheckpointError
-from htlib.models.table import analyze, compare_models, describe, summarize
-from htlib.spectra.alternatives import compare_distributions
-from htlib.spectra.eigenvalues import effective_rank, esd, spectral_entropy, stable_rank
-from htlib.spectra.measures import SpectrumMeasures, spectrum_measures
-from htlib.spectra.noise import MarchenkoPastur
-from htlib.spectra.nulls import NullDistribution, null_distribution
-from htlib.spectra.power_law import HillPlot, PowerLawFit, fit_power_law, hill_alpha, hill_plot
-from htlib.spectra.resampling import Bootstrap, GoodnessOfFit, bootstrap_power_law, goodness_of_fit
-from htlib.spectra.spikes import BulkFit, fit_marchenko_pastur
-from htlib.spectra.vectors import Overlaps, principal_angles, singular_vector_overlaps
-from htlib.student.config import ExperimentConfig
-from htlib.student.problem import Dataset, Problem, make_problem
-from htlib.student.readout import kernel_target_alignment, teacher_alignment
-from htlib.student.run import RecordError, Trajectory
-from htlib.student.training import train, train_rates
-from htlib.sweeps.compute import SweepError, sweep, sweep_runs
-from htlib.sweeps.presets import Experiment, load_experiment
-from htlib.sweeps.store import Store, StoreError
-from htlib.theory.one_step import OneStepLaw, OneStepPrediction, one_step_law, predict_one_step
+if TYPE_CHECKING:
+    from htlib import explorer as explorer
+    from htlib import figures as figures
+    from htlib.models.entries import CheckpointError
+    from htlib.models.table import analyze, compare_models, describe, summarize
+    from htlib.spectra.alternatives import compare_distributions
+    from htlib.spectra.eigenvalues import effective_rank, esd, spectral_entropy, stable_rank
+    from htlib.spectra.measures import SpectrumMeasures, spectrum_measures
+    from htlib.spectra.noise import MarchenkoPastur
+    from htlib.spectra.nulls import NullDistribution, null_distribution
+    from htlib.spectra.power_law import HillPlot, PowerLawFit, fit_power_law, hill_alpha, hill_plot
+    from htlib.spectra.resampling import Bootstrap, GoodnessOfFit, bootstrap_power_law, goodness_of_fit
+    from htlib.spectra.spikes import BulkFit, fit_marchenko_pastur
+    from htlib.spectra.vectors import Overlaps, principal_angles, singular_vector_overlaps
+    from htlib.student.config import ExperimentConfig
+    from htlib.student.problem import Dataset, Problem, make_problem
+    from htlib.student.readout import kernel_target_alignment, teacher_alignment
+    from htlib.student.run import RecordError, Trajectory
+    from htlib.student.training import train, train_rates
+    from htlib.sweeps.compute import SweepError, sweep, sweep_runs
+    from htlib.sweeps.presets import Experiment, load_experiment
+    from htlib.sweeps.store import Store, StoreError
+    from htlib.theory.one_step import OneStepLaw, OneStepPrediction, one_step_law, predict_one_step
 
 __all__ = [
     "Bootstrap",
@@ -93,14 +97,42 @@ __all__ = [
     "train_rates",
 ]
 
-_LAZY = ("explorer", "figures")  # slow to import: pyplot, widgets
+# The home of each name.  Type checkers and editors read the imports above instead.
+_NAMES = {
+    "htlib.models.entries": "CheckpointError",
+    "htlib.models.table": "analyze compare_models describe summarize",
+    "htlib.spectra.alternatives": "compare_distributions",
+    "htlib.spectra.eigenvalues": "effective_rank esd spectral_entropy stable_rank",
+    "htlib.spectra.measures": "SpectrumMeasures spectrum_measures",
+    "htlib.spectra.noise": "MarchenkoPastur",
+    "htlib.spectra.nulls": "NullDistribution null_distribution",
+    "htlib.spectra.power_law": "HillPlot PowerLawFit fit_power_law hill_alpha hill_plot",
+    "htlib.spectra.resampling": "Bootstrap GoodnessOfFit bootstrap_power_law goodness_of_fit",
+    "htlib.spectra.spikes": "BulkFit fit_marchenko_pastur",
+    "htlib.spectra.vectors": "Overlaps principal_angles singular_vector_overlaps",
+    "htlib.student.config": "ExperimentConfig",
+    "htlib.student.problem": "Dataset Problem make_problem",
+    "htlib.student.readout": "kernel_target_alignment teacher_alignment",
+    "htlib.student.run": "RecordError Trajectory",
+    "htlib.student.training": "train train_rates",
+    "htlib.sweeps.compute": "SweepError sweep sweep_runs",
+    "htlib.sweeps.presets": "Experiment load_experiment",
+    "htlib.sweeps.store": "Store StoreError",
+    "htlib.theory.one_step": "OneStepLaw OneStepPrediction one_step_law predict_one_step",
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+_PACKAGES = ("explorer", "figures")
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name in _LAZY:
+def __getattr__(name: str) -> Any:
+    """Import a public name, which is an attribute from then on."""
+    if name in _PACKAGES:
         return importlib.import_module(f"htlib.{name}")
-    raise AttributeError(f"module 'htlib' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'htlib' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted({*globals(), *__all__, *_PACKAGES})

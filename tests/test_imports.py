@@ -1,5 +1,6 @@
 """Importing htlib does nothing but define.  Who may import whom is a contract that `make lint` holds."""
 
+import ast
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from safetensors.torch import save_file
 
+import htlib
 from tests.ledgers import project
 
 pytestmark = pytest.mark.process
@@ -40,6 +42,8 @@ def state():
 before = state()
 loaded = set(sys.modules)
 import htlib
+for name in htlib.__all__:
+    getattr(htlib, name)
 after = state()
 print(json.dumps([k for k in before if before[k] != after[k]]))
 print(json.dumps(sorted(set(sys.modules) - loaded)))
@@ -66,6 +70,66 @@ def test_importing_loads_no_plots_and_no_widgets(importing):
     assert "htlib.student.training" in loaded
     heavy = {"matplotlib.pyplot", "seaborn", "ipywidgets", "anywidget", "IPython"}
     assert not loaded & {*heavy, "htlib.figures", "htlib.explorer.widget"}
+
+
+def test_every_public_name_has_its_home():
+    """Oracle: the imports that type checkers read; `dir` and star imports have the names before their use."""
+    tree = ast.parse(Path(htlib.__file__).read_text())
+    (checking,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {n.name: node.module for node in checking.body for n in node.names if n.name in htlib.__all__}
+    assert list(seen) == list(htlib._HOMES)
+    assert sorted(seen) == htlib.__all__
+    assert seen == htlib._HOMES
+    assert {*htlib.__all__, "figures", "explorer"} <= set(dir(htlib))
+    names = {}
+    exec("from htlib import *", names)
+    assert names["train"] is htlib.train is htlib.student.training.train
+    with pytest.raises(AttributeError, match="'htlib' has no attribute 'trian'"):
+        htlib.trian  # noqa: B018
+
+
+# What is answered before anything computes: the call, and what the answer has.
+AT_ONCE = {
+    "--help": "COMMAND",
+    "run --help": "--lr-decay",
+    "sweep --help": "--scheduler",
+    "predict --help": "--measure",
+    "claims --help": "--record",
+    "analyze --help": "--against",
+    "swep": "'sweep'",
+    "run --optimiser gd": "'--optimizer'",
+    "run --optimizer sgd": "'adam'",
+    "run --n 0": "n must",
+    "run --momentum 0.9": "momentum",
+    "run --teacher foo": "teacher must",
+    "run --output no/such/run": "no/such",
+    "predict --lr -1": "lr must",
+    "predict --output t.txt": "t.txt",
+    "sweep nowhere": "'nowhere'",
+    "sweep --lr 0.1 --seeds 0": "seeds must",
+    "claims --ledger nowhere.yml": "nowhere.yml",
+    "analyze m.pt --output t.txt": "t.txt",
+}
+AT_ONCE_CODE = """
+import contextlib, io, json, sys
+from htlib.commands.main import main
+answers = []
+for line in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        with contextlib.suppress(SystemExit):
+            assert main(line.split()) == 2, line
+    answers.append([out.getvalue(), [name for name in ("torch", "scipy", "pandas") if name in sys.modules]])
+print(json.dumps(answers))
+"""
+
+
+def test_help_and_wrong_calls_do_not_wait_for_torch(tmp_path):
+    project(tmp_path)
+    command = [sys.executable, "-c", AT_ONCE_CODE, json.dumps(list(AT_ONCE))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    for (line, named), (answer, loaded) in zip(AT_ONCE.items(), json.loads(done.stdout), strict=True):
+        assert (named in answer, loaded) == (True, []), (line, answer)
+        assert "help" in line.split()[-1] or answer.count("\n") == 1, answer
 
 
 # Python runs this at every start, in worker processes too.

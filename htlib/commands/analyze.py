@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from htlib.commands.outputs import PICTURES, add_outputs, check_output, save_figure, write_table
-from htlib.models.table import analyze, compare_models, summarize
-from htlib.spectra.nulls import NULLS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TABLES = (".csv", ".parquet", ".json")
 _SHOWN = (
@@ -44,7 +43,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--null",
-        choices=(*NULLS, "none"),
+        choices=("gaussian", "shuffle", "profile", "none"),
         default="gaussian",
         help="what to compare with (default: gaussian)",
     )
@@ -64,6 +63,10 @@ def execute(options: argparse.Namespace) -> int:
     check_output("--plots", options.plots and options.plots / "0.png", PICTURES)
     if options.against is not None and (options.plot or options.plots or options.compare):
         raise ValueError("--plot, --plots and --compare are of one checkpoint; leave out --against")
+    import pandas as pd
+
+    from htlib.models.table import analyze, compare_models, summarize
+
     layers: dict[str, Any] = {
         name: getattr(options, name) for name in ("include", "exclude", "embeddings", "min_size", "device")
     }

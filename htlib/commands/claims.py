@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from htlib.ledger.claims import Claim, load_ledger
-from htlib.ledger.verdicts import PROFILES, Verdict, contradictions, evaluate, load_verdicts, record
+from htlib.commands.outputs import check_output, writing
+
+if TYPE_CHECKING:
+    from htlib.ledger.claims import Claim
+    from htlib.ledger.verdicts import Verdict
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -20,7 +23,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "compare what is found with the recorded verdicts. Exit status 6 if they differ.",
     )
     parser.add_argument("id", nargs="*", metavar="ID", help="claims to test (default: all)")
-    parser.add_argument("--profile", choices=PROFILES, default="fast", help="sizes (default: fast)")
+    parser.add_argument("--profile", choices=("fast", "paper"), default="fast", help="sizes (default: fast)")
     parser.add_argument("--ledger", type=Path, metavar="FILE", help="default: book/claims.yml here or above")
     parser.add_argument(
         "--store", type=Path, metavar="FOLDER", help="default: $HTLIB_STORE or the user's cache"
@@ -32,7 +35,14 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def execute(options: argparse.Namespace) -> int:
     """Run the command; return 0 if all verdicts are as recorded, 6 if not."""
+    if options.ledger is not None and not options.ledger.is_file():
+        raise FileNotFoundError(f"no file {options.ledger}; --ledger names a ledger such as book/claims.yml")
+    from htlib.ledger.claims import load_ledger
+    from htlib.ledger.verdicts import contradictions, evaluate, load_verdicts, record
+
     ledger = load_ledger(options.ledger)
+    if options.record:
+        check_output("--record", ledger.verdicts)
     names = [claim.id for claim in ledger.claims]
     if unknown := [name for name in options.id if name not in names]:
         raise ValueError(f"no claim {unknown[0]!r} in {ledger.path}; it has {', '.join(names)}")
@@ -42,7 +52,8 @@ def execute(options: argparse.Namespace) -> int:
         for claim in chosen:
             print(describe(claim, found[claim.id]))
     if options.record:
-        record(found, options.profile, ledger.verdicts)
+        with writing(ledger.verdicts):
+            record(found, options.profile, ledger.verdicts)
         print(f"recorded {len(found)} verdicts at profile {options.profile} in {ledger.verdicts}")
         return 0
     wrong = contradictions(found, load_verdicts(ledger.verdicts)[options.profile], options.profile)

@@ -1,4 +1,4 @@
-"""Options that are fields of ExperimentConfig; its docstring and its registries explain them."""
+"""Options that are fields of ExperimentConfig; its docstring explains them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,34 @@ from functools import cache
 from typing import Any
 
 from htlib.student.config import CHOICES, ExperimentConfig
-from htlib.student.functions import EVERY_TEACHER
+
+FIELDS = tuple(field.name for field in dataclasses.fields(ExperimentConfig))
 
 
 def add_fields(
     parser: argparse.ArgumentParser | argparse._ArgumentGroup,  # pyright: ignore[reportPrivateUsage]
     names: Iterable[str],
+    several: bool = False,
 ) -> None:
-    """Add an option for each named field, with its type, default, choices and meaning."""
-    fields = {field.name: field for field in dataclasses.fields(ExperimentConfig)}
+    """Add an option for each named field, with its type, default, choices and meaning.
+
+    If an option takes `several` values, it is a list or None, which means that it was not given.
+    """
     for name in names:
-        default, text = fields[name].default, _meanings()[name]
+        default = getattr(ExperimentConfig, name)
         kind = float if default is None else type(default)
-        if default is not None and kind is not bool:
-            text += f" (default: {default})"
-        settings: dict[str, Any] = {"help": text.replace("%", "%%"), "default": default}
-        if kind is bool:
+        shown = "none" if default is None else "off" if default is False else default
+        settings: dict[str, Any] = {
+            "help": f"{_meanings().get(name, name)} (default: {shown})".replace("%", "%%")
+        }
+        if several:
+            settings["nargs"] = "+"
+        else:
+            settings["default"] = default
+        if kind is bool and not several:
             settings["action"] = "store_true"
+        elif kind is bool:
+            settings |= {"type": _switch, "metavar": "{on,off}"}
         elif name in CHOICES:
             settings["choices"] = CHOICES[name]
         else:
@@ -35,19 +46,16 @@ def add_fields(
         parser.add_argument(f"--{name.replace('_', '-')}", **settings)
 
 
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise argparse.ArgumentTypeError(f"must be on or off; got {text!r}")
+    return text == "on"
+
+
 @cache
 def _meanings() -> dict[str, str]:
-    """Read the help for each field from the Parameters section.
-
-    If several fields are described together, the first one has the text.
-    """
-    section = (inspect.getdoc(ExperimentConfig) or "").split("Parameters\n----------\n")[1]
+    """Read the help for each field from the Parameters section."""
+    section = (inspect.getdoc(ExperimentConfig) or "").partition("Parameters\n----------\n")[2]
     section = re.split(r"\n\n\w+\n---", section)[0]
-    meanings: dict[str, str] = {}
-    for names, description in re.findall(r"^(\w[\w, ]*) : .*\n((?: +.*(?:\n|$)|\n)+)", section, re.M):
-        text = " ".join(description.replace("`", "").split()).removesuffix(".")
-        first, *others = names.split(", ")
-        meanings[first] = f"{names}: {text}" if others else text
-        meanings |= dict.fromkeys(others, f"see --{first.replace('_', '-')}")
-    meanings["teacher"] += f"; one of {EVERY_TEACHER}"
-    return meanings
+    entries = re.findall(r"^(\w+) : .*\n((?: +.*(?:\n|$)|\n)+)", section, re.M)
+    return {name: " ".join(text.replace("`", "").split()).removesuffix(".") for name, text in entries}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from htlib.student.files import check_writable, write_atomically
 
-from htlib.student.files import write_atomically
+if TYPE_CHECKING:
+    import pandas as pd
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -28,7 +30,7 @@ def check_output(option: str, path: Path | None, suffixes: Sequence[str] = ()) -
     """Refuse before the work a file that could not be written after it; None is always allowed.
 
     An ending that is not in ``suffixes`` (if there are any) is a ValueError, a missing folder a
-    FileNotFoundError, and a missing extra an ImportError.
+    FileNotFoundError, another place that cannot be written to an OSError, and a missing extra an ImportError.
     """
     if path is None:
         return
@@ -36,10 +38,22 @@ def check_output(option: str, path: Path | None, suffixes: Sequence[str] = ()) -
         raise ValueError(f"{option} must end in one of {', '.join(suffixes)}; got {path}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} of {option} does not exist")
+    with writing(path):
+        check_writable(path)
     if path.suffix in PICTURES:
         import_module("htlib.figures")  # its ImportError names the missing extra
     if path.suffix == ".parquet" and find_spec("pyarrow") is None:
         raise ImportError(f"{option} {path} needs pyarrow: pip install 'htlib[tables]', or take .csv")
+
+
+@contextmanager
+def writing(path: Path) -> Generator[None]:
+    """Raise an OSError that names the file and the remedy if the file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"cannot write {path}: {reason}; make room or name another file") from error
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -50,11 +64,13 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         content = str(table.to_json(orient="records", indent=1)).encode()
     else:
         content = table.to_csv(index=False).encode()
-    write_atomically(path, content)
+    with writing(path):
+        write_atomically(path, content)
 
 
 def save_figure(figure: Any, path: Path, dpi: int = 150) -> None:
     """Write a Matplotlib figure in the format of its ending."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:], dpi=dpi)
-    write_atomically(path, buffer.getvalue())
+    with writing(path):
+        write_atomically(path, buffer.getvalue())

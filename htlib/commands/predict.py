@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from htlib.commands.fields import add_fields
 from htlib.commands.outputs import add_outputs, check_output, write_table
-from htlib.spectra.eigenvalues import esd
-from htlib.spectra.power_law import hill_alpha
 from htlib.student.config import ExperimentConfig
-from htlib.student.training import train_rates
-from htlib.theory.one_step import OneStepLaw, law_of_config
 
+if TYPE_CHECKING:
+    from htlib.theory.one_step import OneStepLaw
+
+_EXAMPLES = """\
+examples:
+  htlib predict --lr 0.03 0.1 1
+  htlib predict --optimizer gd --lr 2000 10000 --measure 3 --output one-step.csv
+"""
 _FIELDS = ("n", "d", "h", "noise_std", "optimizer", "teacher", "activation")
 
 
@@ -24,8 +27,10 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "predict",
         help="predict one step in closed form",
-        description="Predict spectral norm and alignment after one full-batch step, and the critical rate. "
+        description="Predict spectral norm and alignment after one full-batch step, and the critical rate.\n"
         "With --measure, train as many seeds and print means and standard deviations beside it.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_fields(parser, _FIELDS)
     parser.add_argument(
@@ -42,8 +47,14 @@ def execute(options: argparse.Namespace) -> int:
     """Run the command."""
     if options.measure < 0:
         raise ValueError(f"--measure must not be negative; got {options.measure}")
-    check_output("--output", options.output, (".csv",))
     config = ExperimentConfig(steps=1, n_test=200, **{name: getattr(options, name) for name in _FIELDS})
+    for lr in options.lr or []:
+        config.replace(lr=lr)  # raises for a rate that cannot be run
+    check_output("--output", options.output, (".csv",))
+    import pandas as pd
+
+    from htlib.theory.one_step import law_of_config
+
     law = law_of_config(config)
     rates = options.lr or [float(f"{m * law.critical_lr:.3g}") for m in (0.5, 1, 1.5, 2, 5, 20, 100)]
     rows = [_predicted(law, lr) for lr in rates]
@@ -51,14 +62,18 @@ def execute(options: argparse.Namespace) -> int:
         measured = _measured(config, rates, options.measure)
         rows = [{**row, **found} for row, found in zip(rows, measured, strict=True)]
     table = pd.DataFrame(rows)
+    alignments = [f"{row['alignment']:.4g}" if row["lr"] > law.critical_lr else "no spike" for row in rows]
+    print(table.assign(alignment=alignments).to_string(index=False, float_format="{:.4g}".format))
+    print(f"critical rate {law.critical_lr:.4g}, alignment at large rates {law.ceiling:.3f}")
     if options.output is not None:
         write_table(table, options.output)
-    print(table.to_string(index=False, float_format="{:.4g}".format))
-    print(f"critical rate {law.critical_lr:.4g}, alignment at large rates {law.ceiling:.3f}")
     return 0
 
 
 def _predicted(law: OneStepLaw, lr: float) -> dict[str, float]:
+    from htlib.spectra.eigenvalues import esd
+    from htlib.spectra.power_law import hill_alpha
+
     prediction = law(lr)
     return {
         "lr": lr,
@@ -70,6 +85,10 @@ def _predicted(law: OneStepLaw, lr: float) -> dict[str, float]:
 
 def _measured(config: ExperimentConfig, rates: list[float], n_seeds: int) -> list[dict[str, float]]:
     """Measure means and standard deviations over seeds, in one dictionary per rate."""
+    import pandas as pd
+
+    from htlib.student.training import train_rates
+
     metrics = ["spectral_norm", "alignment", "alpha_hill"]
     tables: list[pd.DataFrame] = []
     for seed in range(n_seeds):

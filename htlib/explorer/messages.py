@@ -1,7 +1,8 @@
 """The messages between the explorer and an engine, and their content.
 
 A request is an id and a mapping of `ExperimentConfig` fields to JSON values, which replace those of the
-engine's own configuration.  Every answer is a JSON object with that ``id`` and a ``type``:
+engine's own configuration.  It replaces the request before of its view: the ids of a view have the same
+thousands.  Every answer is a JSON object with that ``id`` and a ``type``:
 
 ``progress``
     Says what the engine is working on, where no snapshot shows it: ``phase`` ("start" for data, first

@@ -42,13 +42,15 @@ _log = logging.getLogger(__name__)
 _RUNS_KEPT = 200
 _RUNS_OPEN = 4
 
+_IDS_OF_A_VIEW = 1000  # as the front end counts (static/explorer.js)
 LEADING_VECTORS = 20
 _WEIGHTS_KEPT = 2**24  # entries; the newest weights of a run, for its overlaps
 
 
 class KernelEngine:
-    """An engine that trains in one background thread; a new request replaces the one before.
+    """An engine that trains in one background thread; a new request replaces the one before of its view.
 
+    A view is all ids with the same thousands; the requests of several views are served one after the other.
     Runs that differ only in their number of steps are one run: a request for fewer steps gets known results,
     and a request for more steps continues the run.  Runs from the same weights on the same data share their
     start.  The settings of a request replace fields of `config`, but every step is measured, whatever
@@ -60,14 +62,14 @@ class KernelEngine:
         self.max_steps = max_steps
         self._lock = threading.Lock()
         self._queue: SimpleQueue[_Job | None] = SimpleQueue()
-        self._latest: _Job | None = None
+        self._latest: dict[int, _Job] = {}  # view -> its newest request, until that is answered
         self._thread: threading.Thread | None = None
         self._closed = False
         # Only the thread uses the two attributes below.
         self._run = lru_cache(_RUNS_KEPT)(_Run)
         self._open: list[_Run] = []
 
-    def request(self, settings: Mapping[str, Any], emit: Emit, *, id: int | str = 0) -> None:
+    def request(self, settings: Mapping[str, Any], emit: Emit, *, id: int = 0) -> None:
         """Start to train with these fields of `ExperimentConfig`, and return at once.
 
         The background thread calls `emit` with each message, which has the `id`.  Raises RuntimeError if the
@@ -77,28 +79,29 @@ class KernelEngine:
         with self._lock:
             if self._closed:
                 raise RuntimeError("this engine is closed; make a new one")
-            if self._latest is not None:
-                self._latest.cancelled.set()
-            self._latest = job
+            if (before := self._latest.get(job.view)) is not None:
+                before.cancelled.set()
+            self._latest[job.view] = job
             self._queue.put(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="htlib-engine", daemon=True)
                 self._thread.start()
                 atexit.register(self.close, 5.0)  # a daemon thread must not die inside torch
 
-    def cancel(self, id: int | str | None = None) -> None:
-        """Stop after the current step; if an `id` is given, only if it is the newest request."""
+    def cancel(self, id: int | None = None) -> None:
+        """Stop after the current step; if an `id` is given, only that request."""
         with self._lock:
-            if self._latest is not None and id in (None, self._latest.id):
-                self._latest.cancelled.set()
+            for job in self._latest.values():
+                if id in (None, job.id):
+                    job.cancelled.set()
 
     def close(self, timeout: float = 0.0) -> None:
         """Stop after the current step and take no more requests; wait up to `timeout` seconds for the end."""
         with self._lock:
             if not self._closed:
                 self._closed = True
-                if self._latest is not None:
-                    self._latest.cancelled.set()
+                for job in self._latest.values():
+                    job.cancelled.set()
                 self._queue.put(None)
                 atexit.unregister(self.close)
         if self._thread is not None and timeout:
@@ -112,6 +115,9 @@ class KernelEngine:
                 _log.exception("the request %r failed", job.settings)
                 with suppress(Exception):  # emit itself may have failed, because the page is closed
                     job.emit({"id": job.id, **final("error", message=f"{type(error).__name__}: {error}")})
+            with self._lock:
+                if self._latest.get(job.view) is job:
+                    del self._latest[job.view]
 
     def _serve(self, job: _Job) -> Message:
         """Answer a request and return its last message."""
@@ -179,10 +185,14 @@ class KernelEngine:
 
 @dataclass(frozen=True)
 class _Job:
-    id: int | str
+    id: int
     settings: dict[str, Any]
     emit: Emit
     cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def view(self) -> int:
+        return self.id // _IDS_OF_A_VIEW
 
 
 class _Run:

@@ -7,22 +7,32 @@ import hashlib
 import json
 import math
 import operator
+import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-
-from htlib.student.functions import ACTIVATIONS, get_teacher
-from htlib.student.optimizers import HYPERPARAMETERS, OPTIMIZERS
 
 T = TypeVar("T")
 
 _DEFAULTS_VERSION = 1  # add one when a default changes: digests leave out fields that have their default
 _LARGEST_LR = 1e36  # optimizers multiply the rate by up to ten and must not overflow
 
+# The registries in `htlib.student.optimizers` and `htlib.student.functions` need torch, whose import takes
+# seconds.  A configuration is made and checked without it; tests compare these names with the registries.
+HYPERPARAMETERS: dict[str, tuple[str, ...]] = {  # optimizer -> the fields that it reads besides lr
+    "adam": ("weight_decay", "adam_eps"),
+    "gd": ("weight_decay", "momentum", "nesterov"),
+    "signsgd": ("weight_decay", "momentum"),
+    "muon": ("weight_decay", "momentum", "nesterov"),
+}
+MATRICES_ONLY = frozenset({"muon"})  # optimizers that cannot update the readout, a vector
+TEACHERS = ("softplus", "relu", "identity", "hermite2", "hermite3")
+_HERMITE = re.compile(r"hermite[1-9]\d?")
+
 CHOICES: dict[str, tuple[str, ...]] = {
-    "activation": tuple(ACTIVATIONS),
-    "optimizer": tuple(OPTIMIZERS),
+    "activation": ("tanh", "relu", "erf", "gelu", "arctan"),
+    "optimizer": tuple(HYPERPARAMETERS),
     "dtype": ("float32", "float64"),
     "feature_scale": ("paper", "released-code"),
     "labels": ("real", "shuffled", "noise", "centred"),
@@ -46,24 +56,32 @@ class ExperimentConfig:
 
     Parameters
     ----------
-    n, d, h : int
-        Number of training samples, input dimension, hidden width.  The probe set has n samples, too.
+    n : int
+        Number of training samples.  The probe set has n samples, too.
+    d : int
+        Input dimension.
+    h : int
+        Hidden width.
     n_test : int
         Number of fresh samples for the test loss.
     noise_std : float
         Standard deviation of the label noise.
-    teacher, activation : str
-        Link function of the teacher and activation of the student; see `htlib.student.functions`.
-    optimizer : str
-        Full-batch update of the first layer: a member of `htlib.student.optimizers.OPTIMIZERS`.
+    teacher : str
+        Link function of the teacher: softplus, relu, identity, or hermite1 to hermite99.
+    activation : {"tanh", "relu", "erf", "gelu", "arctan"}
+        Activation of the student.
+    optimizer : {"adam", "gd", "signsgd", "muon"}
+        Full-batch update of the first layer.
     lr : float
         Learning rate (eta).
     steps : int
         Number of full-batch updates.
-    momentum, nesterov : float, bool
-        The optimizer defines their meaning, "gd" as torch.optim.SGD does; not every optimizer has them.
+    momentum : float
+        Momentum of "gd", "signsgd" and "muon", below 1; for "gd" as in torch.optim.SGD.
+    nesterov : bool
+        Nesterov's form of the momentum of "gd" and "muon".
     weight_decay : float
-        The optimizer defines its meaning; "adam" and "gd" add weight_decay W to the gradient.
+        Weight decay: "muon" keeps it apart from the gradient, the others add weight_decay W to it.
     adam_eps : float
         Added to the denominator of Adam's update.
     dtype : {"float32", "float64"}
@@ -144,7 +162,11 @@ class ExperimentConfig:
             value = getattr(self, name)
             if not isinstance(value, str) or value not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
-        get_teacher(self.teacher)
+        if self.teacher not in TEACHERS and not _HERMITE.fullmatch(str(self.teacher)):
+            raise ValueError(
+                f"teacher must be one of {', '.join(TEACHERS)}, or hermite1 to hermite99; "
+                f"got {self.teacher!r}"
+            )
         if self.lr_decay is not None:
             self._set("lr_decay", _number("lr_decay", self.lr_decay))
             if not 0 < self.lr_decay <= 1:
@@ -193,18 +215,18 @@ class ExperimentConfig:
 
     def _check_optimizer(self) -> None:
         """Refuse settings that the optimizer would not read."""
-        optimizer, name = OPTIMIZERS[self.optimizer], f"optimizer={self.optimizer!r}"
-        for field in sorted(HYPERPARAMETERS - set(optimizer.hyperparameters)):
+        name = f"optimizer={self.optimizer!r}"
+        for field in sorted({field for fields in HYPERPARAMETERS.values() for field in fields}):
             value, default = getattr(self, field), getattr(type(self), field)
-            if value != default:
-                readers = [other.name for other in OPTIMIZERS.values() if field in other.hyperparameters]
+            if value != default and field not in HYPERPARAMETERS[self.optimizer]:
+                readers = [other for other, fields in HYPERPARAMETERS.items() if field in fields]
                 raise ValueError(
                     f"{field} = {value} has no meaning for {name}; "
                     f"use {field}={default} or one of {', '.join(readers)}"
                 )
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov = True has no meaning for momentum = 0; use a momentum above 0")
-        if self.train_readout and optimizer.matrices_only:
+        if self.train_readout and self.optimizer in MATRICES_ONLY:
             raise ValueError(
                 f"train_readout = True has no meaning for {name}, which updates matrices and not the "
                 "readout, a vector; use train_readout=False or another optimizer"

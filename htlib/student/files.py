@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -15,7 +16,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
     missing, full or not writable.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    unfinished = _unfinished(path)
     try:
         with unfinished.open("wb") as file:
             file.write(content)
@@ -25,3 +26,17 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> Path:
     finally:
         unfinished.unlink(missing_ok=True)
     return path
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Try to write beside a file, which stays as it is; an OSError means that `write_atomically` cannot."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    trial = _unfinished(path)
+    trial.touch()
+    trial.unlink()
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")

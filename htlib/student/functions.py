@@ -3,9 +3,9 @@
 Every function acts elementwise on a torch tensor.  ``value_and_derivative`` computes both at once because
 training needs both and, for tanh, the derivative costs nothing once the value is known.
 
-To add a function, write an entry in a registry and a line in tests/student/test_functions.py.  The choices,
-the help texts, the explorer's menus and its measure of saturation, and the functions that the closed forms
-accept all follow from the entry.
+To add a function, write an entry in a registry, its name in `htlib.student.config` and a line in
+tests/student/test_functions.py.  The choices, the explorer's menus and its measure of saturation, and the
+functions that the closed forms accept all follow from them.
 """
 
 from __future__ import annotations

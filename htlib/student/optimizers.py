@@ -1,8 +1,8 @@
 """Optimizers: each is a pure update of a matrix or vector of weights, found by name in `OPTIMIZERS`.
 
-To add an optimizer, write a function, its entry here, and a line in tests/student/test_optimizers.py.  The
-choices of `htlib.ExperimentConfig` and of the command line, the looks of the figures, the explorer's menus
-and the law of its first step follow from the entry.
+To add an optimizer, write a function, its entry here, a line in `HYPERPARAMETERS` of `htlib.student.config`
+and one in tests/student/test_optimizers.py.  The choices of `htlib.ExperimentConfig` and of the command line,
+the looks of the figures, the explorer's menus and the law of its first step follow from them.
 
 An update is a function ``(G, W, state, t, lr, **options) -> (W, state)``.  It takes the gradient, the
 weights, the state that `Optimizer.init` or the step before returned, the number of the step (the first is 1)

@@ -52,7 +52,7 @@ def modules_behind(roots: tuple[str, ...], folder: Traversable | None = None) ->
     """Find the modules of htlib that imports reach, anywhere in a file and in any form, with the roots.
 
     Return a dictionary from dotted names to code without prose.  Packages count, except htlib, because its
-    ``__init__`` imports everything.  A module without source (an installation of byte code only) is a
+    ``__init__`` leads to everything.  A module without source (an installation of byte code only) is a
     ModuleNotFoundError; a module that imports htlib as a whole, or a name of it that is not a module, is an
     ImportError.
     """

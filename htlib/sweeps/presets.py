@@ -6,6 +6,8 @@ keep_overlaps = false            optional, as for `htlib.train`
 [[grid]]                         one or more grids, see `htlib.sweep`
 [fast] and [paper]               seeds, and `grid`: a table of values that replace those of every grid,
                                  or an array of tables that replaces the grids
+
+A preset is read and checked without torch; what computes is imported when it is run.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htlib.student.config import ExperimentConfig, for_profile
-from htlib.student.run import Trajectory
-from htlib.sweeps.compute import run_tasks, sweep_runs
 from htlib.sweeps.grid import expand
-from htlib.sweeps.store import Store
-from htlib.sweeps.workers import Task, by_training
+
+if TYPE_CHECKING:
+    from htlib.student.run import Trajectory
+    from htlib.sweeps.store import Store
+    from htlib.sweeps.workers import Task
 
 _FOLDER = "experiments"
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -62,6 +65,8 @@ class Experiment:
 
     def tasks(self, device: str = "cpu") -> list[Task]:
         """Return the work that it asks for, one task per configuration."""
+        from htlib.sweeps.workers import Task
+
         return [
             Task(config, (config.reading,), device, keep_overlaps=self.keep_overlaps)
             for config in self.configs()
@@ -77,6 +82,9 @@ class Experiment:
 
         `store` and `scheduler` are those of `runs`, `options` its ``workers``, ``threads`` and ``progress``.
         """
+        from htlib.sweeps.compute import run_tasks
+        from htlib.sweeps.workers import by_training
+
         return run_tasks(list(by_training(self.tasks()).values()), store, scheduler, **options)
 
     def runs(
@@ -102,6 +110,8 @@ class Experiment:
         -------
         list of Trajectory
         """
+        from htlib.sweeps.compute import sweep_runs
+
         chosen = self.seeds if seeds is None else seeds
         return sweep_runs(self.grid, chosen, store, scheduler, keep_overlaps=self.keep_overlaps, **options)
 

@@ -13,6 +13,7 @@ old results.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -33,6 +34,7 @@ from htlib.student.run import RecordError, Trajectory, readings_in
 from htlib.sweeps.numerics import RUNS, code_digest
 
 _MARKER = "htlib-store.json"
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 _FORMAT = {"format": "htlib-store-1"}
 
 
@@ -46,8 +48,8 @@ class Store:
     Parameters
     ----------
     path : path, optional
-        A folder, which is made when the first run is stored.  Default: the environment variable
-        ``HTLIB_STORE``, or else a folder in the user's cache.
+        A folder, which is made when the first run is stored; ``~`` is the user's home.  Default: the
+        environment variable ``HTLIB_STORE``, or else a folder in the user's cache.
 
     Attributes
     ----------
@@ -74,7 +76,7 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         given = path if path is not None else os.environ.get("HTLIB_STORE")
-        self.path = Path(given).absolute() if given else user_cache_path("htlib") / "store"
+        self.path = Path(given).expanduser().absolute() if given else user_cache_path("htlib") / "store"
         self.set_aside: list[str] = []
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"store must be a folder; {self.path} is a file")
@@ -165,17 +167,19 @@ class Store:
         """
         self.check_writable()
         folder = self.path / "locks" / "writers"
-        folder.mkdir(parents=True, exist_ok=True)
         mine = folder / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}.lock"
         lock = FileLock(mine)
-        with lock:
+        try:
+            with self._writing():
+                folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire()
             others = [path.stem.rpartition("-")[0] for path in folder.glob("*.lock") if _held(path, but=mine)]
             if not others:
                 self._clear_leftovers(older_than=mine.stat().st_mtime)
-            try:
-                yield others
-            finally:
-                mine.unlink(missing_ok=True)
+            yield others
+        finally:
+            mine.unlink(missing_ok=True)
+            lock.release()
 
     def claim(self, name: str) -> FileLock | None:
         """Lock a piece of work and return the lock; return None while another process holds it.
@@ -269,6 +273,11 @@ class Store:
                 write_atomically(marker, json.dumps(_FORMAT).encode())
             yield
         except OSError as error:
+            if error.errno in _NO_LOCKS:
+                raise StoreError(
+                    f"the file system of the store {self.path} has no locks, by which processes share it; "
+                    "name a folder of another one, such as a local disk, with store= or HTLIB_STORE"
+                ) from error
             raise StoreError(
                 f"cannot write to the store {self.path}: {error.strerror or error}; "
                 "make it writable or name another with store="

@@ -6,6 +6,7 @@ All of them call `compute`, with one meaning of ``threads``: the BLAS threads of
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import sys
@@ -29,6 +30,10 @@ from htlib.student.training import train
 
 _CONNECT_SECONDS = 10
 _WORTH_PROCESSES = 2e12  # operations for each worker, some twenty seconds: then starting processes pays
+_UNGUARDED = (
+    "scheduler='local' could not start its workers, which import the calling script: "
+    'put the call under if __name__ == "__main__":'
+)
 _given_up: set[str] = set()
 _pause = threading.Event()
 
@@ -106,6 +111,8 @@ def open_executor(
         If a scheduler is named and dask.distributed is not installed.
     ConnectionError
         If no scheduler answers, or it has no workers.
+    RuntimeError
+        If the workers of a local cluster do not start.
     """
     if executor is not None:
         slots = workers or _workers_of(executor)
@@ -260,14 +267,19 @@ def _dask(scheduler: str, workers: int | None, threads: int) -> Generator[tuple[
             "distributed.nanny.pre-spawn-environ": _environment(threads),
             "distributed.worker.profile.enabled": False,  # it wakes a hundred times a second
         }
-        with config.set(settings):
-            # Its web page cannot be switched off; port 0 is any free one, and nobody outside sees it.
-            cluster = LocalCluster(
-                n_workers=workers or available_cores(),
-                threads_per_worker=1,
-                dashboard_address="127.0.0.1:0",
-                silence_logs=50,
-            )
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise SystemExit(1)  # a worker that starts imports an unguarded script: its parent reports that
+        try:
+            with config.set(settings):
+                # Its web page cannot be switched off; port 0 is any free one, and nobody outside sees it.
+                cluster = LocalCluster(
+                    n_workers=workers or available_cores(),
+                    threads_per_worker=1,
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=50,
+                )
+        except RuntimeError:
+            raise RuntimeError(_UNGUARDED) from None
     try:
         client: Any = Client(cluster or scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:

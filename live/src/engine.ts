@@ -4,6 +4,7 @@ import { lawKey, type Meta } from "./meta";
 import { Refusal, refuse } from "./mirror/bounds";
 import { predict } from "./mirror/law";
 import type { Engine, Message, Settings } from "./protocol";
+import { withRemedy } from "./remedy";
 import { configOf, find, rateMap, read, snapshots, type StoredRuns } from "./stored_runs";
 import type { Order } from "./worker";
 
@@ -60,7 +61,7 @@ export class BrowserEngine implements Engine {
       this.worker.onmessage = (event: MessageEvent<Message>) => this.tell(event.data);
       this.worker.onerror = (event) => {
         event.preventDefault();
-        this.lose(event.message || "it could not be loaded");
+        this.lose(event.message || "worker.js could not be loaded");
       };
     }
     this.worker.postMessage(order);
@@ -70,7 +71,7 @@ export class BrowserEngine implements Engine {
   private lose(reason: unknown): void {
     this.worker?.terminate();
     this.worker = null;
-    const message = `the engine that trains cannot run: ${reason instanceof Error ? reason.message : String(reason)}`;
+    const message = withRemedy(reason instanceof Error ? reason.message : String(reason));
     if (this.trained !== null) this.tell({ id: this.trained, type: "error", step: null, message });
   }
 

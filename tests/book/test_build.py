@@ -104,6 +104,39 @@ def test_bad_parameters_are_refused(tiny: TinyBook, parameters: list[str], messa
     assert not tiny.executed.exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{\n<<<<<<< HEAD\n "cells": [],\n=======\n>>>>>>> other\n}', ": line 2 has a conflict mark of git"),
+        ("cells", " is not a notebook: Notebook does not appear to be JSON"),
+        ("{}", " is not a notebook: "),
+        ('{"cells": 3, "nbformat": 4, "nbformat_minor": 5, "metadata": {}}', " is not a notebook: "),
+        (None, ": there is no such file"),
+    ],
+)
+def test_what_is_no_notebook_is_refused_in_one_line(
+    text: str | None, message: str, build: ModuleType, tiny: TinyBook
+) -> None:
+    if text is not None:
+        tiny.chapter.write_text(text)
+    with pytest.raises(build.BookError) as refused:
+        build.execute(tiny.chapter, tiny.executed, {"profile": "fast"})
+    assert str(refused.value).startswith(f"{tiny.chapter}{message}")
+    assert "\n" not in str(refused.value)
+    assert not tiny.executed.exists()
+
+
+def test_a_chapter_without_a_kernel_runs_with_that_of_this_environment(tiny: TinyBook) -> None:
+    """As some tools that strip notebooks leave it."""
+    tiny.write("import sys\nsys.prefix")
+    notebook = nbformat.read(tiny.chapter, as_version=4)
+    notebook.metadata.clear()
+    nbformat.write(notebook, tiny.chapter)
+    result = tiny.execute("profile=fast")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert repr(sys.prefix) in tiny.executed.read_text()
+
+
 def test_a_failing_cell_leaves_no_result_but_what_ran(tiny: TinyBook) -> None:
     tiny.write("answer = 42", "# The next line\nanswer / 0", "never = True")
     tiny.executed.parent.mkdir(parents=True)

@@ -1,5 +1,7 @@
 """``htlib run``, called as a user calls it; the oracle is `htlib.train`."""
 
+import sys
+
 import numpy as np
 
 import htlib as ht
@@ -19,6 +21,17 @@ def test_run_prints_and_saves_what_train_measures(tmp_path, capsys):
     assert f"{expected.metrics.spectral_norm[2]:.6g}" in printed
     assert "eigenvalues of W^T W after step 2" in printed
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_log_has_no_bar(monkeypatch):
+    asked, train = [], ht.train
+    monkeypatch.setattr(
+        "htlib.student.training.train", lambda c, **o: asked.append(o["progress"]) or train(c, **o)
+    )
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        assert main(SMALL) == 0
+    assert asked == [False, True]
 
 
 def test_a_diverging_run_exits_3_and_keeps_what_it_has(tmp_path, capsys):

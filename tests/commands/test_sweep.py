@@ -1,10 +1,15 @@
 """``htlib sweep``, called as a user calls it; the oracle is `htlib.sweep`."""
 
+import argparse
+import textwrap
+
 import pandas as pd
 import pytest
 
 import htlib as ht
+from htlib.commands import sweep
 from htlib.commands.main import main
+from htlib.figures import FIGURES
 from tests.sweeping import TINY, files_of
 
 PRESET = """
@@ -49,10 +54,10 @@ def test_all_presets_are_computed_in_one_pool(preset, tmp_path, capsys):
     assert main([*everything, "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert main([*everything, "two-rates"]) == 2
-    assert "--all computes every preset" in capsys.readouterr().err
+    assert "--all and a preset exclude each other" in capsys.readouterr().err
     for option in (["--seeds", "2"], ["--output", "t.csv"], ["--plot", "p.png"]):
         assert main([*everything, *option]) == 2
-        assert f"give {option[0]} with a preset" in capsys.readouterr().err
+        assert f"{option[0]} has no meaning with --all; give it with a preset" in capsys.readouterr().err
 
 
 def test_a_preset_is_run_printed_and_stored(preset, tmp_path, capsys):
@@ -69,6 +74,57 @@ def test_a_preset_is_run_printed_and_stored(preset, tmp_path, capsys):
     assert main(preset) == 0
     again = capsys.readouterr()
     assert (again.out, again.err) == (captured.out, "")  # nothing to wait for, no bar
+
+
+def test_a_grid_needs_no_preset_and_has_the_prediction_beside(preset, tmp_path, capsys):
+    """Oracles: `ht.sweep` for what is measured, `ht.predict_one_step` for the columns beside it."""
+    sizes = ["--n", "40", "--d", "10", "--h", "15", "--n-test", "20", "--steps", "1", "--workers", "1"]
+    call = ["sweep", *sizes, "--lr", "0.5", "1", "--optimizer", "adam", "gd", "--seeds", "2"]
+    assert main([*call, "--output", "t.csv"]) == 0
+    out = capsys.readouterr().out
+    table, columns = pd.read_csv("t.csv"), ["predicted_spectral_norm", "predicted_alignment", "critical_lr"]
+    expected = ht.sweep(GRID, 2, tmp_path / "store", progress=False)
+    assert expected.attrs["notes"] == ["8 of 8 runs, 8 from the store"]
+    measured = table.drop(columns=columns)
+    keys = ["lr", "optimizer", "seed", "step"]
+    pd.testing.assert_frame_equal(
+        measured.sort_values(keys, ignore_index=True)[list(expected)],
+        expected.sort_values(keys, ignore_index=True),
+    )
+    assert table.loc[table["step"] == 0, columns[:2]].isna().all(axis=None)
+    for row in table[table["step"] == 1].to_dict("records"):
+        law = ht.predict_one_step(n=40, d=10, h=15, optimizer=row["optimizer"], lr=row["lr"])
+        assert [row[name] for name in columns] == pytest.approx(
+            [law.spectral_norm, law.alignment, law.critical_lr]
+        )
+    assert out.startswith("n: 40, d: 10")
+    assert all(name in out for name in columns)
+
+
+def test_a_grid_without_a_closed_form_has_no_prediction(preset, capsys):
+    sizes = ["--n", "40", "--d", "10", "--h", "15", "--n-test", "20", "--steps", "1", "--workers", "1"]
+    for fields in (["--activation", "relu"], ["--update", "shuffled"], ["--optimizer", "muon"]):
+        call = ["sweep", *sizes, *fields, "--nesterov", "off", "--seeds", "1", "--output", "t.csv"]
+        assert main(call) == 0
+        assert "critical_lr" not in capsys.readouterr().out
+        assert pd.read_csv("t.csv")["critical_lr"].isna().all()
+
+
+def test_presets_are_listed_with_their_numbers_of_runs(preset, capsys):
+    assert main(["sweep", "--list"]) == 0
+    assert capsys.readouterr().out.split() == ["two-rates", "8", "runs", "Two", "rates"]
+    assert main(["sweep", "--list", "--profile", "paper"]) == 0
+    assert capsys.readouterr().out.split()[1] == "12"
+
+
+def test_the_format_in_the_help_is_a_preset(preset, tmp_path):
+    parser = sweep.add_parser(argparse.ArgumentParser().add_subparsers())
+    text = parser.epilog.partition("a preset is a TOML file:\n")[2]
+    (tmp_path / "mine.toml").write_text(textwrap.dedent(text))
+    fast, paper = (ht.load_experiment(tmp_path / "mine", profile) for profile in ("fast", "paper"))
+    assert [(c.lr, c.seed, c.n) for c in fast.configs()][2:4] == [(0.1, 2, 2000), (1.0, 0, 2000)]
+    assert len(paper.configs()) == 10
+    assert fast.figure in FIGURES
 
 
 @pytest.mark.parametrize(("suffix", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
@@ -108,7 +164,7 @@ def test_lost_workers_exit_4(preset, monkeypatch, capsys):
     def lose(*args, **kwargs):
         raise ht.SweepError("workers died 3 times in a row")
 
-    monkeypatch.setattr("htlib.sweeps.presets.sweep_runs", lose)
+    monkeypatch.setattr("htlib.sweeps.compute.sweep_runs", lose)
     assert main([*preset, "--quiet"]) == 4
     assert capsys.readouterr().err == "htlib sweep: workers died 3 times in a row\n"
 

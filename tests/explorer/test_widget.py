@@ -259,6 +259,18 @@ def test_cancel_stops_between_steps_and_the_run_goes_on_later(
     assert work["snapshots"] == 13
 
 
+def test_two_views_do_not_stop_each_other(engine: KernelEngine) -> None:
+    """As "Create New View" makes them: a request ends the one before of its own view only."""
+    gate, other, again = Gate(3), Queue[Message](), Queue[Message]()
+    engine.request({"steps": 12}, gate, id=1_000)
+    gate.wait()
+    engine.request({"steps": 1}, other.put, id=777_000)
+    engine.request({"steps": 2}, again.put, id=777_001)
+    gate.opened.set()
+    ends = [until_final(messages)[-1]["type"] for messages in (gate.messages, other, again)]
+    assert ends == ["done", "cancelled", "done"]
+
+
 def test_cancel_of_another_request_changes_nothing(engine: KernelEngine) -> None:
     engine.cancel()  # nothing runs
     gate = Gate(1)

@@ -1,6 +1,7 @@
 """Oracles: the documented defaults and errors; one digest written down."""
 
 import dataclasses
+import inspect
 import json
 import math
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import htlib as ht
-from htlib.student.config import _DEFAULTS_VERSION, for_profile
+from htlib.student.config import _DEFAULTS_VERSION, CHOICES, TEACHERS, for_profile
 from tests.refusals import refused
 
 DEFAULTS = {
@@ -37,6 +38,14 @@ def test_defaults_are_the_contract():
     config = ht.ExperimentConfig()
     assert config.to_dict() == DEFAULTS
     assert list(config.to_dict()) == list(DEFAULTS)
+
+
+def test_the_documentation_names_every_choice():
+    text = inspect.getdoc(ht.ExperimentConfig)
+    for name, values in CHOICES.items():
+        assert f"{name} : {{{', '.join(f'{value!r}' for value in values)}}}".replace("'", '"') in text
+    for name in TEACHERS:
+        assert name in text or name.startswith("hermite")
 
 
 def test_is_frozen_and_keyword_only():

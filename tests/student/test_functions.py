@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import special
 
-from htlib.student import functions
+from htlib.student import config, functions
+from htlib.student.config import CHOICES, ExperimentConfig
 from htlib.student.functions import gaussian_mean, get_activation, get_teacher
 from tests.refusals import refused
 
@@ -57,6 +58,13 @@ def test_derivative_is_autograds(get, name, oracle):
 def test_every_member_has_its_line():
     assert ACTIVATIONS.keys() == functions.ACTIVATIONS.keys()
     assert TEACHERS.keys() >= functions.TEACHERS.keys()
+
+
+def test_a_configuration_takes_what_the_registries_have():
+    assert CHOICES["activation"] == tuple(functions.ACTIVATIONS)
+    assert tuple(functions.TEACHERS) == config.TEACHERS
+    for name in (*TEACHERS, "hermite1", "hermite99"):
+        assert ExperimentConfig(teacher=name).teacher == get_teacher(name).name
 
 
 @EACH

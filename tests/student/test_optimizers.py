@@ -15,6 +15,7 @@ import htlib as ht
 from htlib.commands.main import main
 from htlib.explorer import Explorer
 from htlib.figures import style
+from htlib.student import config
 from htlib.student.config import CHOICES
 from htlib.student.optimizers import HYPERPARAMETERS, OPTIMIZERS
 from htlib.theory.one_step import law_of_config
@@ -188,7 +189,9 @@ def test_it_trains_both_layers_or_refuses(name):
 def test_it_is_in_choices_figures_and_menus(name):
     optimizer = OPTIMIZERS[name]
     assert name == optimizer.name
-    assert name in CHOICES["optimizer"]
+    assert list(CHOICES["optimizer"]) == list(OPTIMIZERS)
+    assert config.HYPERPARAMETERS[name] == optimizer.hyperparameters
+    assert (name in config.MATRICES_ONLY) == optimizer.matrices_only
     assert optimizer.n_state <= 2 or not optimizer.in_page
     look = style.OPTIMIZER_COLORS[name], style.OPTIMIZER_MARKERS[name], style.OPTIMIZER_NAMES[name]
     assert look == (optimizer.color, optimizer.marker, optimizer.label)

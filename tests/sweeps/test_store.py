@@ -1,5 +1,6 @@
 """Oracles: the run that was saved; files damaged on purpose; two processes at one store."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -114,6 +115,28 @@ def test_the_environment_names_the_default_store(tmp_path, monkeypatch):
     if sys.platform == "linux":
         assert Store().path == tmp_path / "htlib" / "store"
     assert not list(tmp_path.iterdir())  # a store is made when something is stored
+
+
+def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Store("~/mine").path == tmp_path / "mine"
+    monkeypatch.setenv("HTLIB_STORE", "~/other")
+    assert Store().path == tmp_path / "other"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_named_with_the_remedy(number, tmp_path, monkeypatch):
+    """As some network file systems answer; nothing is left of the attempt."""
+
+    def answer(*args):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", answer)
+    with refused("the file system of the store", tmp_path, "no locks", "store=", error=StoreError):
+        sweep(tmp_path / "store")
+    with pytest.raises(StoreError, match="no locks"):
+        Store(tmp_path / "store").claim("work")
+    assert not list((tmp_path / "store" / "locks" / "writers").iterdir())
 
 
 def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch, run):

@@ -1,5 +1,6 @@
 """Oracle: `htlib.train` of each config alone; the state of the process before."""
 
+import multiprocessing
 import sys
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -127,6 +128,21 @@ def test_a_scheduler_without_workers_is_refused(tmp_path):
         pytest.raises(ConnectionError, match="has no workers; start some: dask worker"),
     ):
         ht.sweep(TINY, 1, tmp_path, cluster.scheduler_address, progress=False)
+
+
+def test_a_script_without_a_guard_is_told_of_it_and_its_workers_are_silent(tmp_path, monkeypatch):
+    """As distributed fails in the script, and as multiprocessing marks a worker that imports the script."""
+    distributed = pytest.importorskip("distributed")
+
+    def fail(**options):
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(distributed, "LocalCluster", fail)
+    with refused("scheduler='local'", "workers", 'if __name__ == "__main__":', error=RuntimeError):
+        ht.sweep(TINY, 1, tmp_path, "local", progress=False)
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(SystemExit, match="1"):
+        ht.sweep(TINY, 1, tmp_path, "local", progress=False)
 
 
 def test_dask_is_optional(tmp_path, monkeypatch):

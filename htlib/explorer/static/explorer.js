@@ -36,11 +36,13 @@ const WORDS = {
 };
 
 export function kernelEngine(model) {
-  // Ids start at a random number, because views of one model receive each other's answers.
-  let id = Math.floor(Math.random() * 1e9) * 1000;
+  // Views of one model receive each other's answers.  The thousands of an id are the view, and random.
+  const view = Math.floor(Math.random() * 1e9) * 1000;
+  let count = 0;
   return {
     request(settings) {
-      id += 1;
+      count += 1;
+      const id = view + (count % 1000);
       model.send({ type: "request", id, settings });
       return id;
     },
