@@ -268,7 +268,7 @@ def _table(measure: Callable[[Layer], dict[str, Any]], layers: Iterable[Layer | 
 
 def _row(layer: Layer) -> tuple[dict[str, Any], Array]:
     eigenvalues = layer.eigenvalues()
-    bulk = fit_marchenko_pastur(eigenvalues, *layer.shape)
+    bulk = fit_marchenko_pastur(eigenvalues, *layer.shape, n_matrices=len(layer.matrices))
     positive = eigenvalues[eigenvalues > 0]
     row = {
         "name": layer.name,
