@@ -426,10 +426,8 @@ def _row(
 
 def _bulk_columns(layer: Layer, eigenvalues: Array) -> dict[str, Any]:
     """Fit the bulk of the rows and columns that are not zero."""
-    h, d = layer.live_shape()
-    alive = eigenvalues[len(eigenvalues) - min(h, d) * len(layer.matrices) :]
     try:
-        bulk = fit_marchenko_pastur(alive, h, d)
+        bulk = fit_marchenko_pastur(eigenvalues, *layer.live_shape(), n_matrices=len(layer.matrices))
     except ValueError:
         return {"has_bulk": False} | dict.fromkeys(
             ("mp_variance", "mp_edge", "mp_ks_distance", "n_spikes", "soft_rank"), np.nan

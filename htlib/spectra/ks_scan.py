@@ -46,12 +46,12 @@ def fitted_cdf(u: Array, slope: Array | float, room: Array | float) -> Array:
     return rising * share * _mean_decay(steep * share) / _mean_decay(steep)
 
 
-def fitted_pdf(u: Array, slope: float, room: float) -> Array:
-    """Return the density of u."""
+def fitted_logpdf(u: Array, slope: float, room: float) -> Array:
+    """Return the logarithm of the density of u, for any slope and without overflow."""
     if np.isinf(room):
-        return slope * np.exp(-slope * u)
+        return np.log(slope) - slope * u
     share, steep = u / room, abs(slope * room)
-    return np.exp(-steep * (1 - share if slope < 0 else share)) / (room * _mean_decay(np.asarray(steep)))
+    return -steep * (1 - share if slope < 0 else share) - np.log(room * _mean_decay(np.asarray(steep)))
 
 
 def best_threshold(L: Array, candidates: Indices, ceiling: float = np.inf) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from htlib.spectra.eigenvalues import as_spectrum
-from htlib.spectra.ks_scan import best_threshold, fitted_cdf, fitted_pdf, slopes
+from htlib.spectra.ks_scan import best_threshold, fitted_cdf, fitted_logpdf, slopes
 
 Array = NDArray[np.float64]
 
@@ -61,7 +61,8 @@ class PowerLawFit:
         x = np.asarray(x, dtype=np.float64)
         inside = (x >= self.xmin) & (x <= self.xmax)
         safe = np.where(inside, x, self.xmin)
-        return np.where(inside, fitted_pdf(np.log(safe / self.xmin), self.alpha - 1, self._room) / safe, 0.0)
+        logs = fitted_logpdf(np.log(safe / self.xmin), self.alpha - 1, self._room)
+        return np.where(inside, np.exp(logs) / safe, 0.0)
 
     def cdf(self, x: ArrayLike) -> Array:
         """Return the distribution function of the tail; it is 0 at xmin."""

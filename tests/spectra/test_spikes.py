@@ -203,13 +203,68 @@ def test_pooled_spectra_of_several_matrices():
         rng = np.random.default_rng(seed)
         strengths = np.array([2.5, 3, 4]) * critical_strength(h, d)
         spectra.append(spectrum(planted(rng.standard_normal((h, d)), strengths, rng)[0]))
-    pooled = ht.fit_marchenko_pastur(np.concatenate(spectra), h, d)
+    pooled = ht.fit_marchenko_pastur(np.concatenate(spectra), h, d, n_matrices=5)
     assert pooled.n_spikes == 15
     # sqrt(2 / (h d)) / sqrt(5) = .3 %, and .3 % of bias of three spikes in 200
     assert pooled.variance == pytest.approx(1, rel=0.01)
     assert pooled.ks_distance < 6 / 200
+    assert pooled.has_bulk
     # the bulk of each is that of a matrix smaller by its own three spikes
     assert pooled.law.aspect_ratio == pytest.approx(197 / 297)
+
+
+def test_edge_of_pooled_noise_is_the_quantile_of_the_largest_of_all():
+    """Of 100 pools of 9 at the level .9 about 10 show a spike: 4 binomial deviations are 12.  At the quantile
+    of one matrix .9^9 = 39 % would show none (negative control)."""
+    rng = np.random.default_rng(0)
+    pools = [np.concatenate([gaussian_esd(40, 20, rng) for _ in range(9)]) for _ in range(100)]
+    fits = [ht.fit_marchenko_pastur(pool, 40, 20, 0.9, n_matrices=9) for pool in pools]
+    assert sum(fit.n_spikes > 0 for fit in fits) < 22
+    edge = largest_eigenvalue_quantile(40, 20, 0.9)
+    assert sum(pool.max() > edge for pool in pools) > 40
+
+
+@pytest.mark.parametrize("dead", [0, 20, 60, 150])
+@pytest.mark.parametrize("side", [0, 1])
+def test_rows_and_columns_of_zeros_are_no_noise(dead, side):
+    """The matrix without them has variance 1, within four of the standard deviations 1.3 sqrt(2 / (h d)) of
+    `test_fit_finds_variance_and_number_of_spikes`, and no spike."""
+    W = np.random.default_rng(dead).standard_normal((256, 192))
+    np.moveaxis(W, side, 0)[:dead] = 0
+    live = [256, 192]
+    live[side] -= dead
+    fit = ht.fit_marchenko_pastur(ht.esd(W), *live)
+    assert fit.n_spikes <= 1  # beyond the 99 % quantile
+    assert fit.variance == pytest.approx(1, abs=4 * 1.3 * math.sqrt(2 / math.prod(live)))
+    assert fit.has_bulk
+    # negative controls: zeros that count as bulk spoil the fit (20 rows less leave the rank as it is)
+    if dead == 60:
+        assert not ht.fit_marchenko_pastur(ht.esd(W), 256, 192).has_bulk
+    if dead == 150:
+        with refused("the central half", "zero", "h and d"):
+            ht.fit_marchenko_pastur(ht.esd(W), 256, 192)
+
+
+def test_has_bulk_tells_noise_from_everything_else():
+    """At most 1 % of noise has none, of 50 at most 3 (probability .002); spikes do not matter.  Heavy
+    entries, covariances with a power law and low rank are no noise, whether or not half are spikes."""
+    rng = np.random.default_rng(0)
+    for h, d, m in [(30, 30, 1), (150, 50, 1), (400, 200, 1), (32, 16, 9)]:
+        pools = [np.concatenate([gaussian_esd(h, d, rng) for _ in range(m)]) for _ in range(50)]
+        assert sum(not ht.fit_marchenko_pastur(pool, h, d, n_matrices=m).has_bulk for pool in pools) <= 3
+    noise = rng.standard_normal((300, 200))
+    spiked = planted(noise, np.linspace(2, 6, 20) * critical_strength(300, 200), rng)[0]
+    fit = ht.fit_marchenko_pastur(spectrum(spiked), 300, 200)
+    assert (fit.has_bulk, fit.n_spikes) == (True, 20)
+    others = {
+        "student": rng.standard_t(2, (300, 200)),
+        "covariance": noise * np.arange(1, 201.0) ** -0.4,
+        "steep": noise * np.arange(1, 201.0) ** -1.5,
+        "rank 150": rng.standard_normal((300, 150)) @ rng.standard_normal((150, 200)),
+    }
+    for W in others.values():
+        assert not ht.fit_marchenko_pastur(ht.esd(W), 300, 200).has_bulk
+    assert ht.fit_marchenko_pastur(ht.esd(others["steep"]), 300, 200).n_spikes == 100  # the cap
 
 
 @pytest.mark.parametrize("scale", [1e-120, 1e-6, 7.0, 1e120])
@@ -241,8 +296,12 @@ def test_bad_arguments_of_the_fit_are_refused():
     for values in ([0.0] * 6, [0, 0, 0, 0, 0, 9.0]):
         with refused("the central half", "zero"):
             ht.fit_marchenko_pastur(values, 6, 8)
-    with refused("h and d", "h = 0"):
+    with refused("h must", "0"):
         ht.fit_marchenko_pastur([1.0, 2.0], 0, 4)
+    with refused("n_matrices must", "0"):
+        ht.fit_marchenko_pastur([1.0, 2.0], 2, 4, n_matrices=0)
+    with refused("eigenvalues", "4 values", "2 of 1 x (2, 4)", "n_matrices"):
+        ht.fit_marchenko_pastur([1.0, 2.0, 3.0, 4.0], 2, 4)
     with refused("eigenvalues", "NaN"):
         ht.fit_marchenko_pastur([1.0, math.nan], 2, 4)
     for quantile in (0.0, 1.0, -1.0):
