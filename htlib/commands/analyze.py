@@ -14,13 +14,36 @@ if TYPE_CHECKING:
 
 _TABLES = (".csv", ".parquet", ".json")
 _SHOWN = (
-    *("name", "shape", "alpha_hill", "alpha_hill_null", "alpha_hill_z", "alpha_ks", "alpha_error"),
-    *("stable_rank", "n_spikes", "soft_rank"),
+    *("name", "kind", "n_matrices", "shape", "alpha_hill", "alpha_hill_null", "alpha_hill_z", "verdict"),
+    *("alpha_ks", "alpha_error", "stable_rank", "n_spikes", "soft_rank"),
 )
 _CHANGES = (
-    *("name", "shape", "relative_change", "alpha_hill_before", "alpha_hill_after"),
-    *("left_overlap", "right_overlap", "right_chance"),
+    *("name", "kind", "shape", "relative_change", "alpha_hill_before", "alpha_hill_after"),
+    *(
+        "update_stable_rank",
+        "update_n_spikes",
+        "left_overlap",
+        "left_chance",
+        "right_overlap",
+        "right_chance",
+    ),
 )
+_HELP = """\
+what is read
+  safetensors, torch (also TorchScript), NumPy, ONNX and HDF5 files, the index of a sharded model, or a folder
+  as training programs and hubs write it. No code in a file is run. Scales, masks, norms and low-rank factors
+  are put together to the weight in use; embeddings, buffers and optimizer states are left out, with a reason.
+what a row is
+  One weight: a matrix (h, d), or n_matrices of this shape (positions of a kernel, stacked experts), whose
+  spectra are pooled. Fused query, key and value, and the gates of LSTM and GRU layers, are rows of their own.
+how to read the numbers
+  A smaller alpha is a heavier tail, but noise has an exponent too, which depends on the shape: read
+  alpha_hill beside alpha_hill_null, or the verdict: "heavier" or "lighter" by three standard deviations.
+  alpha_ks depends on a threshold that jumps: trust it less, and never between layers of different n_tail.
+  n_spikes counts eigenvalues beyond the noise edge; where the rest is not noise it says "no bulk".
+
+example: htlib analyze model.safetensors --exclude '*lm_head*' --output table.csv --plot model.png
+"""
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -28,19 +51,46 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "analyze",
         help="measure the spectra of a checkpoint",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_HELP,
         description="Measure the spectrum of every weight matrix of a checkpoint, each beside pure noise of "
         "its shape. Every tensor that is not analysed is listed with its reason.",
     )
-    parser.add_argument(
-        "path", help="a .safetensors, .index.json, .pt, .pth, .bin or .ckpt file, or a folder"
-    )
+    parser.add_argument("path", help="a file or a folder, see below")
+    parser.add_argument("--describe", action="store_true", help="only say what would be analysed")
+    parser.add_argument("--base", metavar="PATH", help="the model that an adapter (LoRA) belongs to")
     parser.add_argument("--against", metavar="PATH", help="compare with a second checkpoint, taken as later")
+    parser.add_argument(
+        "-k",
+        type=int,
+        default=10,
+        metavar="K",
+        help="leading directions that --against compares (default: 10)",
+    )
     parser.add_argument("--include", action="append", default=[], metavar="PATTERN", help="names to take")
     parser.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="names to leave")
+    parser.add_argument("--kind", action="append", default=[], help="kinds of layers to take, such as conv")
     parser.add_argument("--embeddings", action="store_true", help="analyse embeddings, too")
     parser.add_argument(
         "--min-size", type=int, default=10, metavar="N", help="fewest singular values (default: 10)"
     )
+    parser.add_argument("--max-size", type=int, metavar="N", help="longest shorter side of a matrix")
+    parser.add_argument(
+        "--conv",
+        choices=("slices", "flat"),
+        default="slices",
+        help="a kernel is a matrix per position, or one (out, in k...) (default: slices)",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("auto", "torch", "keras"),
+        default="auto",
+        help="axes of a kernel: (out, in, k...) or (k..., in, out) (default: auto)",
+    )
+    parser.add_argument(
+        "--xmin", default="ks", help="threshold of alpha_ks: ks, peak, or a number (default: ks)"
+    )
+    parser.add_argument("--xmax", type=float, help="upper end of the fit of alpha_ks (default: none)")
     parser.add_argument(
         "--null",
         choices=("gaussian", "shuffle", "profile", "none"),
@@ -61,47 +111,90 @@ def execute(options: argparse.Namespace) -> int:
     check_output("--output", options.output, _TABLES)
     check_output("--plot", options.plot, PICTURES)
     check_output("--plots", options.plots and options.plots / "0.png", PICTURES)
-    if options.against is not None and (options.plot or options.plots or options.compare):
-        raise ValueError("--plot, --plots and --compare are of one checkpoint; leave out --against")
+    if options.against is not None and (options.plots or options.compare or options.base or options.describe):
+        raise ValueError(
+            "--plots, --compare, --base and --describe are of one checkpoint; leave out --against"
+        )
+    for option, path in (("path", options.path), ("--against", options.against), ("--base", options.base)):
+        if path is not None and not Path(path).expanduser().exists():
+            raise FileNotFoundError(f"{option}: there is no file or folder {path}")
     import pandas as pd
 
-    from htlib.models.table import analyze, compare_models, summarize
+    from htlib.models.table import closing_sentence, summarize
 
-    layers: dict[str, Any] = {
-        name: getattr(options, name) for name in ("include", "exclude", "embeddings", "min_size", "device")
-    }
-    layers["progress"] = not options.quiet
-    if options.against is not None:
-        table = compare_models(options.path, options.against, **layers)
-    else:
-        table = analyze(
-            options.path,
-            **layers,
-            null=None if options.null == "none" else options.null,
-            n_replicates=options.replicates,
-            compare=options.compare,
-            keep_eigenvalues=options.plot is not None or options.plots is not None,
-        )
+    table = _computed(options)
     skipped: dict[str, str] = table.attrs["skipped"]
     numbers = table.drop(columns="eigenvalues", errors="ignore")
+    if not options.quiet:
+        shown = numbers[[name for name in (_CHANGES if options.against else _SHOWN) if name in numbers]]
+        if "n_spikes" in shown:
+            spikes = [
+                f"{n:g}" if bulk else "no bulk"
+                for n, bulk in zip(table.n_spikes, table.has_bulk, strict=True)
+            ]
+            shown = shown.assign(n_spikes=spikes)
+        if len(shown):
+            print(pd.DataFrame(shown).to_string(index=False, float_format=_short))
+        if len(table) and "alpha_hill" in table:
+            print(f"\n{summarize(table).map(_short).to_string()}")
+            print(f"\n{closing_sentence(table)}")
+        print(f"\n{len(table)} analysed, {len(skipped)} skipped{':' if skipped else ''}")
+        for reason, names in _by_reason(skipped).items():
+            print(f"  {len(names):4d}  {reason}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
     if options.output is not None:
         as_text = options.output.suffix == ".csv"
         shapes = [f"{h}x{d}" if as_text else [h, d] for h, d in numbers["shape"]]
         write_table(numbers.assign(shape=shapes), options.output)
     if len(table):
         _draw(table, options)
-    if not options.quiet:
-        shown = [name for name in (_CHANGES if options.against else _SHOWN) if name in numbers]
-        print(pd.DataFrame(numbers[shown]).to_string(index=False, float_format=_short))
-        if len(table) and options.against is None:
-            print(f"\n{summarize(table).map(_short).to_string()}")
-        print(f"\n{len(table)} analysed, {len(skipped)} skipped{':' if skipped else ''}")
-        for reason, names in _by_reason(skipped).items():
-            print(f"  {len(names):4d}  {reason}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
     if not len(table):
-        print(f"htlib analyze: {options.path} holds no weight matrix to analyse", file=sys.stderr)
+        print(f"htlib analyze: {_nothing(options, skipped)}", file=sys.stderr)
         return 5
     return 0
+
+
+def _computed(options: argparse.Namespace) -> pd.DataFrame:
+    """Return the table that the options ask for."""
+    from htlib.models.table import analyze, compare_models, describe
+
+    chosen: dict[str, Any] = {
+        name: getattr(options, name) for name in ("include", "exclude", "embeddings", "min_size")
+    }
+    if options.against is not None:
+        running = {"device": options.device, "progress": not options.quiet}
+        return compare_models(options.path, options.against, k=options.k, **chosen, **running)
+    chosen |= {name: getattr(options, name) for name in ("base", "max_size", "conv", "layout")}
+    chosen["kinds"] = options.kind
+    if options.describe:
+        return describe(options.path, **chosen)
+    return analyze(
+        options.path,
+        **chosen,
+        xmin=_threshold(options.xmin),
+        xmax=options.xmax,
+        null=None if options.null == "none" else options.null,
+        n_replicates=options.replicates,
+        compare=options.compare,
+        keep_eigenvalues=options.plot is not None or options.plots is not None,
+        device=options.device,
+        progress=not options.quiet,
+    )
+
+
+def _threshold(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _nothing(options: argparse.Namespace, skipped: dict[str, str]) -> str:
+    """Say why no weight matrix was found."""
+    reasons = set(skipped.values())
+    if skipped and reasons <= {"not included by the filter", "excluded by the filter"}:
+        names = ", ".join(list(skipped)[:3])
+        return f"the filters leave none of the {len(skipped)} names in {options.path}, such as {names}"
+    return f"{options.path} holds no weight matrix to analyse"
 
 
 def _short(value: float) -> str:
@@ -113,12 +206,13 @@ def _draw(table: pd.DataFrame, options: argparse.Namespace) -> None:
         return
     from matplotlib import pyplot as plt
 
-    from htlib.figures.models import layer_spectrum, model_overview
+    from htlib.figures.models import changes_overview, layer_spectrum, model_overview
     from htlib.figures.style import rc_params
 
     with plt.rc_context(rc_params()):
         if options.plot is not None:
-            save_figure(model_overview(table), options.plot)
+            draw = changes_overview if options.against is not None else model_overview
+            save_figure(draw(table), options.plot)
         if options.plots is not None:
             for i, row in enumerate(table.to_dict("records")):
                 figure, ax = plt.subplots(figsize=(7, 4.4))

@@ -45,16 +45,21 @@ def layer_spectrum(row: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     """
     ax = plt.gca() if ax is None else ax
     h, d = row["shape"]
-    lost = row["n_spikes"] // row["n_matrices"]  # without its spikes, the bulk is that of a smaller matrix
-    law = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost, row["mp_variance"])
-    spectrum(_eigenvalues(row), law=law, edge=row["mp_edge"], label=f"{row['rank']} eigenvalues", ax=ax)
+    law, edge, beyond = None, None, "no bulk"
+    if row["has_bulk"]:
+        lost = (
+            int(row["n_spikes"]) // row["n_matrices"]
+        )  # without its spikes, the bulk is of a smaller matrix
+        law, edge = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost, row["mp_variance"]), row["mp_edge"]
+        beyond = f"{row['n_spikes']:g} beyond the edge"
+    spectrum(_eigenvalues(row), law=law, edge=edge, label=f"{row['rank']} eigenvalues", ax=ax)
     if np.isfinite(row["ks_xmin"]):
         ax.axvline(row["ks_xmin"], color=ORANGE, ls="--", lw=1.4, label=r"KS threshold $x_{\min}$")
     ax.set_title(f"{_plain(row['name'])}, {h} x {d}", fontsize=10.5)
     alpha = f"Hill {row['alpha_hill']:.2f}"
     if "alpha_hill_null" in row:
         alpha += f" (noise {row['alpha_hill_null']:.2f})"
-    alpha += f", KS {row['alpha_ks']:.2f} ± {row['alpha_error']:.2f}, {row['n_spikes']} beyond the edge"
+    alpha += f", KS {row['alpha_ks']:.2f} ± {row['alpha_error']:.2f}, {beyond}"
     ax.text(0.02, 0.97, alpha, transform=ax.transAxes, va="top", fontsize=9.5)
     ax.legend(loc="center left", fontsize=9)
     return ax
@@ -72,13 +77,14 @@ def model_overview(table: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        One row per layer: on the left the share of eigenvalues by their distance from the noise edge, on
-        the right PL_Alpha_Hill, with its value for Gaussian matrices of the same shape in grey.
+        One row per layer: on the left the share of eigenvalues by their distance from the noise edge (of
+        the fitted bulk; without one, of noise with the norm of the layer), on the right PL_Alpha_Hill, with
+        its value for Gaussian matrices of the same shape in grey.
     """
     n = len(table)
     height = min(14.0, 2.6 + 0.17 * max(n, 8))
     figure, (spectra, alphas) = plt.subplots(1, 2, figsize=(11, height), sharey=True, width_ratios=(1.5, 1))
-    ratios = [np.log10(_eigenvalues(row) / row["mp_edge"]) for row in table.to_dict("records")]
+    ratios = [np.log10(_eigenvalues(row) / _edge(row)) for row in table.to_dict("records")]
     low = max(-4.0, min(float(np.quantile(r, 0.02)) for r in ratios))
     high = max(0.3, max(float(r[-1]) for r in ratios))
     edges = np.linspace(low, high, 61)
@@ -112,6 +118,42 @@ def model_overview(table: pd.DataFrame) -> Figure:
 def _plain(name: str) -> str:
     """Shorten a name to one line, and escape dollar signs so that Matplotlib sees no formula."""
     return (name if len(name) <= 70 else f"...{name[-67:]}").replace("$", r"\$")
+
+
+def _edge(row: Mapping[str, Any]) -> float:
+    """Return the noise edge of the fitted bulk, or else that of noise with the norm of the layer."""
+    if row["has_bulk"]:
+        return row["mp_edge"]
+    h, d = row["shape"]
+    return (np.sqrt(h) + np.sqrt(d)) ** 2 * row["frobenius_norm"] ** 2 / (h * d * row["n_matrices"])
+
+
+@in_book_style
+def changes_overview(table: pd.DataFrame) -> Figure:
+    """Draw a table of `htlib.compare_models`: how far each layer moved, and what it kept.
+
+    Parameters
+    ----------
+    table : DataFrame
+
+    Returns
+    -------
+    Figure
+        One row per layer: on the left the relative change of the weights, on the right the overlap of the
+        leading right directions before and after (dots), and that of random ones (line).
+    """
+    n = len(table)
+    figure, (moved, kept) = plt.subplots(1, 2, figsize=(11, min(14.0, 2.6 + 0.17 * max(n, 8))), sharey=True)
+    rows = np.arange(n)
+    moved.plot(table["relative_change"], rows, "o", color=ORANGE)
+    moved.set(xscale="log", xlabel="relative change of the weights", ylim=(n - 0.5, -0.5))
+    kept.plot(table["right_overlap"], rows, "o", color=BLUE, label="before and after")
+    kept.plot(table["right_chance"], rows, color=GREY, ls="--", label="random directions")
+    kept.set(xlabel="overlap of the leading right directions", xlim=(-0.02, 1.02))
+    if n <= 60:
+        moved.set_yticks(rows, [_plain(name) for name in table["name"]], fontsize=8)
+    kept.legend(loc="lower left")
+    return figure
 
 
 def _eigenvalues(row: Mapping[str, Any]) -> NDArray[np.float64]:

@@ -219,7 +219,9 @@ def compare_models(
     DataFrame
         One row per weight matrix that both have: ``name``, ``kind``, ``shape``; ``relative_change``,
         |dW|_F / |W|_F; ``alpha_hill_before``, ``alpha_hill_after``, ``spectral_norm_before``,
-        ``spectral_norm_after``; ``update_stable_rank`` of dW; ``left_overlap`` and ``right_overlap``, the
+        ``spectral_norm_after``; ``update_stable_rank`` of dW and
+        ``update_n_spikes``, the number of its eigenvalues beyond the noise edge (NaN if the rest is not as
+        noise); ``left_overlap`` and ``right_overlap``, the
         mean squared cosine between the leading k-dimensional subspaces before and after;
         ``update_left_overlap`` and ``update_right_overlap``, that between the subspaces before and those of
         the update; ``left_chance``, k / h, and ``right_chance``, k / d, the values for random subspaces.
@@ -472,13 +474,16 @@ def _change(before: Layer, after: Layer, k: int) -> dict[str, Any]:
         row[f"spectral_norm_{when}"] = measures.spectral_norm
     k = min(k, h, d)
     columns = ("left_overlap", "right_overlap", "update_left_overlap", "update_right_overlap")
-    row |= dict.fromkeys(("update_stable_rank", *columns), np.nan)
+    row |= dict.fromkeys(("update_stable_rank", "update_n_spikes", *columns), np.nan)
     if len(first) == 1:
         old = SingularSystem(first[0])
         row["left_overlap"], row["right_overlap"] = overlaps_of(old, SingularSystem(second[0]), k).subspace(k)
         if update.any():
             change = SingularSystem(update[0])
             row["update_stable_rank"] = stable_rank(change.eigenvalues)
+            difference = replace(before, matrices=update)
+            bulk = _bulk_columns(difference, difference.eigenvalues())
+            row["update_n_spikes"] = bulk["n_spikes"] if bulk["has_bulk"] else np.nan
             between = overlaps_of(old, change, k).subspace(k)
             row["update_left_overlap"], row["update_right_overlap"] = between
     return row | {"left_chance": k / h, "right_chance": k / d}

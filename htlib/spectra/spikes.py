@@ -214,7 +214,7 @@ def _scale(bulk: Array, h: int, d: int) -> float:
     scale = float(bulk[_central(len(bulk))].mean() / _central_mean(h, d, len(bulk)))
     if scale <= 0:
         raise ValueError(
-            "the central half of the eigenvalues is zero: there is no bulk to fit, unless rows and columns of "
+            "the central half of the eigenvalues is zero: there is no bulk, unless rows and columns of "
             "zeros make them; leave those out of h and d"
         )
     return scale
