@@ -95,10 +95,11 @@ def _read(chapter: Path) -> NotebookNode:
     """Read a chapter; its kernel is always that of this environment, whatever the file names."""
     try:
         text = chapter.read_text(encoding="utf-8")
-        notebook = nbformat.reads(text, as_version=4)
-        nbformat.validate(notebook)
     except FileNotFoundError:
         raise BookError(f"{chapter}: there is no such file") from None
+    try:
+        notebook = nbformat.reads(text, as_version=4)
+        nbformat.validate(notebook)
     except (ValueError, TypeError, AttributeError, nbformat.ValidationError) as error:
         if marks := re.search(r"^(<{7}|>{7}) ", text, re.MULTILINE):
             line = text.count("\n", 0, marks.start()) + 1

@@ -107,6 +107,7 @@ AT_ONCE = {
     "predict --output t.txt": "t.txt",
     "sweep nowhere": "'nowhere'",
     "sweep --lr 0.1 --seeds 0": "seeds must",
+    "sweep --lr 0.1 --store book/claims.yml": "store must",
     "claims --ledger nowhere.yml": "nowhere.yml",
     "analyze m.pt --output t.txt": "t.txt",
 }

@@ -34,17 +34,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.execute(options)
     except KeyboardInterrupt as stop:
-        print(f"htlib {options.command}: {str(stop) or 'interrupted'}", file=sys.stderr)
-        return 130
+        return _end(options, 130, str(stop) or "interrupted")
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"htlib {options.command}: {error}", file=sys.stderr)
-        return 2
-    except (ht.StoreError, ht.CheckpointError) as error:
-        print(f"htlib {options.command}: {error}", file=sys.stderr)
-        return 2
+        return _end(options, 2, error)
+    except ht.StoreError as error:  # before the errors whose modules import torch
+        return _end(options, 2, error)
+    except ht.CheckpointError as error:
+        return _end(options, 2, error)
     except ht.SweepError as error:
-        print(f"htlib {options.command}: {error}", file=sys.stderr)
-        return 4
+        return _end(options, 4, error)
+
+
+def _end(options: argparse.Namespace, status: int, reason: object) -> int:
+    print(f"htlib {options.command}: {reason}", file=sys.stderr)
+    return status
 
 
 class _Parser(argparse.ArgumentParser):

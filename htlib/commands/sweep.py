@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from htlib.student.config import ExperimentConfig
     from htlib.student.run import Trajectory
+    from htlib.sweeps.store import Store
     from htlib.theory.one_step import OneStepLaw
 
 _EPILOG = """\
@@ -94,10 +95,15 @@ def execute(options: argparse.Namespace) -> int:
             experiment = load_experiment(name, profile)
             print(f"{name:22} {len(experiment.configs()):5} runs  {experiment.title}")
         return 0
+    from htlib.sweeps.store import Store
+
+    store = Store(options.store)
     if options.clear:
-        return _clear(options)
+        runs, size = store.clear()
+        print(f"deleted {runs} runs, {size / 1e6:.1f} MB, from {store.path}")
+        return 0
     if options.all:
-        return _compute_all(options, [load_experiment(name, profile) for name in presets()])
+        return _compute_all(options, [load_experiment(name, profile) for name in presets()], store)
     if grid:
         title = ", ".join(f"{name}: {' '.join(map(str, values))}" for name, values in grid.items())
         experiment = Experiment("grid", title, figure="", grid=[grid], seeds=5)
@@ -108,7 +114,7 @@ def execute(options: argparse.Namespace) -> int:
     experiment.configs()  # raises for a run that is not possible
     check_output("--output", options.output, _TABLES)
     check_output("--plot", options.plot, PICTURES)
-    return _compute(options, experiment)
+    return _compute(options, experiment, store)
 
 
 def _check_mode(options: argparse.Namespace, fields: Sequence[str]) -> None:
@@ -132,20 +138,9 @@ def _check_mode(options: argparse.Namespace, fields: Sequence[str]) -> None:
         raise ValueError(f"--{given[0]} has no meaning with {modes[0]}; give it with a preset")
 
 
-def _clear(options: argparse.Namespace) -> int:
-    from htlib.sweeps.store import Store
-
-    store = Store(options.store)
-    runs, size = store.clear()
-    print(f"deleted {runs} runs, {size / 1e6:.1f} MB, from {store.path}")
-    return 0
-
-
-def _compute_all(options: argparse.Namespace, experiments: Sequence[Experiment]) -> int:
+def _compute_all(options: argparse.Namespace, experiments: Sequence[Experiment], store: Store) -> int:
     from htlib.sweeps.compute import compute_missing
-    from htlib.sweeps.store import Store
 
-    store = Store(options.store)
     summary = compute_missing(
         [task for experiment in experiments for task in experiment.tasks(options.device)],
         store,
@@ -159,17 +154,15 @@ def _compute_all(options: argparse.Namespace, experiments: Sequence[Experiment])
     return 0
 
 
-def _compute(options: argparse.Namespace, experiment: Experiment) -> int:
+def _compute(options: argparse.Namespace, experiment: Experiment, store: Store) -> int:
     """Compute, print and write one experiment."""
     from htlib.student.run import tidy
-    from htlib.sweeps.store import Store
 
     if options.plot is not None:
         from htlib.figures.runs import FIGURES
 
         if experiment.figure not in FIGURES:
             raise ValueError(f"figure must be one of {', '.join(FIGURES)}; got {experiment.figure!r}")
-    store = Store(options.store)
     runs = experiment.runs(
         store,
         options.scheduler,

@@ -93,6 +93,8 @@ def sweep(
         If the store cannot be written to.
     SweepError
         If workers keep dying, or those of a scheduler or a given executor are lost.
+    RuntimeError
+        If the workers of ``"local"`` do not start: they import the calling script, which needs a guard.
 
     Examples
     --------

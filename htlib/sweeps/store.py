@@ -24,14 +24,17 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from htlib.student.config import ExperimentConfig, Reading
 from htlib.student.files import write_atomically
-from htlib.student.run import RecordError, Trajectory, readings_in
 from htlib.sweeps.numerics import RUNS, code_digest
+
+if TYPE_CHECKING:  # a store is opened without torch
+    from htlib.student.run import Trajectory
 
 _MARKER = "htlib-store.json"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
@@ -125,6 +128,8 @@ class Store:
         keep_overlaps: bool = False,
     ) -> bool:
         """Tell whether `load` would find a run, from the head of its file: damage below is not seen."""
+        from htlib.student.run import readings_in
+
         wanted = {config.reading, *readings}
         return any(
             wanted <= readings_in(path) for path in self._candidates(config, keep_weights, keep_overlaps)
@@ -242,6 +247,8 @@ class Store:
                     path.unlink()
 
     def _read(self, path: Path, config: ExperimentConfig) -> Trajectory | None:
+        from htlib.student.run import RecordError, Trajectory
+
         try:
             run = Trajectory.load(path)
             if run.config.training != config.training:

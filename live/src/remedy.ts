@@ -7,8 +7,8 @@ const REMEDIES: [RegExp, string][] = [
     "The content policy of this site forbids it: its owner can add 'wasm-unsafe-eval' to script-src and 'self' to worker-src.",
   ],
   [
-    /\bMIME\b/i,
-    "The server names a wrong type for a file: the owner of this site can send .wasm as application/wasm and .js as text/javascript.",
+    /\bMIME\b|magic word/i,
+    "The server sends a wrong file, or a wrong type: the owner of this site can send .wasm as application/wasm and .js as text/javascript.",
   ],
   [
     /worker\.js/,

@@ -11,6 +11,7 @@ test.each([
   ],
   ["CompileError: call to WebAssembly.instantiate() blocked by CSP", "'wasm-unsafe-eval'"],
   ["TypeError: Failed to execute 'compile' on 'WebAssembly': Incorrect response MIME type. Expected 'application/wasm'.", "application/wasm"],
+  ["CompileError: WebAssembly.instantiate(): expected magic word 00 61 73 6d, found 3c 21 64 6f @+0", "application/wasm"],
   ["RangeError: WebAssembly.Memory(): could not allocate memory", "Close other pages"],
   ["worker.js could not be loaded", "allowed by worker-src"],
   ["probe.onnx is missing", "all files of static/live are there"],
