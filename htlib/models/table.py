@@ -20,7 +20,7 @@ from htlib.spectra.eigenvalues import stable_rank
 from htlib.spectra.linalg import usable_device
 from htlib.spectra.measures import spectrum_measures
 from htlib.spectra.nulls import NULLS, against_null, check_null, gaussian_esd, measured
-from htlib.spectra.power_law import fit_power_law
+from htlib.spectra.power_law import fit_power_law, has_spread
 from htlib.spectra.spikes import fit_marchenko_pastur
 from htlib.spectra.vectors import SingularSystem, overlaps_of
 
@@ -289,7 +289,7 @@ def _row(layer: Layer) -> tuple[dict[str, Any], Array]:
 
 def _comparison_columns(eigenvalues: Array) -> dict[str, float]:
     positive = eigenvalues[eigenvalues > 0]
-    if len(positive) < 3 or positive[0] == positive[-1]:
+    if len(positive) < 3 or not has_spread(positive):
         return {}
     table = compare_distributions(positive, fit_power_law(positive))
     columns = {f"{name}_ratio": table.normalized_ratio[name] for name in table.index}

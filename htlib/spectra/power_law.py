@@ -19,6 +19,7 @@ from htlib.spectra.ks_scan import best_threshold, fitted_cdf, fitted_logpdf, slo
 Array = NDArray[np.float64]
 
 _XMIN = "'ks', 'median', 'peak' or a positive number"
+_ROUNDING = 1e-12  # logarithms that are closer than solvers of eigenvalue problems resolve
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class HillPlot:
     xmin : (N - 1,) float64 array
         The threshold.
     alpha : (N - 1,) float64 array
-        1 + n_tail / sum of ln(lambda / xmin); infinite where the tail has no spread.
+        1 + n_tail / sum of ln(lambda / xmin); infinite where the tail is constant, to twelve digits.
     alpha_error : (N - 1,) float64 array
         (alpha - 1) / sqrt(n_tail), right for independent values.
     """
@@ -119,7 +120,7 @@ def hill_alpha(eigenvalues: Tensor | ArrayLike) -> float:
     Returns
     -------
     float
-        Infinite if the upper half is constant.
+        Infinite if the upper half is constant, to twelve digits.
 
     Raises
     ------
@@ -164,10 +165,11 @@ def hill_plot(eigenvalues: Tensor | ArrayLike) -> HillPlot:
     ([2, 3, 4], [4.0, 2.0, 1.0])
     """
     values = _positive_spectrum(eigenvalues)
-    gaps = np.diff(np.log(values))[::-1]
+    L = np.log(values)
     n_tail = np.arange(2, len(values) + 1)
-    total = np.cumsum((n_tail - 1) * gaps)
-    alpha = 1 + np.divide(n_tail, total, out=np.full(len(total), np.inf), where=total > 0)
+    total = np.cumsum((n_tail - 1) * np.diff(L)[::-1])
+    spread = L[-1] - L[-2::-1] > _ROUNDING
+    alpha = 1 + np.divide(n_tail, total, out=np.full(len(total), np.inf), where=spread)
     return HillPlot(n_tail, values[-2::-1], alpha, (alpha - 1) / np.sqrt(n_tail))
 
 
@@ -200,7 +202,7 @@ def fit_power_law(
     ------
     ValueError
         If there are fewer than three values up to xmax, a value is not positive and finite, all values
-        are equal, or fewer than two distinct values lie between ``xmin`` and xmax.
+        are equal to twelve digits, or fewer than two distinct values lie between ``xmin`` and xmax.
 
     Examples
     --------
@@ -217,7 +219,7 @@ def fit_power_law(
         if len(values) < 3:
             raise ValueError(f"xmax = {xmax:.6g} leaves {len(values)} values; at least 3 are needed")
     L = np.log(values)
-    if L[0] == L[-1]:
+    if not has_spread(values):
         raise ValueError(f"eigenvalues are all equal to {values[0]:.6g}: no tail to fit")
     ceiling = np.inf if xmax is None else float(np.log(xmax))
     if isinstance(xmin, str):
@@ -227,7 +229,7 @@ def fit_power_law(
         threshold = _positive_number(xmin, f"xmin must be {_XMIN}")
         tail = L[values >= threshold]
     floor = float(np.log(threshold))
-    if len(tail) < 2 or tail[-1] <= floor:
+    if len(tail) < 2 or tail[-1] - floor <= _ROUNDING:
         raise ValueError(
             f"xmin = {threshold:.6g} leaves {len(tail)} values without spread in the tail; choose a lower one"
         )
@@ -243,6 +245,11 @@ def fit_power_law(
         alpha_error=float(_spread(slope, room) / np.sqrt(len(tail))),
         xmax=float(np.exp(ceiling)) if xmax is None else xmax,
     )
+
+
+def has_spread(values: Array) -> bool:
+    """Tell whether ascending positive values differ by more than rounding of their computation, 1e-12."""
+    return bool(np.log(values[-1] / values[0]) > _ROUNDING)
 
 
 def _start(values: Array, L: Array, rule: str, ceiling: float) -> int:
@@ -297,5 +304,4 @@ def _positive_spectrum(eigenvalues: Tensor | ArrayLike) -> Array:
 
 
 def _alpha_at(L: Array, i: int) -> float:
-    total = (L[i:] - L[i]).sum()
-    return 1 + (len(L) - i) / total if total > 0 else np.inf
+    return 1 + (len(L) - i) / (L[i:] - L[i]).sum() if L[-1] - L[i] > _ROUNDING else np.inf
