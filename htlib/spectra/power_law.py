@@ -1,8 +1,14 @@
 """Fit power laws to a spectrum: PL_Alpha_Hill, PL_Alpha_KS and their relatives.
 
 Convention: alpha is the exponent of the *density*, p(x) ~ x^(-alpha) for x >= xmin, as in
-Clauset, Shalizi & Newman (2009), powerlaw and WeightWatcher.  The Hill estimator of extreme-value
-theory is xi = 1 / (alpha - 1).
+Clauset, Shalizi & Newman (2009), powerlaw and WeightWatcher.  The tail index of extreme-value theory is
+xi = 1 / (alpha - 1).  Hill's (1975) estimator of it divides the same sum of logarithms by n_tail - 1, the
+number of values above the threshold; here the threshold counts too, so 1 / (alpha - 1) is
+(n_tail - 1) / n_tail times Hill's.
+
+Small tails are biased upwards: for n_tail independent values, one of which is the threshold, alpha - 1
+has the mean n_tail / (n_tail - 2) times the true one; without it, n_tail / (n_tail - 1) times.  No function
+here corrects it; below about 20 values multiply alpha - 1 by the inverse.
 """
 
 from __future__ import annotations
@@ -18,7 +24,9 @@ from htlib.spectra.ks_scan import best_threshold, fitted_cdf, fitted_logpdf, slo
 
 Array = NDArray[np.float64]
 
-_XMIN = "'ks', 'median', 'peak' or a positive number"
+Threshold = str | float | tuple[float, float]
+
+_XMIN = "'ks', 'median', 'peak', a positive number or a pair of them"
 _ROUNDING = 1e-12  # logarithms that are closer than solvers of eigenvalue problems resolve
 
 
@@ -34,7 +42,8 @@ class PowerLawFit:
         Threshold of the tail.
     ks_distance : float
         Largest distance between the fitted distribution function at the j-th value of the tail and
-        j / n_tail, j from 0: the convention of WeightWatcher and powerlaw.
+        j / n_tail, j from 0: the convention of WeightWatcher and of Clauset's code.  Every value counts;
+        powerlaw agrees where no values are equal, but counts equal ones only once.
     n_tail : int
         Number of values in the tail, including the threshold.
     alpha_error : float
@@ -111,6 +120,7 @@ def hill_alpha(eigenvalues: Tensor | ArrayLike) -> float:
     alpha = 1 + (N - i) / sum_{j >= i} ln(lambda_j / lambda_i).
     This is the definition of TempBalance, AlphaPruning and the code of arXiv 2406.04657.
     Pure noise has a finite value too: 2.449 for a Gaussian matrix with d/h = 2/3.
+    The module's docstring has the factor to Hill's (1975) estimator, and the bias of short tails.
 
     Parameters
     ----------
@@ -138,6 +148,9 @@ def hill_alpha(eigenvalues: Tensor | ArrayLike) -> float:
 
 def hill_plot(eigenvalues: Tensor | ArrayLike) -> HillPlot:
     """Compute a Hill plot: the exponent as a function of the number of values in the tail.
+
+    Hill's (1975) estimate with k = n_tail - 1 values above the threshold is n_tail / (n_tail - 1) times
+    1 / (alpha - 1).
 
     Parameters
     ----------
@@ -174,7 +187,7 @@ def hill_plot(eigenvalues: Tensor | ArrayLike) -> HillPlot:
 
 
 def fit_power_law(
-    eigenvalues: Tensor | ArrayLike, xmin: str | float = "ks", xmax: float | None = None
+    eigenvalues: Tensor | ArrayLike, xmin: Threshold = "ks", xmax: float | None = None
 ) -> PowerLawFit:
     """Fit a power law to the tail of a spectrum.
 
@@ -182,14 +195,15 @@ def fit_power_law(
     ----------
     eigenvalues : (N,) array
         In any order.
-    xmin : {"ks", "median", "peak"} or float
+    xmin : {"ks", "median", "peak"}, float or (float, float)
         "ks" takes the value, out of all distinct ones except the largest, whose fit has the smallest
         Kolmogorov-Smirnov distance (Clauset, Shalizi & Newman 2009, sec. 3.3; PL_Alpha_KS),
         and the smallest such value if several tie.  "median" cuts where `hill_alpha` cuts.
         "peak" is "ks" restricted to values from 0.95 to 1.5 times the peak of the spectrum, which is the
         lower edge of the fullest of 100 bins of the logarithm.  This is the "xmin_peak" of WeightWatcher
         and TempBalance, except that their code compares values with the *logarithm* of the lower bound
-        and so has no lower bound.  A number is used as it is.
+        and so has no lower bound.  A number is used as it is.  A pair (low, high) is "ks" restricted to
+        values from low to high.
     xmax : float, optional
         Upper bound: values above it are left out, and the fitted law ends there, so that the cut does
         not bias alpha.
@@ -222,7 +236,7 @@ def fit_power_law(
     if not has_spread(values):
         raise ValueError(f"eigenvalues are all equal to {values[0]:.6g}: no tail to fit")
     ceiling = np.inf if xmax is None else float(np.log(xmax))
-    if isinstance(xmin, str):
+    if isinstance(xmin, str | tuple):
         start = _start(values, L, xmin, ceiling)
         threshold, tail = values[start], L[start:]
     else:
@@ -252,16 +266,22 @@ def has_spread(values: Array) -> bool:
     return bool(np.log(values[-1] / values[0]) > _ROUNDING)
 
 
-def _start(values: Array, L: Array, rule: str, ceiling: float) -> int:
+def _start(values: Array, L: Array, rule: str | tuple[float, float], ceiling: float) -> int:
     """Return the index of the threshold that a rule chooses."""
     if rule == "median":
         return len(L) // 2
-    if rule not in ("ks", "peak"):
+    if rule not in ("ks", "peak") and not (isinstance(rule, tuple) and len(rule) == 2):
         raise ValueError(f"xmin must be {_XMIN}; got {rule!r}")
     # take the first of equal values, so that the tail holds all values that are not below the threshold
     distinct = np.flatnonzero(np.diff(L, prepend=-np.inf) > 0)[:-1]
     if rule == "ks":
         return best_threshold(L, distinct, ceiling)
+    if isinstance(rule, tuple):
+        low, high = (_positive_number(end, f"xmin must be {_XMIN}") for end in rule)
+        candidates = distinct[(values[distinct] >= low) & (values[distinct] <= high)]
+        if not len(candidates):
+            raise ValueError(f"xmin = ({low:.6g}, {high:.6g}) holds no value with a tail above it; widen it")
+        return best_threshold(L, candidates, ceiling)
     counts, edges = np.histogram(np.log10(values), bins=100)
     peak = 10 ** edges[counts.argmax()]
     candidates = distinct[(values[distinct] >= 0.95 * peak) & (values[distinct] <= 1.5 * peak)]
