@@ -31,6 +31,7 @@ _EMBEDDING = re.compile(r"(^|[._])(embeds?|embed_tokens|wte|wpe|tok_emb|pos_emb)
 _FUSED = re.compile(r"(^|[._])(in_proj_weight|(c_attn|qkv|qkv_proj|Wqkv|in_proj_qkv)\.weight)$")
 _RECURRENT = re.compile(r"^(.*)weight_(ih|hh)(_l\d+(_reverse)?)?$")
 _GATES = {3: ("reset", "update", "new"), 4: ("input", "forget", "cell", "output")}  # in the order of torch
+PARTS = ("query", "key", "value", *_GATES[3], *_GATES[4])
 _NO_WEIGHT = {  # what a name says of a tensor that is no weight
     r"(^|[./])optim(izer)?s?(_\w+)?\.|(^|[./])opt_states?\.|(^|[._])exp_avg(_sq)?(_\w+)?([._]|$)"
     r"|(^|[._])(momentum_buffer|max_exp_avg_sq|exp_inf|square_avg)([._]|$)": "state of an optimizer",

@@ -15,19 +15,19 @@ from tqdm.auto import tqdm
 
 from htlib.models.checkpoints import Model, entries_of
 from htlib.models.entries import Entry
-from htlib.models.layers import Layer, Selection, Skipped, layers_of
+from htlib.models.layers import PARTS, Layer, Selection, Skipped, layers_of
 from htlib.spectra.alternatives import compare_distributions
 from htlib.spectra.eigenvalues import stable_rank
 from htlib.spectra.linalg import usable_device
 from htlib.spectra.measures import spectrum_measures
 from htlib.spectra.nulls import NULLS, against_null, check_null, gaussian_esd, measured
-from htlib.spectra.power_law import fit_power_law
+from htlib.spectra.power_law import fit_power_law, has_spread
 from htlib.spectra.spikes import fit_marchenko_pastur
 from htlib.spectra.vectors import SingularSystem, overlaps_of
 
 Array = NDArray[np.float64]
 
-_PART = re.compile(r"\[\w+\]$")
+_PART = re.compile(rf"\[({'|'.join(PARTS)})\]$")
 _WRAPPERS = re.compile(
     r"(^(module|state_dict|model_state_dict|model|net)\.)|((?<=\.)|^)(_orig_mod|_fsdp_wrapped_module|"
     r"_checkpoint_wrapped_module)\."
@@ -448,7 +448,7 @@ def _comparison_columns(
     eigenvalues: Array, xmin: str | float | tuple[float, float], xmax: float | None
 ) -> dict[str, float]:
     positive = eigenvalues[eigenvalues > 0]
-    if len(positive) < 3 or positive[0] == positive[-1]:
+    if len(positive) < 3 or not has_spread(positive):
         return {}
     try:
         table = compare_distributions(positive, fit_power_law(positive, xmin, xmax))

@@ -16,12 +16,14 @@ from htlib.spectra.eigenvalues import (
     spectral_entropy,
     stable_rank,
 )
-from htlib.spectra.power_law import fit_power_law, hill_alpha
+from htlib.spectra.power_law import fit_power_law, has_spread, hill_alpha
 
 
 @dataclass(frozen=True)
 class SpectrumMeasures:
     """Hold the numbers of one spectrum; a number that is not defined is NaN.
+
+    There is no exponent where fewer than three values are positive or all of them are equal to twelve digits.
 
     Attributes
     ----------
@@ -87,7 +89,7 @@ def spectrum_measures(
     """
     values = as_spectrum(eigenvalues)
     positive = values[values > 0]
-    fits = len(positive) >= 3 and positive[0] < positive[-1]
+    fits = len(positive) >= 3 and has_spread(positive)
     fit = fit_power_law(positive, xmin, xmax) if fits else None
     return SpectrumMeasures(
         alpha_hill=hill_alpha(positive) if fits else math.nan,

@@ -1,8 +1,14 @@
 """Fit power laws to a spectrum: PL_Alpha_Hill, PL_Alpha_KS and their relatives.
 
 Convention: alpha is the exponent of the *density*, p(x) ~ x^(-alpha) for x >= xmin, as in
-Clauset, Shalizi & Newman (2009), powerlaw and WeightWatcher.  The Hill estimator of extreme-value
-theory is xi = 1 / (alpha - 1).
+Clauset, Shalizi & Newman (2009), powerlaw and WeightWatcher.  The tail index of extreme-value theory is
+xi = 1 / (alpha - 1).  Hill's (1975) estimator of it divides the same sum of logarithms by n_tail - 1, the
+number of values above the threshold; here the threshold counts too, so 1 / (alpha - 1) is
+(n_tail - 1) / n_tail times Hill's.
+
+Small tails are biased upwards: for n_tail independent values, one of which is the threshold, alpha - 1
+has the mean n_tail / (n_tail - 2) times the true one; without it, n_tail / (n_tail - 1) times.  No function
+here corrects it; below about 20 values multiply alpha - 1 by the inverse.
 """
 
 from __future__ import annotations
@@ -18,7 +24,10 @@ from htlib.spectra.ks_scan import best_threshold, fitted_cdf, fitted_logpdf, slo
 
 Array = NDArray[np.float64]
 
-_XMIN = "'ks', 'median', 'peak' or a positive number"
+Threshold = str | float | tuple[float, float]
+
+_XMIN = "'ks', 'median', 'peak', a positive number or a pair of them"
+_ROUNDING = 1e-12  # logarithms that are closer than solvers of eigenvalue problems resolve
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class PowerLawFit:
         Threshold of the tail.
     ks_distance : float
         Largest distance between the fitted distribution function at the j-th value of the tail and
-        j / n_tail, j from 0: the convention of WeightWatcher and powerlaw.
+        j / n_tail, j from 0: the convention of WeightWatcher and of Clauset's code.  Every value counts;
+        powerlaw agrees where no values are equal, but counts equal ones only once.
     n_tail : int
         Number of values in the tail, including the threshold.
     alpha_error : float
@@ -92,7 +102,7 @@ class HillPlot:
     xmin : (N - 1,) float64 array
         The threshold.
     alpha : (N - 1,) float64 array
-        1 + n_tail / sum of ln(lambda / xmin); infinite where the tail has no spread.
+        1 + n_tail / sum of ln(lambda / xmin); infinite where the tail is constant, to twelve digits.
     alpha_error : (N - 1,) float64 array
         (alpha - 1) / sqrt(n_tail), right for independent values.
     """
@@ -110,6 +120,7 @@ def hill_alpha(eigenvalues: Tensor | ArrayLike) -> float:
     alpha = 1 + (N - i) / sum_{j >= i} ln(lambda_j / lambda_i).
     This is the definition of TempBalance, AlphaPruning and the code of arXiv 2406.04657.
     Pure noise has a finite value too: 2.449 for a Gaussian matrix with d/h = 2/3.
+    The module's docstring has the factor to Hill's (1975) estimator, and the bias of short tails.
 
     Parameters
     ----------
@@ -119,7 +130,7 @@ def hill_alpha(eigenvalues: Tensor | ArrayLike) -> float:
     Returns
     -------
     float
-        Infinite if the upper half is constant.
+        Infinite if the upper half is constant, to twelve digits.
 
     Raises
     ------
@@ -137,6 +148,9 @@ def hill_alpha(eigenvalues: Tensor | ArrayLike) -> float:
 
 def hill_plot(eigenvalues: Tensor | ArrayLike) -> HillPlot:
     """Compute a Hill plot: the exponent as a function of the number of values in the tail.
+
+    Hill's (1975) estimate with k = n_tail - 1 values above the threshold is n_tail / (n_tail - 1) times
+    1 / (alpha - 1).
 
     Parameters
     ----------
@@ -164,15 +178,16 @@ def hill_plot(eigenvalues: Tensor | ArrayLike) -> HillPlot:
     ([2, 3, 4], [4.0, 2.0, 1.0])
     """
     values = _positive_spectrum(eigenvalues)
-    gaps = np.diff(np.log(values))[::-1]
+    L = np.log(values)
     n_tail = np.arange(2, len(values) + 1)
-    total = np.cumsum((n_tail - 1) * gaps)
-    alpha = 1 + np.divide(n_tail, total, out=np.full(len(total), np.inf), where=total > 0)
+    total = np.cumsum((n_tail - 1) * np.diff(L)[::-1])
+    spread = L[-1] - L[-2::-1] > _ROUNDING
+    alpha = 1 + np.divide(n_tail, total, out=np.full(len(total), np.inf), where=spread)
     return HillPlot(n_tail, values[-2::-1], alpha, (alpha - 1) / np.sqrt(n_tail))
 
 
 def fit_power_law(
-    eigenvalues: Tensor | ArrayLike, xmin: str | float = "ks", xmax: float | None = None
+    eigenvalues: Tensor | ArrayLike, xmin: Threshold = "ks", xmax: float | None = None
 ) -> PowerLawFit:
     """Fit a power law to the tail of a spectrum.
 
@@ -180,14 +195,15 @@ def fit_power_law(
     ----------
     eigenvalues : (N,) array
         In any order.
-    xmin : {"ks", "median", "peak"} or float
+    xmin : {"ks", "median", "peak"}, float or (float, float)
         "ks" takes the value, out of all distinct ones except the largest, whose fit has the smallest
         Kolmogorov-Smirnov distance (Clauset, Shalizi & Newman 2009, sec. 3.3; PL_Alpha_KS),
         and the smallest such value if several tie.  "median" cuts where `hill_alpha` cuts.
         "peak" is "ks" restricted to values from 0.95 to 1.5 times the peak of the spectrum, which is the
         lower edge of the fullest of 100 bins of the logarithm.  This is the "xmin_peak" of WeightWatcher
         and TempBalance, except that their code compares values with the *logarithm* of the lower bound
-        and so has no lower bound.  A number is used as it is.
+        and so has no lower bound.  A number is used as it is.  A pair (low, high) is "ks" restricted to
+        values from low to high.
     xmax : float, optional
         Upper bound: values above it are left out, and the fitted law ends there, so that the cut does
         not bias alpha.
@@ -200,7 +216,7 @@ def fit_power_law(
     ------
     ValueError
         If there are fewer than three values up to xmax, a value is not positive and finite, all values
-        are equal, or fewer than two distinct values lie between ``xmin`` and xmax.
+        are equal to twelve digits, or fewer than two distinct values lie between ``xmin`` and xmax.
 
     Examples
     --------
@@ -217,17 +233,17 @@ def fit_power_law(
         if len(values) < 3:
             raise ValueError(f"xmax = {xmax:.6g} leaves {len(values)} values; at least 3 are needed")
     L = np.log(values)
-    if L[0] == L[-1]:
+    if not has_spread(values):
         raise ValueError(f"eigenvalues are all equal to {values[0]:.6g}: no tail to fit")
     ceiling = np.inf if xmax is None else float(np.log(xmax))
-    if isinstance(xmin, str):
+    if isinstance(xmin, str | tuple):
         start = _start(values, L, xmin, ceiling)
         threshold, tail = values[start], L[start:]
     else:
         threshold = _positive_number(xmin, f"xmin must be {_XMIN}")
         tail = L[values >= threshold]
     floor = float(np.log(threshold))
-    if len(tail) < 2 or tail[-1] <= floor:
+    if len(tail) < 2 or tail[-1] - floor <= _ROUNDING:
         raise ValueError(
             f"xmin = {threshold:.6g} leaves {len(tail)} values without spread in the tail; choose a lower one"
         )
@@ -245,16 +261,27 @@ def fit_power_law(
     )
 
 
-def _start(values: Array, L: Array, rule: str, ceiling: float) -> int:
+def has_spread(values: Array) -> bool:
+    """Tell whether ascending positive values differ by more than rounding of their computation, 1e-12."""
+    return bool(np.log(values[-1] / values[0]) > _ROUNDING)
+
+
+def _start(values: Array, L: Array, rule: str | tuple[float, float], ceiling: float) -> int:
     """Return the index of the threshold that a rule chooses."""
     if rule == "median":
         return len(L) // 2
-    if rule not in ("ks", "peak"):
+    if rule not in ("ks", "peak") and not (isinstance(rule, tuple) and len(rule) == 2):
         raise ValueError(f"xmin must be {_XMIN}; got {rule!r}")
     # take the first of equal values, so that the tail holds all values that are not below the threshold
     distinct = np.flatnonzero(np.diff(L, prepend=-np.inf) > 0)[:-1]
     if rule == "ks":
         return best_threshold(L, distinct, ceiling)
+    if isinstance(rule, tuple):
+        low, high = (_positive_number(end, f"xmin must be {_XMIN}") for end in rule)
+        candidates = distinct[(values[distinct] >= low) & (values[distinct] <= high)]
+        if not len(candidates):
+            raise ValueError(f"xmin = ({low:.6g}, {high:.6g}) holds no value with a tail above it; widen it")
+        return best_threshold(L, candidates, ceiling)
     counts, edges = np.histogram(np.log10(values), bins=100)
     peak = 10 ** edges[counts.argmax()]
     candidates = distinct[(values[distinct] >= 0.95 * peak) & (values[distinct] <= 1.5 * peak)]
@@ -297,5 +324,4 @@ def _positive_spectrum(eigenvalues: Tensor | ArrayLike) -> Array:
 
 
 def _alpha_at(L: Array, i: int) -> float:
-    total = (L[i:] - L[i]).sum()
-    return 1 + (len(L) - i) / total if total > 0 else np.inf
+    return 1 + (len(L) - i) / (L[i:] - L[i]).sum() if L[-1] - L[i] > _ROUNDING else np.inf

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from htlib.spectra.eigenvalues import as_spectrum
-from htlib.spectra.power_law import PowerLawFit, fit_power_law
+from htlib.spectra.power_law import PowerLawFit, Threshold, fit_power_law
 
 Array = NDArray[np.float64]
 
@@ -74,7 +74,7 @@ class GoodnessOfFit:
 
 def bootstrap_power_law(
     eigenvalues: Tensor | ArrayLike,
-    xmin: str | float = "ks",
+    xmin: Threshold = "ks",
     n_replicates: int = 1000,
     seed: int | np.random.Generator = 0,
 ) -> Bootstrap:
@@ -84,7 +84,7 @@ def bootstrap_power_law(
     ----------
     eigenvalues : (N,) array
         Values in any order, treated as independent draws.
-    xmin : {"ks", "median", "peak"} or float
+    xmin : {"ks", "median", "peak"}, float or (float, float)
         As in `fit_power_law`.
     n_replicates : int
         At least 2.
@@ -120,7 +120,7 @@ def bootstrap_power_law(
 
 def goodness_of_fit(
     eigenvalues: Tensor | ArrayLike,
-    xmin: str | float = "ks",
+    xmin: Threshold = "ks",
     n_replicates: int = 1000,
     seed: int | np.random.Generator = 0,
 ) -> GoodnessOfFit:
@@ -173,7 +173,7 @@ def goodness_of_fit(
     )
 
 
-def _refit(sample: Callable[[], Array], xmin: str | float) -> PowerLawFit:
+def _refit(sample: Callable[[], Array], xmin: Threshold) -> PowerLawFit:
     """Fit a sample; where a small sample has only equal values, draw it again."""
     for _ in range(100):
         try:

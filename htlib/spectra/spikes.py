@@ -214,8 +214,8 @@ def _scale(bulk: Array, h: int, d: int) -> float:
     scale = float(bulk[_central(len(bulk))].mean() / _central_mean(h, d, len(bulk)))
     if scale <= 0:
         raise ValueError(
-            "the central half of the eigenvalues is zero: there is no bulk, unless rows and columns of "
-            "zeros make them; leave those out of h and d"
+            "the central half of the eigenvalues is zero: there is no bulk to fit.  Leave rows and columns "
+            "of zeros out of h and d"
         )
     return scale
 

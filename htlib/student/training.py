@@ -106,7 +106,7 @@ def train(
     start = prepare(config, problem, device=device)
     if not progress:  # even a hidden bar starts a process, which tracks a lock between processes
         return _collect(config, start, wanted, keep_weights, keep_overlaps, on_step)
-    with tqdm(total=config.steps, desc="training", unit="step", delay=2) as bar:
+    with tqdm(total=config.steps, desc="training", unit="step", delay=2, disable=None) as bar:
 
         def stepped() -> None:
             bar.update()
@@ -144,7 +144,7 @@ def train_rates(
     start = prepare(config, problem, device=device)
     return [
         _collect(c, start, [c.reading], keep_weights, False, None)
-        for c in tqdm(configs, desc=f"{config.optimizer} rates", delay=2, disable=not progress)
+        for c in tqdm(configs, desc=f"{config.optimizer} rates", delay=2, disable=None if progress else True)
     ]
 
 

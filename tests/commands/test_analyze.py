@@ -140,11 +140,9 @@ def test_an_unreadable_file_exits_2_with_its_name(name, content, tmp_path, capsy
     assert err.count("\n") == 1
 
 
-def test_a_file_with_code_exits_2_and_the_code_is_not_run(tmp_path, capsys):
+def test_the_weights_beside_code_are_measured_and_the_code_is_not_run(tmp_path, capsys):
     trace = tmp_path / "was-run"
     torch.save({"w": MODEL["b.weight"], "code": Code(trace)}, tmp_path / "evil.pt")
-    assert call(tmp_path / "evil.pt") == 2
-    err = capsys.readouterr().err
-    assert "evil.pt holds more than tensors" in err
-    assert err.count("\n") == 1
+    assert call(tmp_path / "evil.pt") == 0
+    assert "1 analysed, 0 skipped" in capsys.readouterr().out
     assert not trace.exists()

@@ -48,7 +48,7 @@ REFUSED = [
     ("analyze", "--replicates 1", ("n_replicates must", "1")),
     ("analyze", "--against missing.pt", ("no file", "missing.pt")),
     ("analyze", "--against missing.pt --compare", ("--compare", "leave out --against")),
-    ("analyze", "--against missing.pt --plot m.png", ("--plot", "leave out --against")),
+    ("analyze", "--against missing.pt --plots folder", ("--plots", "leave out --against")),
     *((name, "--device nowhere", ("device 'nowhere'",)) for name in ("run", "sweep", "analyze")),
 ]
 # What is added to a call that writes, and what is named.

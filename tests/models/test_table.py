@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import htlib as ht
-from htlib.models.table import summarize
+from htlib.models.table import closing_sentence, summarize
 from tests.refusals import refused
 
 RNG = np.random.default_rng(7)
@@ -45,7 +45,9 @@ def test_one_model_in_any_form_gives_one_table(tmp_path):
     for model in (state, arrays, tmp_path / "m.safetensors", str(tmp_path / "m.pt")):
         table = analyze(model, embeddings=True)
         # the name "4.weight" is not that of an embedding, and a file does not have the order of the module
-        table = table.set_index("name").loc[expected["name"]].reset_index().assign(kind=expected["kind"])
+        table = (
+            table.set_index("name").loc[expected["name"]].reset_index().assign(kind=expected["kind"], file="")
+        )
         pd.testing.assert_frame_equal(table, expected, check_exact=True)
         assert table.attrs["skipped"] == expected.attrs["skipped"]
 
@@ -124,8 +126,8 @@ def test_convolutions_are_compared_with_pooled_noise():
 def test_without_a_null_there_are_no_columns_of_it():
     with_null, without = analyze({"w": NOISE}), analyze({"w": NOISE}, null=None)
     lost = set(with_null) - set(without)
-    assert lost == {name for name in with_null if name.endswith(("_z", "_percentile", "_null"))}
-    assert len(lost) == 15
+    assert lost == {name for name in with_null if name.endswith(("_z", "_percentile", "_null", "verdict"))}
+    assert len(lost) == 16
     pd.testing.assert_frame_equal(with_null[list(without)], without)
     assert "eigenvalues" not in with_null  # they are kept only on request
 
@@ -147,9 +149,13 @@ def test_a_bad_layer_is_reported_and_the_rest_analysed():
     bad = NOISE.copy()
     bad[3, 4] = np.nan
     table = analyze({"a": NOISE, "bad": bad, "low": np.ones((20, 20)), "b": HEAVY})
-    assert table["name"].tolist() == ["a", "b"]
+    assert table["name"].tolist() == ["a", "low", "b"]
     assert table.attrs["skipped"]["bad"] == "NaN or infinity in 1 of 2400 entries"
-    assert "no bulk" in table.attrs["skipped"]["low"]
+    low = table.set_index("name").loc["low"]  # of rank one: a row, with what can be said
+    assert low["rank"] == 1
+    assert low["spectral_norm"] == pytest.approx(20)
+    assert not low["has_bulk"]
+    assert np.isnan([low["alpha_hill"], low["mp_variance"], low["n_spikes"]]).all()
 
 
 @pytest.mark.parametrize("model", [{}, {"bias": np.ones(5)}, nn.ReLU(), nn.LayerNorm(20)])
@@ -277,11 +283,12 @@ def test_k_is_lowered_to_the_side_of_the_matrix():
 
 def test_what_has_no_partner_is_named():
     bad = np.where(np.eye(60, 40) > 0, np.nan, NOISE)
-    same = {"bias": np.ones(3), "qkv.weight": NOISE, "b[0].w": NOISE}
-    before = {"both": NOISE, "old": NOISE, "shape": NOISE, "bad": NOISE, "large": NOISE * 1e160}
+    same = {"bias": np.ones(3), "qkv.weight": NOISE + 1, "b[0]": NOISE + 2}
+    names = ("both", "old", "shape", "bad")
+    before = {name: NOISE.copy() for name in names} | {"large": NOISE * 1e160}
     after = {"both": HEAVY, "new": NOISE, "shape": NOISE.T, "bad": bad, "large": NOISE * 1e160}
     table = compare(before | same, after | same)
-    assert table["name"].tolist() == ["both", "qkv.weight", "b[0].w"]
+    assert table["name"].tolist() == ["both", "qkv.weight", "b[0]"]
     assert "overflow" in table.attrs["skipped"].pop("large")  # in its squares
     assert table.attrs["skipped"] == {
         "old": "only in the first model",
@@ -300,8 +307,12 @@ def test_a_summary_is_of_the_columns():
     summary = summarize(table)
     values = np.sort(table["alpha_hill"])
     assert summary.loc["alpha_hill", ["min", "median", "max"]].tolist() == values.tolist()
-    assert summary.loc["spectral_norm", "beyond_null"] == (table["spectral_norm_z"].abs() > 3).sum() >= 2
-    assert summarize(analyze({"a": NOISE}, null=None))["beyond_null"].isna().all()
+    assert summary.loc["spectral_norm", "above_null"] == (table["spectral_norm_z"] > 3).sum() >= 2
+    assert summary.loc["stable_rank", "below_null"] == (table["stable_rank_z"] < -3).sum() >= 1
+    assert summarize(analyze({"a": NOISE}, null=None))[["below_null", "above_null"]].isna().all(axis=None)
+    both = summarize({"one": table, "two": table})
+    assert both["two"].equals(summary)
+    assert "of 3 spectra" in closing_sentence(table)
 
 
 def test_patterns_may_be_one_string():

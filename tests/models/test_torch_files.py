@@ -166,7 +166,7 @@ def programs():
 def test_programs_that_ask_for_too_much_end_in_one_line(name, tmp_path):
     path = tmp_path / "m.pt"
     path.write_bytes(programs()[name])
-    if name == "memo":  # a large index costs nothing here
+    if name in ("memo", "itself"):  # a large index costs nothing here, and a circle is gone through once
         assert read(path) == {}
         return
     with pytest.raises(CheckpointError) as caught:

@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -296,3 +297,67 @@ def test_spectra_may_be_tensors(dtype):
     values = torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=dtype, requires_grad=True)
     assert ht.hill_alpha(values) == ht.hill_alpha([1.0, 2.0, 4.0, 8.0])
     assert ht.stable_rank(values) == 15 / 8
+
+
+class Foreign:
+    """An array of another package, as jax and h5py have them: it offers only __array__."""
+
+    def __init__(self, values):
+        self._values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self._values, dtype=dtype)
+
+
+def test_arrays_of_other_packages_are_read():
+    W, values = gaussian(6, 4), np.array([1.0, 2.0, 4.0, 8.0])
+    np.testing.assert_array_equal(ht.esd(Foreign(W)), ht.esd(W))
+    assert ht.hill_alpha(Foreign(values)) == ht.hill_alpha(values)
+    half = torch.from_numpy(W).bfloat16()
+    np.testing.assert_array_equal(ht.esd(W.astype(ml_dtypes.bfloat16)), ht.esd(half.double()))
+    assert ht.hill_alpha(values.astype(ml_dtypes.bfloat16)) == ht.hill_alpha(values)
+
+
+def test_masked_entries_are_not_used():
+    """The estimate of the others; a matrix cannot do without an entry."""
+    values = np.append(np.full(50, 1e-9), np.random.default_rng(0).pareto(1.5, 300) + 1)
+    masked = np.ma.masked_less(values, 1)
+    assert ht.hill_alpha(masked) == ht.hill_alpha(values[50:]) != ht.hill_alpha(values)
+    assert ht.fit_power_law(masked) == ht.fit_power_law(values[50:])
+    with refused("array", "2 masked", "fill"):
+        ht.esd(np.ma.masked_greater(np.arange(12.0).reshape(3, 4), 9))
+    np.testing.assert_array_equal(ht.esd(np.ma.array(gaussian(4, 3))), ht.esd(gaussian(4, 3)))
+
+
+ORTHOGONAL = [(10, 10), (450, 300), (64, 900), (2000, 12)]
+
+
+@pytest.mark.parametrize("dtype", FLOATS[:4], ids=str)
+@pytest.mark.parametrize("shape", ORTHOGONAL)
+def test_spectra_equal_up_to_rounding_are_equal(dtype, shape):
+    """Orthogonal matrices, computed in float32 at least and rounded; of Gaussian ones nothing changes."""
+    torch.manual_seed(0)
+    exact = torch.float64 if dtype == torch.float64 else torch.float32
+    W = torch.nn.init.orthogonal_(torch.empty(shape, dtype=exact)).to(dtype)
+    values = ht.esd(3 * W)
+    assert np.ptp(values) == 0
+    assert values[0] == pytest.approx(9, rel=2 * torch.finfo(dtype).eps)
+    measures = ht.spectrum_measures(values)
+    assert math.isnan(measures.alpha_ks)
+    assert math.isnan(measures.alpha_hill)
+    dead = torch.cat([W, torch.zeros(shape[0], 1).to(dtype)], dim=1)
+    assert len(set(ht.esd(dead)[-min(shape) :])) == 1
+    # negative control: the spread of noise is not rounding, nor is a spread of a tenth of the entries
+    noise = torch.randn(shape).to(dtype)
+    assert np.ptp(ht.esd(noise)) > 0
+    assert np.ptp(ht.esd(W * torch.linspace(1, 1.1, shape[1]).to(dtype))) > 0
+
+
+def test_exponents_of_values_equal_to_twelve_digits():
+    values = 3 + 1e-14 * np.arange(9)
+    assert ht.hill_alpha(values) == math.inf
+    assert (ht.hill_plot(values).alpha == math.inf).all()
+    assert math.isnan(ht.spectrum_measures(values).alpha_ks)
+    with refused("eigenvalues", "equal to 3"):
+        ht.fit_power_law(values)
+    assert ht.hill_alpha(3 + 1e-9 * np.arange(9)) < 1e10

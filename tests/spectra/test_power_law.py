@@ -164,7 +164,9 @@ def test_too_few_values_and_zeros_are_refused_and_counted(estimate, values, name
         estimate(values)
 
 
-@pytest.mark.parametrize("xmin", ["mean", "", 0, -1.0, math.nan, math.inf, None])
+@pytest.mark.parametrize(
+    "xmin", ["mean", "", 0, -1.0, math.nan, math.inf, None, (-1.0, 2.0), (1.0, "x"), (1.0,)]
+)
 def test_bad_xmin_is_refused(xmin):
     with refused("xmin must", "got", error=(TypeError, ValueError)):
         ht.fit_power_law([1.0, 2.0, 3.0], xmin=xmin)
@@ -308,6 +310,33 @@ def test_a_bound_far_away_changes_nothing():
     values = np.random.default_rng(3).pareto(1.5, 300) + 1
     bounded, free = ht.fit_power_law(values, xmax=1e100), ht.fit_power_law(values)
     assert dataclasses.astuple(bounded)[:5] == pytest.approx(dataclasses.astuple(free)[:5], rel=1e-9)
+
+
+@pytest.mark.parametrize("span", [(1.0, 1e9), (2.0, 3.0), (3.0, 5.0)])
+def test_a_range_of_thresholds_is_the_brute_force_scan_within(span):
+    for seed in range(8):
+        values = np.sort(np.random.default_rng(seed).lognormal(1, 1, 120))
+        _, distances = reference.ks_distances(values)
+        distances[(values[:-1] < span[0]) | (values[:-1] > span[1])] = np.inf
+        fit = ht.fit_power_law(values, xmin=span)
+        assert fit.xmin == values[distances.argmin()]
+        assert fit.ks_distance == pytest.approx(distances.min(), abs=1e-12)
+    with refused("xmin = (0.1, 0.2)", "widen"):
+        ht.fit_power_law([1.0, 2.0, 3.0], xmin=(0.1, 0.2))
+
+
+def test_hills_factor_and_the_bias_of_short_tails():
+    """Hill (1975): the mean of ln x above the k-th largest.  The smallest of n exponential values taken off,
+    the others have a gamma law: the mean of n / their sum is n / (n - 2); 4 standard errors of 4000 draws."""
+    values = np.sort(np.random.default_rng(0).pareto(1.5, 200) + 1)[::-1]
+    plot = ht.hill_plot(values)
+    hill = np.cumsum(np.log(values))[:-1] / np.arange(1, 200) - np.log(values[1:])
+    np.testing.assert_allclose(plot.n_tail / (plot.n_tail - 1) / (plot.alpha - 1), hill, rtol=1e-11)
+    rng = np.random.default_rng(1)
+    for n in (5, 10, 20):
+        samples = rng.pareto(1.5, (4000, n)) + 1
+        slopes = np.array([ht.hill_plot(x).alpha[-1] - 1 for x in samples])
+        assert slopes.mean() == pytest.approx(1.5 * n / (n - 2), abs=4 * slopes.std() / math.sqrt(4000))
 
 
 @pytest.mark.parametrize("xmax", ["ks", 0, -2.0, math.nan, math.inf])
