@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from htlib import explorer as explorer
     from htlib import figures as figures
     from htlib.models.entries import CheckpointError
+    from htlib.models.recorder import SpectrumRecorder
+    from htlib.models.smoothing import smooth
     from htlib.models.table import analyze, compare_models, describe, summarize
     from htlib.spectra.alternatives import compare_distributions
     from htlib.spectra.eigenvalues import effective_rank, esd, spectral_entropy, stable_rank
@@ -62,6 +64,7 @@ __all__ = [
     "Problem",
     "RecordError",
     "SpectrumMeasures",
+    "SpectrumRecorder",
     "Store",
     "StoreError",
     "SweepError",
@@ -86,6 +89,7 @@ __all__ = [
     "predict_one_step",
     "principal_angles",
     "singular_vector_overlaps",
+    "smooth",
     "spectral_entropy",
     "spectrum_measures",
     "stable_rank",
@@ -100,6 +104,8 @@ __all__ = [
 # The home of each name.  Type checkers and editors read the imports above instead.
 _NAMES = {
     "htlib.models.entries": "CheckpointError",
+    "htlib.models.recorder": "SpectrumRecorder",
+    "htlib.models.smoothing": "smooth",
     "htlib.models.table": "analyze compare_models describe summarize",
     "htlib.spectra.alternatives": "compare_distributions",
     "htlib.spectra.eigenvalues": "effective_rank esd spectral_entropy stable_rank",

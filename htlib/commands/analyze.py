@@ -108,13 +108,13 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
 
 def execute(options: argparse.Namespace) -> int:
     """Run the command; return 0 if at least one matrix was analysed, 5 if none was."""
-    check_output("--output", options.output, _TABLES)
-    check_output("--plot", options.plot, PICTURES)
-    check_output("--plots", options.plots and options.plots / "0.png", PICTURES)
     if options.against is not None and (options.plots or options.compare or options.base or options.describe):
         raise ValueError(
             "--plots, --compare, --base and --describe are of one checkpoint; leave out --against"
         )
+    check_output("--output", options.output, _TABLES)
+    check_output("--plot", options.plot, PICTURES)
+    check_output("--plots", options.plots and options.plots / "0.png", PICTURES)
     for option, path in (("path", options.path), ("--against", options.against), ("--base", options.base)):
         if path is not None and not Path(path).expanduser().exists():
             raise FileNotFoundError(f"{option}: there is no file or folder {path}")
@@ -161,8 +161,8 @@ def _computed(options: argparse.Namespace) -> pd.DataFrame:
         name: getattr(options, name) for name in ("include", "exclude", "embeddings", "min_size")
     }
     if options.against is not None:
-        running = {"device": options.device, "progress": not options.quiet}
-        return compare_models(options.path, options.against, k=options.k, **chosen, **running)
+        chosen |= {"device": options.device, "progress": not options.quiet}
+        return compare_models(options.path, options.against, k=options.k, **chosen)
     chosen |= {name: getattr(options, name) for name in ("base", "max_size", "conv", "layout")}
     chosen["kinds"] = options.kind
     if options.describe:
