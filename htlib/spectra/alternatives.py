@@ -269,7 +269,7 @@ def _tilted(
         return float(np.log(moments(s, c)[2] / mean_h))
 
     s, c = tail.slope, 0.0
-    if moments(s, c)[2] > mean_h:
+    if moments(s, c)[2] > mean_h * (1 + 1e-12):
         high = -np.log(mean_h)
         smallest = high + np.log(1e-16)  # so weak a tilt changes no likelihood
         while excess(high) > 0:
