@@ -48,7 +48,7 @@ def root_squared_error(samples, threshold, xi):
 
 def test_bootstrapped_threshold_of_student_samples():
     """xi = 1 / 3, N = 1000: the error at the best k, about 60, is xi sqrt(1.5 / k) = .05, but k is not known,
-    so three times that is allowed.  The moments at the KS threshold are better than Hill's there (docstring)."""
+    so three times that is allowed.  The moments at the KS threshold are better than Hill's there."""
     samples = [np.abs(np.random.default_rng(seed).standard_t(3, 1000)) for seed in range(60)]
     assert root_squared_error(samples, lambda x: ht.bootstrap_threshold(x, 100), 1 / 3) < 0.15
     fits = [ht.fit_power_law(x) for x in samples]
