@@ -263,7 +263,7 @@ def fit_power_law(
 
 def has_spread(values: Array) -> bool:
     """Tell whether ascending positive values differ by more than rounding of their computation, 1e-12."""
-    return bool(np.log(values[-1] / values[0]) > _ROUNDING)
+    return bool(np.log(values[-1]) - np.log(values[0]) > _ROUNDING)
 
 
 def _start(values: Array, L: Array, rule: str | tuple[float, float], ceiling: float) -> int:
