@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from htlib.spectra.power_law import HillPlot, PowerLawFit, fit_power_law, hill_alpha, hill_plot
     from htlib.spectra.resampling import Bootstrap, GoodnessOfFit, bootstrap_power_law, goodness_of_fit
     from htlib.spectra.spikes import BulkFit, fit_marchenko_pastur
+    from htlib.spectra.tail_index import bootstrap_threshold, moment_tail_index
     from htlib.spectra.vectors import Overlaps, principal_angles, singular_vector_overlaps
     from htlib.student.config import ExperimentConfig
     from htlib.student.problem import Dataset, Problem, make_problem
@@ -71,6 +72,7 @@ __all__ = [
     "Trajectory",
     "analyze",
     "bootstrap_power_law",
+    "bootstrap_threshold",
     "compare_distributions",
     "compare_models",
     "describe",
@@ -84,6 +86,7 @@ __all__ = [
     "kernel_target_alignment",
     "load_experiment",
     "make_problem",
+    "moment_tail_index",
     "null_distribution",
     "one_step_law",
     "predict_one_step",
@@ -115,6 +118,7 @@ _NAMES = {
     "htlib.spectra.power_law": "HillPlot PowerLawFit fit_power_law hill_alpha hill_plot",
     "htlib.spectra.resampling": "Bootstrap GoodnessOfFit bootstrap_power_law goodness_of_fit",
     "htlib.spectra.spikes": "BulkFit fit_marchenko_pastur",
+    "htlib.spectra.tail_index": "bootstrap_threshold moment_tail_index",
     "htlib.spectra.vectors": "Overlaps principal_angles singular_vector_overlaps",
     "htlib.student.config": "ExperimentConfig",
     "htlib.student.problem": "Dataset Problem make_problem",

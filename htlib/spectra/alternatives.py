@@ -23,7 +23,7 @@ from torch import Tensor
 
 from htlib.spectra.eigenvalues import as_spectrum
 from htlib.spectra.ks_scan import fitted_logpdf, slopes
-from htlib.spectra.power_law import PowerLawFit
+from htlib.spectra.power_law import PowerLawFit, has_spread
 
 Array = NDArray[np.float64]
 
@@ -61,7 +61,7 @@ def compare_distributions(eigenvalues: Tensor | ArrayLike, fit: PowerLawFit) -> 
     Raises
     ------
     ValueError
-        If the fit was made from other eigenvalues, or the tail is one value, repeated.
+        If the fit was made from other eigenvalues, or the values of the tail are equal to twelve digits.
 
     Notes
     -----
@@ -80,7 +80,7 @@ def compare_distributions(eigenvalues: Tensor | ArrayLike, fit: PowerLawFit) -> 
     values = as_spectrum(eigenvalues)
     values = values[values <= fit.xmax]
     tail = values[len(values) - fit.n_tail :] if fit.n_tail <= len(values) else values[:0]
-    room = float(np.log(fit.xmax / fit.xmin))
+    room = float(np.log(fit.xmax) - np.log(fit.xmin))
     sample = _Tail(tail, fit.xmin, room)
     if (
         not len(tail)
@@ -88,7 +88,7 @@ def compare_distributions(eigenvalues: Tensor | ArrayLike, fit: PowerLawFit) -> 
         or not np.isclose(sample.slope, fit.alpha - 1, rtol=1e-6, atol=0 if np.isinf(room) else 1e-6 / room)
     ):
         raise ValueError(f"fit is not of these eigenvalues: they have no tail of {fit.n_tail} like its own")
-    if tail[0] == tail[-1]:
+    if not has_spread(tail):
         raise ValueError(
             f"eigenvalues above xmin = {fit.xmin:.6g} are all {tail[0]:.6g}: no other law has a best fit"
         )
@@ -129,7 +129,7 @@ class _Tail:
     @cached_property
     def t(self) -> Array:
         """ln(x / xmin)."""
-        return np.log(self.x / self.xmin)
+        return np.log(self.x) - np.log(self.xmin)  # the quotient may overflow
 
     @cached_property
     def slope(self) -> float:
@@ -269,7 +269,7 @@ def _tilted(
         return float(np.log(moments(s, c)[2] / mean_h))
 
     s, c = tail.slope, 0.0
-    if moments(s, c)[2] > mean_h:
+    if moments(s, c)[2] > mean_h * (1 + 1e-12):
         high = -np.log(mean_h)
         smallest = high + np.log(1e-16)  # so weak a tilt changes no likelihood
         while excess(high) > 0:

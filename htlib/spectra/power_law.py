@@ -142,7 +142,7 @@ def hill_alpha(eigenvalues: Tensor | ArrayLike) -> float:
     >>> round(hill_alpha([1.0, 2.0, 4.0, 8.0]), 6)
     3.885390
     """
-    L = np.log(_positive_spectrum(eigenvalues))
+    L = np.log(positive_spectrum(eigenvalues))
     return float(_alpha_at(L, len(L) // 2))
 
 
@@ -177,7 +177,7 @@ def hill_plot(eigenvalues: Tensor | ArrayLike) -> HillPlot:
     >>> plot.n_tail.tolist(), plot.xmin.tolist()
     ([2, 3, 4], [4.0, 2.0, 1.0])
     """
-    values = _positive_spectrum(eigenvalues)
+    values = positive_spectrum(eigenvalues)
     L = np.log(values)
     n_tail = np.arange(2, len(values) + 1)
     total = np.cumsum((n_tail - 1) * np.diff(L)[::-1])
@@ -226,7 +226,7 @@ def fit_power_law(
     >>> round(float(fit.ccdf(4.0)), 4)
     0.3679
     """
-    values = _positive_spectrum(eigenvalues)
+    values = positive_spectrum(eigenvalues)
     if xmax is not None:
         xmax = _positive_number(xmax, "xmax must be a positive number")
         values = values[values <= xmax]
@@ -263,7 +263,7 @@ def fit_power_law(
 
 def has_spread(values: Array) -> bool:
     """Tell whether ascending positive values differ by more than rounding of their computation, 1e-12."""
-    return bool(np.log(values[-1] / values[0]) > _ROUNDING)
+    return bool(np.log(values[-1]) - np.log(values[0]) > _ROUNDING)
 
 
 def _start(values: Array, L: Array, rule: str | tuple[float, float], ceiling: float) -> int:
@@ -311,7 +311,8 @@ def _positive_number(value: float, rule: str) -> float:
     return number
 
 
-def _positive_spectrum(eigenvalues: Tensor | ArrayLike) -> Array:
+def positive_spectrum(eigenvalues: Tensor | ArrayLike) -> Array:
+    """Sort three or more positive eigenvalues, ascending; raise ValueError if they are not."""
     values = as_spectrum(eigenvalues)
     if len(values) < 3:
         raise ValueError(f"eigenvalues must hold at least 3 values to fit a tail; got {len(values)}")

@@ -226,7 +226,7 @@ def log_z(s, c, h, room):
     top = exponent.max()
     reach = grid[exponent > top - 40]
     end = grid[min(len(grid) - 1, int(np.searchsorted(grid, reach[-1])) + 1)]
-    edges = np.unique(np.append(np.linspace(0, end, 6), reach[::12]))
+    edges = np.unique(np.append(np.linspace(0, end, 4), reach[::40]))
     pieces = [
         quad(lambda t: np.exp(-s * t - c * h(t) - top), *edge, epsabs=0, epsrel=1e-9)[0]
         for edge in pairwise(edges)
@@ -239,7 +239,7 @@ def log_z(s, c, h, room):
 def test_no_likelihood_is_higher(law, kind):
     """Nelder-Mead from two starts on scipy's quadrature; every other sample has an upper bound."""
     h, gains = TILTS[law], []
-    for seed, N in enumerate([3, 30, 12, 100]):
+    for seed, N in enumerate([30, 12, 100]):
         rng = np.random.default_rng([seed, *kind.encode()])
         values = np.sort(HARD[kind](rng, N))
         fit = ht.fit_power_law(values, values[0], values[-1] * 1.1 if seed % 2 else None)
@@ -321,6 +321,14 @@ def test_bounded_laws_are_the_laws_above_the_threshold_over_their_mass(name, law
         for factor in (0.9, 1.1):
             moved = given * np.where(np.arange(len(given)) == k, factor, 1)
             assert likelihood(moved) <= ours + 1e-6
+
+
+def test_extreme_tails_are_compared():
+    """Nearly all values at the bound, and a range of 600 decades: no warning, and only finite ratios."""
+    for values, xmax in (([1.0] + [100.0] * 2000, 100.0), ([1e-300, 1.0, 1e100, 1e300], None)):
+        table = ht.compare_distributions(values, ht.fit_power_law(values, min(values), xmax))
+        assert np.isfinite(table.log_likelihood_ratio).all()
+        assert (table.drop(index="exponential").log_likelihood_ratio <= 0).all()
 
 
 def test_a_bound_far_away_does_not_change_a_comparison():
