@@ -2,7 +2,11 @@
 
 import json
 import os
+import zipfile
 
+import h5py
+import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -152,3 +156,26 @@ def test_an_unfinished_download_is_called_that(tmp_path):
     save_file({"w": W}, tmp_path / "model.safetensors.incomplete")
     with refused(tmp_path, "unfinished", error=CheckpointError):
         table(tmp_path / "model.safetensors.incomplete")
+
+
+def test_arrays_and_graphs_of_other_formats(tmp_path):
+    """Oracle: the arrays written, and the module that was exported."""
+    np.savez(tmp_path / "m.npz", w=W.numpy())
+    np.save(tmp_path / "w.npy", W.numpy())
+    with h5py.File(tmp_path / "m.weights.h5", "w") as file:
+        file["layers/conv/kernel"] = np.random.default_rng(0).standard_normal((3, 3, 12, 16))
+        file["optimizer/vars/1"] = W.numpy()
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.write(tmp_path / "m.weights.h5", "model.weights.h5")
+        archive.writestr("config.json", "{}")
+    for name in ("m.npz", "w.npy"):
+        assert table(tmp_path / name)["name"].tolist() == ["w"]
+    for name in ("m.weights.h5", "m.keras"):
+        found = table(tmp_path / name)
+        assert found[["name", "shape", "n_matrices"]].values.tolist() == [["layers.conv.kernel", (16, 12), 9]]
+        assert found.attrs["skipped"] == {"optimizer.vars.1": "state of an optimizer"}
+    graph = onnx.helper.make_graph(
+        [], "g", [], [], initializer=[onnx.numpy_helper.from_array(W.numpy(), "fc.weight")]
+    )
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "m.onnx")
+    assert table(tmp_path / "m.onnx")["alpha_hill"][0] == pytest.approx(ht.hill_alpha(ht.esd(W)), rel=1e-12)
