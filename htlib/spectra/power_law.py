@@ -194,7 +194,8 @@ def fit_power_law(
     Parameters
     ----------
     eigenvalues : (N,) array
-        In any order.
+        In any order.  They are taken as continuous: counts need a discrete law, which the package powerlaw
+        has (``discrete=True``).
     xmin : {"ks", "median", "peak"}, float or (float, float)
         "ks" takes the value, out of all distinct ones except the largest, whose fit has the smallest
         Kolmogorov-Smirnov distance (Clauset, Shalizi & Newman 2009, sec. 3.3; PL_Alpha_KS),

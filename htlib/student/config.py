@@ -89,9 +89,11 @@ class ExperimentConfig:
     lr_decay : float or None
         Gamma of StepLR: the rate is multiplied by it after every step.  None keeps the rate constant.
     normalize_weights : bool
-        Reset the Frobenius norm of W to sqrt(h d) before every step.
+        Reset the Frobenius norm of W to sqrt(h d) before every step.  Measures are of the weights after a
+        step, before the next reset.
     train_readout : bool
-        Train both layers.  All losses are then those of the network itself; there is no ridge refit.
+        Train both layers.  All losses are then those of the network itself, without a ridge refit; its kernel
+        is still that of the hidden layer.
     ridge_lambda : float
         Ridge parameter of the refitted readout: the penalty is ``ridge_lambda * n / h``.  Together with
         ``feature_scale`` it makes a reading of the run; one training can have many readings.

@@ -74,8 +74,10 @@ def train(
     keep_weights : bool
         Keep W of every probed step.
     keep_overlaps : bool
-        Keep the overlaps of every probed update with the weights before and after it, for the
-        100 leading singular vectors.
+        Keep the overlaps of every probed update with the weights before and after it, for the 100 leading
+        singular vectors.  The update is always that of one step, from the weights just before it (with
+        ``normalize_weights``, after their reset), also where `probe_every` leaves steps out.  Code that
+        compares with the previous measurement, or with the weights before the reset, has other overlaps.
     readings : mapping or iterable of Reading, optional
         More feature scales and ridge parameters for stage 2, besides the config's own.  A mapping gives
         values of ``feature_scale``, ``ridge_lambda`` or both, and means all combinations.
