@@ -91,6 +91,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--xmin", default="ks", help="threshold of alpha_ks: ks, peak, or a number (default: ks)"
     )
     parser.add_argument("--xmax", type=float, help="upper end of the fit of alpha_ks (default: none)")
+    parser.add_argument("--top", type=int, metavar="K", help="of larger matrices, only K singular values")
     parser.add_argument(
         "--null",
         choices=("gaussian", "shuffle", "profile", "none"),
@@ -172,6 +173,7 @@ def _computed(options: argparse.Namespace) -> pd.DataFrame:
         **chosen,
         xmin=_threshold(options.xmin),
         xmax=options.xmax,
+        top=options.top,
         null=None if options.null == "none" else options.null,
         n_replicates=options.replicates,
         compare=options.compare,

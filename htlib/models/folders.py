@@ -14,7 +14,7 @@ import torch
 from htlib.models.entries import CheckpointError, Entry, refusal
 from htlib.models.files import entries_of_file, format_of
 
-_PREFERRED = ("index", "safetensors", "torch", "npz", "keras", "hdf5", "onnx", "npy")
+_PREFERRED = ("index", "safetensors", "torch index", "torch", "npz", "keras", "hdf5", "onnx", "npy")
 _OF_TRAINING = re.compile(
     r"optim|sched|scaler|training_args|trainer_state|rng_state|random_states|(^|_)events\.|dataloader|sampler",
     re.I,
@@ -97,7 +97,7 @@ def _search(folder: Path, depth: int) -> _Found:
         elif what is None:
             found.skipped[path] = "not a file of tensors"
         else:
-            formats[path] = what
+            formats[path] = "torch index" if what == "index" and ".safetensors" not in path.name else what
     _choose(formats, found)
     inner = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith((".", "__"))]
     if depth == _DEEPEST:
@@ -128,7 +128,7 @@ def _number(name: str) -> str:
 
 
 def _family(what: str | None) -> str | None:
-    return "safetensors" if what == "index" else what
+    return {"index": "safetensors", "torch index": "torch"}.get(what or "", what)
 
 
 def _choose(formats: dict[Path, str], found: _Found) -> None:
@@ -137,13 +137,13 @@ def _choose(formats: dict[Path, str], found: _Found) -> None:
         return
     best = min(formats.values(), key=_PREFERRED.index)
     chosen = [path for path, what in formats.items() if what == best]
-    if best == "index":
-        chosen.sort(key=lambda p: (".safetensors" not in p.name, len(p.name), p.name))
+    if best.endswith("index"):
+        chosen.sort(key=lambda p: (len(p.name), p.name))
         index, *others = chosen
         found.models.append(index)
         shards = set(_shards(index))
         found.skipped |= dict.fromkeys(others, f"another variant of {index.name}")
-        rest = [path for path in formats if formats[path] != "index" and path.name not in shards]
+        rest = [path for path in formats if path not in chosen and path.name not in shards]
         found.skipped |= dict.fromkeys(rest, f"not in {index.name}")
         found.skipped |= {p: f"a shard of {index.name}" for p in formats if p.name in shards}
         return
@@ -178,7 +178,7 @@ def _scales_of_adapter(folder: Path, entries: list[Entry]) -> list[Entry]:
     for entry in entries:
         stem, found, _ = entry.name.partition(".lora_A")
         if found and entry.shape:
-            own = next((float(a) for key, a in by_name.items() if re.search(rf"(^|\.){key}$", stem)), alpha)
+            own = next((float(a) for key, a in by_name.items() if f".{stem}".endswith(f".{key}")), alpha)
             value = torch.tensor(own * (entry.shape[0] ** 0.5 if by_rank else 1.0))
             scales.append(Entry(f"{stem}.alpha", lambda value=value: value, (), file=path.name))
     return scales

@@ -18,6 +18,7 @@ from htlib.models.entries import Entry
 from htlib.models.layers import PARTS, Layer, Selection, Skipped, layers_of
 from htlib.spectra.alternatives import compare_distributions
 from htlib.spectra.eigenvalues import stable_rank
+from htlib.spectra.leading import leading_eigenvalues
 from htlib.spectra.linalg import usable_device
 from htlib.spectra.measures import spectrum_measures
 from htlib.spectra.nulls import NULLS, against_null, check_null, gaussian_esd, measured
@@ -52,6 +53,7 @@ def analyze(
     layout: str = "auto",
     xmin: str | float | tuple[float, float] = "ks",
     xmax: float | None = None,
+    top: int | None = None,
     null: str | None = "gaussian",
     n_replicates: int = 20,
     compare: bool = False,
@@ -86,6 +88,10 @@ def analyze(
         Axes of kernels: (out, in, k...) or (k..., in, out); by default as the file and the names say.
     xmin, xmax
         Of the power-law fit, as for `htlib.fit_power_law`.
+    top : int, optional
+        Of matrices with more singular values than this, compute only so many
+        (`htlib.spectra.leading.leading_eigenvalues`): for layers that are too large for all.  Such a row has
+        norms, stable rank, alpha_ks of these values and their relative error, ``top_error``; else NaN.
     null : {"gaussian", "shuffle", "profile"} or None
         The null for each measure (`htlib.null_distribution`).  The Gaussian null is drawn only once for
         all matrices of one shape and is cheap; the others take `n_replicates` spectra per matrix.
@@ -136,6 +142,8 @@ def analyze(
     nulls = None if null is None else _LayerNulls(null, n_replicates, seed)
 
     def measure(layer: Layer) -> dict[str, Any]:
+        if top is not None and min(layer.shape) > top and len(layer.matrices) == 1:
+            return _row_of_the_top(layer, top, xmin, xmax, seed)
         row, eigenvalues = _row(layer, xmin, xmax)
         if nulls is not None:
             row |= nulls.columns(layer, row)
@@ -307,7 +315,7 @@ def closing_sentence(table: pd.DataFrame) -> str:
     """Say in one sentence how many layers of a table of `analyze` have heavier tails than noise."""
     if "verdict" not in table or not len(table):
         return ""
-    counts = Counter(table["verdict"].tolist())
+    counts = Counter(table["verdict"].fillna("").tolist())
     parts = [f"{counts[verdict]} {verdict}" for verdict in _VERDICTS if counts[verdict]]
     without = table["has_bulk"].tolist().count(False)
     bulk = f"; {without} of {len(table)} have no Marchenko-Pastur bulk" if without else ""
@@ -424,6 +432,20 @@ def _row(
     measures = spectrum_measures(eigenvalues, xmin, xmax)
     row = _description(layer) | {"rank": np.count_nonzero(eigenvalues)} | measures.as_dict()
     return row | _bulk_columns(layer, eigenvalues), eigenvalues
+
+
+def _row_of_the_top(
+    layer: Layer, top: int, xmin: str | float | tuple[float, float], xmax: float | None, seed: int
+) -> dict[str, Any]:
+    """Measure what the largest eigenvalues and the norm tell of a matrix."""
+    (matrix,) = layer.matrices
+    values, error = leading_eigenvalues(matrix, top, seed=seed)
+    measures = spectrum_measures(values, xmin, xmax).as_dict()
+    total = float(matrix.double().square().sum())
+    kept = ("alpha_ks", "alpha_error", "ks_distance", "ks_xmin", "n_tail", "spectral_norm")
+    row = dict.fromkeys(measures, np.nan) | {name: measures[name] for name in kept}
+    row |= {"frobenius_norm": np.sqrt(total), "stable_rank": total / values[-1], "top_error": error}
+    return _description(layer) | {"rank": np.nan, "has_bulk": False} | row
 
 
 def _bulk_columns(layer: Layer, eigenvalues: Array) -> dict[str, Any]:

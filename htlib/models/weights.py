@@ -17,7 +17,7 @@ from torch import Tensor
 from htlib.models.entries import CheckpointError, Entry
 
 _UPDATE = re.compile(
-    r"^(?P<stem>.*?)[._](?P<kind>lora(?:_embedding|_linear_layer)?)[._](?P<down>A|down|a)(?P<tail>\.weight|\.default\.weight|\.\w+\.weight|\.default|)$"
+    r"^(?P<stem>.*?)[._]lora(_embedding|_linear_layer)?[._](?P<down>A|down|a)(?P<tail>(\.\w+)?(\.weight)?)$"
 )
 _UP = {"A": "B", "down": "up", "a": "b"}
 _PACKED = re.compile(

@@ -89,6 +89,19 @@ def test_one_of_several_variants_and_formats(tmp_path):
     assert "tf_model.h5" in found.attrs["skipped"]
 
 
+def test_a_whole_file_is_preferred_to_shards_of_pickles(tmp_path):
+    index = json.dumps({"weight_map": {"w": "pytorch_model-00001-of-00001.bin"}})
+    folder = files(
+        tmp_path,
+        **{"pytorch_model-00001-of-00001.bin": {"w": W}, "pytorch_model.bin.index.json": index},
+    )
+    assert table(folder)["file"].tolist() == ["pytorch_model-00001-of-00001.bin"]
+    save_file({"w": W}, folder / "model.safetensors")
+    found = table(folder)
+    assert found["file"].tolist() == ["model.safetensors"]
+    assert len(found.attrs["skipped"]) == 2
+
+
 def test_several_epochs_say_which(tmp_path):
     folder = files(tmp_path, **{"epoch_1.pt": {"w": W}, "epoch_2.pt": {"w": W + 1, "v": W}})
     found = table(folder)

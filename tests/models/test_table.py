@@ -349,3 +349,17 @@ def test_a_head_tied_to_a_skipped_embedding_is_analysed():
     both = analyze(model, embeddings=True)
     assert both["name"].tolist() == ["wte.weight"]
     assert both.attrs["skipped"]["head.weight"] == "the same tensor as wte.weight"
+
+
+def test_large_matrices_may_be_measured_by_their_top():
+    model = {"large": HEAVY, "small": NOISE[:, :12]}
+    table = analyze(model, top=15).set_index("name")
+    whole = analyze(model).set_index("name")
+    columns = ["spectral_norm", "frobenius_norm", "stable_rank"]
+    assert np.allclose(
+        table.loc["large", columns].astype(float), whole.loc["large", columns].astype(float), rtol=1e-6
+    )
+    assert 0 < table.loc["large", "top_error"] < 0.1
+    assert np.isnan([table.loc["large", name] for name in ("alpha_hill", "rank", "n_spikes")]).all()
+    assert table.loc["small", "alpha_hill"] == whole.loc["small", "alpha_hill"]
+    assert "1 undecided" in closing_sentence(table.reset_index())
