@@ -90,7 +90,7 @@ lock: $(ENV) ## Write requirements.txt anew from pyproject.toml
 	@mv _build/requirements.txt requirements.txt
 
 book: $(ENV) ## Compute the runs, execute the chapters and make the HTML pages
-	@began=$$(date +%s); $(MAKE) --no-print-directory runs && $(PARALLEL) pages && \
+	@began=$$(date +%s); $(MAKE) --no-print-directory $(STORED) && $(PARALLEL) pages && \
 	  echo "The book is in $(CURDIR)/$(PAGE): open that file, or run 'make serve'. It took $$(($$(date +%s) - began)) s."
 
 pages: $(PAGE)
@@ -133,7 +133,7 @@ $(LIVE): $(LIVE_CODE) $(STORED) $(MODULES) | $(ENV)
 	@$(ONE_THREAD) $(BIN)/python -m htlib.explorer.page engine $(STORED) $(@D)
 	@echo "live: the engine of the explorer is in $(@D)"
 
-# What takes longest begins first.
+# What takes longest begins first. For the engine to do so, its stored runs are packed before (see book).
 $(PAGE): $(LIVE) $(SLOWEST) $(EXECUTED) $(MATTER) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
 	@$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"
 	@touch $@
@@ -148,7 +148,7 @@ browser: $(ENV) ## Get a Chromium for the tests, if this machine has none
 
 test: lint book browser ## Run the linters and the whole suite, on the book of this PROFILE
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run
-	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --durations 25 --durations-min 5
 
 lint: $(ENV) $(MODULES) ## Run only the linters
 	$(CHECKS)

@@ -43,7 +43,7 @@ def test_committed_notebooks_hold_sources_only(chapter: Path) -> None:
 def test_plain_papermill_runs_a_chapter_from_the_root(tmp_path: Path) -> None:
     """Without the wrapper, in the other folder: the chapter finds its presets and reads the store."""
     # `make book` has run each chapter in book/; the weekly workflow runs every chapter like this.
-    command = [Path(sys.executable).with_name("papermill"), "book/03-rates.ipynb", tmp_path / "out.ipynb"]
+    command = [Path(sys.executable).with_name("papermill"), "book/optimizers.ipynb", tmp_path / "out.ipynb"]
     command += ["-p", "profile", "fast", "--no-progress-bar"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert result.returncode == 0, result.stderr
