@@ -290,7 +290,7 @@ def summarize(table: pd.DataFrame | Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     --------
     >>> import torch
     >>> table = analyze(torch.nn.Linear(40, 60), progress=False)
-    >>> summarize(table).loc["alpha_hill", "below_null"] <= 1
+    >>> int(summarize(table).loc["alpha_hill", "below_null"]) <= 1
     True
     """
     if isinstance(table, Mapping):
