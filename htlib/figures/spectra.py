@@ -77,7 +77,14 @@ def spectrum(
     return ax
 
 
-def power_law(eigenvalues: ArrayLike, fit: PowerLawFit, *, color: str = BLUE, ax: Axes | None = None) -> Axes:
+def power_law(
+    eigenvalues: ArrayLike,
+    fit: PowerLawFit,
+    *,
+    name: str = "eigenvalue",
+    color: str = BLUE,
+    ax: Axes | None = None,
+) -> Axes:
     """Draw a spectrum as the share of values at or above x, with the fitted power law over its tail.
 
     No bins have to be chosen, and a power law is a straight line.
@@ -87,6 +94,8 @@ def power_law(eigenvalues: ArrayLike, fit: PowerLawFit, *, color: str = BLUE, ax
     eigenvalues : (N,) array
         The values that were fitted, in any order.
     fit : PowerLawFit
+    name : str
+        What one value is, for the labels of the axes.
     color : str
     ax : Axes, optional
 
@@ -98,7 +107,7 @@ def power_law(eigenvalues: ArrayLike, fit: PowerLawFit, *, color: str = BLUE, ax
     values = np.sort(np.asarray(eigenvalues, dtype=np.float64))
     values = values[(values > 0) & (values <= fit.xmax)]
     share = 1 - np.arange(len(values)) / len(values)
-    ax.plot(values, share, ".", ms=4, color=color, alpha=0.7, label=f"{len(values)} eigenvalues")
+    ax.plot(values, share, ".", ms=4, color=color, alpha=0.7, label=f"{len(values)} {name}s")
     x = np.geomspace(fit.xmin, values[-1], 200)
     part = fit.n_tail / len(values)
     label = rf"$\alpha$ = {fit.alpha:.2f} $\pm$ {fit.alpha_error:.2f}, {fit.n_tail} values"
@@ -107,8 +116,8 @@ def power_law(eigenvalues: ArrayLike, fit: PowerLawFit, *, color: str = BLUE, ax
     ax.set(
         xscale="log",
         yscale="log",
-        xlabel=r"eigenvalue $\lambda$",
-        ylabel=r"share of eigenvalues $\geq \lambda$",
+        xlabel=name,
+        ylabel=f"share of {name}s at or above",
     )
     ax.set_ylim(0.6 / len(values), 1.6)
     ax.legend(loc="lower left")
@@ -142,6 +151,6 @@ def hill(plot: HillPlot, *, null: float | None = None, color: str = BLUE, ax: Ax
     if null is not None:
         ax.plot(half, null, "x", color=ORANGE, ms=9, mew=2, label="noise of this shape")
     top = float(np.quantile(alpha, 0.98)) * 1.15
-    ax.set(xscale="log", xlabel="eigenvalues in the tail", ylabel=r"exponent $\alpha$", ylim=(1, max(top, 2)))
+    ax.set(xscale="log", xlabel="values in the tail", ylabel=r"exponent $\alpha$", ylim=(1, max(top, 2)))
     ax.legend()
     return ax
