@@ -145,14 +145,14 @@ $(PAGE): $(LIVE) $(SLOWEST) $(EXECUTED) $(MATTER) _config.yml _toc.yml requireme
 # A check after a change of a formula; it needs no book, no browser, no npm and no second process.
 quick: $(ENV) ## Run the linters and the quick tests, in parallel
 	$(CHECKS)
-	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses auto -m "not (book or browser or process)"
+	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses auto -m "not (book or browser or process or long)"
 
 browser: $(ENV) ## Get a Chromium for the tests, if this machine has none
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.browser.chromium
 
 test: lint book browser ## Run the linters and the whole suite, on the book of this PROFILE
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run
-	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $$(($(JOBS) + 1)) $(BALANCED)
+	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $$(($(JOBS) + 1)) $(BALANCED) $(if $(filter fast,$(PROFILE)),-m "not long")
 
 lint: $(ENV) $(MODULES) ## Run only the linters
 	$(CHECKS)

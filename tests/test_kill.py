@@ -76,6 +76,7 @@ def assert_goes_on(store, expected):
     assert_intact(store)
 
 
+@pytest.mark.long
 def test_a_sweep_killed_three_times_ends_as_if_nothing_had_happened(expected, tmp_path, processes):
     """Killed are the parent of worker processes, the group of a process sweep, and that of a thread sweep."""
     finished = {}

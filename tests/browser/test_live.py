@@ -164,6 +164,7 @@ def mutated(old: float, new: float) -> bytes:
     return model.SerializeToString()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("old", "new"), [(0.999, 0.99), (300**-0.5, 301**-0.5), (1e-8, 0.0)], ids=["beta2", "scale", "eps"]
 )
@@ -223,6 +224,7 @@ def test_every_page_answers_and_trains_alone(visit: Visit, book_in_folder: str, 
     assert visit.errors == []
 
 
+@pytest.mark.long
 def test_each_control_changes_what_is_trained(visit: Visit, book: str) -> None:
     page = visit.page
     open_page(visit, f"{book}book/03-rates.html?train=1&steps=2")
