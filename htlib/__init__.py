@@ -23,10 +23,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if TYPE_CHECKING:
     from htlib import explorer as explorer
     from htlib import figures as figures
+    from htlib.models.comparison import compare_models
     from htlib.models.entries import CheckpointError
     from htlib.models.recorder import SpectrumRecorder
     from htlib.models.smoothing import smooth
-    from htlib.models.table import analyze, compare_models, describe, summarize
+    from htlib.models.table import analyze, describe, summarize
     from htlib.spectra.alternatives import compare_distributions
     from htlib.spectra.eigenvalues import effective_rank, esd, spectral_entropy, stable_rank
     from htlib.spectra.measures import SpectrumMeasures, spectrum_measures
@@ -109,10 +110,11 @@ __all__ = [
 
 # The home of each name.  Type checkers and editors read the imports above instead.
 _NAMES = {
+    "htlib.models.comparison": "compare_models",
     "htlib.models.entries": "CheckpointError",
     "htlib.models.recorder": "SpectrumRecorder",
     "htlib.models.smoothing": "smooth",
-    "htlib.models.table": "analyze compare_models describe summarize",
+    "htlib.models.table": "analyze describe summarize",
     "htlib.spectra.alternatives": "compare_distributions",
     "htlib.spectra.eigenvalues": "effective_rank esd spectral_entropy stable_rank",
     "htlib.spectra.measures": "SpectrumMeasures spectrum_measures",

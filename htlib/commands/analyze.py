@@ -156,7 +156,8 @@ def execute(options: argparse.Namespace) -> int:
 
 def _computed(options: argparse.Namespace) -> pd.DataFrame:
     """Return the table that the options ask for."""
-    from htlib.models.table import analyze, compare_models, describe
+    from htlib.models.comparison import compare_models
+    from htlib.models.table import analyze, describe
 
     chosen: dict[str, Any] = {
         name: getattr(options, name) for name in ("include", "exclude", "embeddings", "min_size")

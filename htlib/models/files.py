@@ -108,7 +108,7 @@ def _format_of_zip(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # zipfile: its version
         raise CheckpointError(f"{path} is cut off or damaged: {error}") from error
     if any(name.endswith("data.pkl") for name in names):
         return "torch"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from htlib.models.checkpoints import Model, entries_of
 from htlib.models.layers import Layer, Selection, layers_of
+from htlib.models.table import texts
 from htlib.spectra.spikes import fit_marchenko_pastur
 
 
@@ -60,8 +61,7 @@ def smooth(
         raise ValueError(f"rank must be a whole number, not negative, or 'edge'; got {rank!r}")
     if keep not in ("leading", "rest"):
         raise ValueError(f"keep must be 'leading' or 'rest'; got {keep!r}")
-    texts = [(given,) if isinstance(given, str) else tuple(given) for given in (include, exclude)]
-    selection = Selection(*texts, embeddings=embeddings, min_size=min_size)
+    selection = Selection(texts(include), texts(exclude), embeddings=embeddings, min_size=min_size)
     entries = entries_of(model)
     known = {entry.name: entry for entry in entries}
     result: dict[str, Tensor] = {}

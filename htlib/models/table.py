@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -15,24 +14,17 @@ from tqdm.auto import tqdm
 
 from htlib.models.checkpoints import Model, entries_of
 from htlib.models.entries import Entry
-from htlib.models.layers import PARTS, Layer, Selection, Skipped, layers_of
+from htlib.models.layers import Layer, Selection, Skipped, layers_of
 from htlib.spectra.alternatives import compare_distributions
-from htlib.spectra.eigenvalues import stable_rank
 from htlib.spectra.leading import leading_eigenvalues
 from htlib.spectra.linalg import usable_device
-from htlib.spectra.measures import spectrum_measures
+from htlib.spectra.measures import SpectrumMeasures, spectrum_measures
 from htlib.spectra.nulls import NULLS, against_null, check_null, gaussian_esd, measured
-from htlib.spectra.power_law import fit_power_law, has_spread
+from htlib.spectra.power_law import Threshold, fit_power_law, has_spread
 from htlib.spectra.spikes import fit_marchenko_pastur
-from htlib.spectra.vectors import SingularSystem, overlaps_of
 
 Array = NDArray[np.float64]
 
-_PART = re.compile(rf"\[({'|'.join(PARTS)})\]$")
-_WRAPPERS = re.compile(
-    r"(^(module|state_dict|model_state_dict|model|net)\.)|((?<=\.)|^)(_orig_mod|_fsdp_wrapped_module|"
-    r"_checkpoint_wrapped_module)\."
-)
 _FAR = 3.0  # standard deviations of the null
 _VERDICTS = ("heavier than noise", "as noise", "lighter than noise")
 # The columns of every table; others follow by the options.
@@ -51,7 +43,7 @@ def analyze(
     max_size: int | None = None,
     conv: str = "slices",
     layout: str = "auto",
-    xmin: str | float | tuple[float, float] = "ks",
+    xmin: Threshold = "ks",
     xmax: float | None = None,
     top: int | None = None,
     null: str | None = "gaussian",
@@ -152,11 +144,11 @@ def analyze(
         return row | ({"eigenvalues": eigenvalues} if keep_eigenvalues else {})
 
     selection = Selection(
-        _texts(include), _texts(exclude), _texts(kinds), embeddings, min_size, max_size, conv, layout
+        texts(include), texts(exclude), texts(kinds), embeddings, min_size, max_size, conv, layout
     )
-    layers = _layers(entries_of(model_or_path, base), selection, device, progress)
+    layers = layers_in(entries_of(model_or_path, base), selection, device, progress)
     columns = (*_COLUMNS, *_measured_columns(null is not None))
-    return _table(measure, layers, columns)
+    return table_of(measure, layers, columns)
 
 
 def describe(
@@ -193,79 +185,10 @@ def describe(
     (['weight_ih_l0[input]', 'weight_ih_l0[forget]'], ['gate'])
     """
     selection = Selection(
-        _texts(include), _texts(exclude), _texts(kinds), embeddings, min_size, max_size, conv, layout
+        texts(include), texts(exclude), texts(kinds), embeddings, min_size, max_size, conv, layout
     )
-    layers = _layers(entries_of(model_or_path, base), selection, "cpu", False)
-    return _table(_description, layers, _COLUMNS[:-1])
-
-
-def compare_models(
-    before: Model,
-    after: Model,
-    *,
-    k: int = 10,
-    include: str | Sequence[str] = (),
-    exclude: str | Sequence[str] = (),
-    embeddings: bool = False,
-    min_size: int = 10,
-    device: str = "cpu",
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Compare two checkpoints of one model, such as before and after fine-tuning.
-
-    Parameters
-    ----------
-    before, after : Module, mapping, str or path
-        As for `analyze`.
-    k : int
-        Dimension of the leading subspaces that are compared.
-    include, exclude, embeddings, min_size, device, progress
-        As for `analyze`.
-
-    Returns
-    -------
-    DataFrame
-        One row per weight matrix that both have: ``name``, ``kind``, ``shape``; ``relative_change``,
-        |dW|_F / |W|_F; ``alpha_hill_before``, ``alpha_hill_after``, ``spectral_norm_before``,
-        ``spectral_norm_after``; ``update_stable_rank`` of dW and
-        ``update_n_spikes``, the number of its eigenvalues beyond the noise edge (NaN if the rest is not as
-        noise); ``left_overlap`` and ``right_overlap``, the
-        mean squared cosine between the leading k-dimensional subspaces before and after;
-        ``update_left_overlap`` and ``update_right_overlap``, that between the subspaces before and those of
-        the update; ``left_chance``, k / h, and ``right_chance``, k / d, the values for random subspaces.
-        Overlaps exist only for single matrices and are NaN for convolutions.  ``.attrs["skipped"]`` maps
-        all other names to reasons.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> W = rng.standard_normal((40, 30))
-    >>> table = compare_models({"w": W}, {"w": W + 0.01 * rng.standard_normal((40, 30))}, progress=False)
-    >>> round(float(table.relative_change[0]), 2), bool(table.right_overlap[0] > 0.9)
-    (0.01, True)
-    """
-    if k < 1:
-        raise ValueError(f"k must be at least 1; got {k}")
-    selection = Selection(_texts(include), _texts(exclude), (), embeddings, min_size)
-    here, there, bare = _matched(entries_of(before), entries_of(after))
-
-    def change(layer: Layer) -> dict[str, Any]:
-        entry = there.get(_PART.sub("", layer.name))
-        if entry is None:
-            raise ValueError("only in the first model")
-        others = {other.name: other for other in layers_of([entry], selection, device, there)}
-        other = others.get(layer.name)
-        if not isinstance(other, Layer):
-            raise ValueError("in the second model: " + (other.reason if other else "cut differently"))
-        if other.matrices.shape != layer.matrices.shape:
-            shapes = tuple(layer.matrices.shape), tuple(other.matrices.shape)
-            raise ValueError(f"shapes differ: {shapes[0]} and {shapes[1]}")
-        return _change(layer, other, k)
-
-    table = _table(change, _layers(here, selection, device, progress), ("name", "kind", "shape"))
-    names = {entry.name for entry in here}
-    table.attrs["skipped"] |= {bare[n]: "only in the second model" for n in there if n not in names}
-    return table
+    layers = layers_in(entries_of(model_or_path, base), selection, "cpu", False)
+    return table_of(_description, layers, _COLUMNS[:-1])
 
 
 def summarize(table: pd.DataFrame | Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -363,35 +286,25 @@ class _LayerNulls:
         return pd.DataFrame([measured(np.concatenate(spectra())) for _ in range(self._n_replicates)])
 
 
-def _texts(given: str | Sequence[str]) -> tuple[str, ...]:
+def texts(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one text or several as a tuple."""
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _matched(before: list[Entry], after: list[Entry]) -> tuple[list[Entry], dict[str, Entry], dict[str, str]]:
-    """Give the second model's entries the names of the first's, whatever wrappers its names begin with."""
-    here = {_WRAPPERS.sub("", entry.name): entry.name for entry in before}
-    exact = {entry.name for entry in before}
-    there, bare = dict[str, Entry](), dict[str, str]()
-    for entry in after:
-        name = entry.name if entry.name in exact else here.get(_WRAPPERS.sub("", entry.name), entry.name)
-        if name not in there:
-            there[name] = replace(entry, name=name)
-            bare[name] = entry.name
-    return before, there, bare
-
-
-def _layers(
+def layers_in(
     entries: list[Entry], selection: Selection, device: str, progress: bool
 ) -> Iterator[Layer | Skipped]:
+    """Cut entries into layers, with a bar where there is a terminal."""
     usable_device(device)
     known = {entry.name: entry for entry in entries}
     bar = tqdm(entries, desc="tensors", disable=None if progress else True, leave=False)
     return layers_of(bar, selection, device, known)
 
 
-def _table(
+def table_of(
     measure: Callable[[Layer], dict[str, Any]], layers: Iterable[Layer | Skipped], columns: Sequence[str]
 ) -> pd.DataFrame:
+    """Make a table of what is measured of each layer, with the reasons for the rest in its ``attrs``."""
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     for layer in layers:
@@ -420,23 +333,19 @@ def _description(layer: Layer) -> dict[str, Any]:
 
 
 def _measured_columns(has_null: bool) -> list[str]:
-    names = list(spectrum_measures([1.0, 2.0, 3.0]).as_dict())
+    names = [field.name for field in fields(SpectrumMeasures)]
     bulk = ["has_bulk", "mp_variance", "mp_edge", "mp_ks_distance", "n_spikes", "soft_rank"]
     return names + bulk + (["verdict", "alpha_hill_null"] if has_null else [])
 
 
-def _row(
-    layer: Layer, xmin: str | float | tuple[float, float], xmax: float | None
-) -> tuple[dict[str, Any], Array]:
+def _row(layer: Layer, xmin: Threshold, xmax: float | None) -> tuple[dict[str, Any], Array]:
     eigenvalues = layer.eigenvalues()
     measures = spectrum_measures(eigenvalues, xmin, xmax)
     row = _description(layer) | {"rank": np.count_nonzero(eigenvalues)} | measures.as_dict()
-    return row | _bulk_columns(layer, eigenvalues), eigenvalues
+    return row | bulk_columns(layer, eigenvalues), eigenvalues
 
 
-def _row_of_the_top(
-    layer: Layer, top: int, xmin: str | float | tuple[float, float], xmax: float | None, seed: int
-) -> dict[str, Any]:
+def _row_of_the_top(layer: Layer, top: int, xmin: Threshold, xmax: float | None, seed: int) -> dict[str, Any]:
     """Measure what the largest eigenvalues and the norm tell of a matrix."""
     (matrix,) = layer.matrices
     values, error = leading_eigenvalues(matrix, top, seed=seed)
@@ -448,7 +357,7 @@ def _row_of_the_top(
     return _description(layer) | {"rank": np.nan, "has_bulk": False} | row
 
 
-def _bulk_columns(layer: Layer, eigenvalues: Array) -> dict[str, Any]:
+def bulk_columns(layer: Layer, eigenvalues: Array) -> dict[str, Any]:
     """Fit the bulk of the rows and columns that are not zero."""
     try:
         bulk = fit_marchenko_pastur(eigenvalues, *layer.live_shape(), n_matrices=len(layer.matrices))
@@ -466,9 +375,7 @@ def _bulk_columns(layer: Layer, eigenvalues: Array) -> dict[str, Any]:
     }
 
 
-def _comparison_columns(
-    eigenvalues: Array, xmin: str | float | tuple[float, float], xmax: float | None
-) -> dict[str, float]:
+def _comparison_columns(eigenvalues: Array, xmin: Threshold, xmax: float | None) -> dict[str, float]:
     positive = eigenvalues[eigenvalues > 0]
     if len(positive) < 3 or not has_spread(positive):
         return {}
@@ -478,34 +385,3 @@ def _comparison_columns(
         return {}
     columns = {f"{name}_ratio": table.normalized_ratio[name] for name in table.index}
     return columns | {f"{name}_p_value": table.p_value[name] for name in table.index}
-
-
-def _change(before: Layer, after: Layer, k: int) -> dict[str, Any]:
-    h, d = before.shape
-    first, second = before.matrices.double(), after.matrices.double()  # (count, h, d)
-    update = second - first
-    row: dict[str, Any] = {
-        "name": before.name,
-        "kind": before.kind,
-        "shape": before.shape,
-        "relative_change": float(update.norm() / first.norm()),
-    }
-    for when, layer in (("before", before), ("after", after)):
-        measures = spectrum_measures(layer.eigenvalues())
-        row[f"alpha_hill_{when}"] = measures.alpha_hill
-        row[f"spectral_norm_{when}"] = measures.spectral_norm
-    k = min(k, h, d)
-    columns = ("left_overlap", "right_overlap", "update_left_overlap", "update_right_overlap")
-    row |= dict.fromkeys(("update_stable_rank", "update_n_spikes", *columns), np.nan)
-    if len(first) == 1:
-        old = SingularSystem(first[0])
-        row["left_overlap"], row["right_overlap"] = overlaps_of(old, SingularSystem(second[0]), k).subspace(k)
-        if update.any():
-            change = SingularSystem(update[0])
-            row["update_stable_rank"] = stable_rank(change.eigenvalues)
-            difference = replace(before, matrices=update)
-            bulk = _bulk_columns(difference, difference.eigenvalues())
-            row["update_n_spikes"] = bulk["n_spikes"] if bulk["has_bulk"] else np.nan
-            between = overlaps_of(old, change, k).subspace(k)
-            row["update_left_overlap"], row["update_right_overlap"] = between
-    return row | {"left_chance": k / h, "right_chance": k / d}
