@@ -152,7 +152,7 @@ def changes_overview(table: pd.DataFrame) -> Figure:
     kept.set(xlabel="overlap of the leading right directions", xlim=(-0.02, 1.02))
     if n <= 60:
         moved.set_yticks(rows, [_plain(name) for name in table["name"]], fontsize=8)
-    kept.legend(loc="lower left")
+    figure.legend(*kept.get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
 
 
