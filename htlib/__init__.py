@@ -5,7 +5,8 @@ Companion of arXiv 2406.04657.  ``import htlib as ht`` is the one door to
 - the spectrum of any matrix: `esd`, exponents, spikes, nulls, overlaps of singular vectors;
 - the layers of any model: `analyze`, `compare_models`;
 - the two-layer student of the paper: `ExperimentConfig`, `make_problem`, `train`;
-- one step in closed form: `one_step_law`, `predict_one_step`; where training is stable: `stability`;
+- one step in closed form: `one_step_law`, `predict_one_step`; where training is stable: `stability`,
+  `predict_sharpness`;
 - many runs, kept in a store: `sweep`, `load_experiment`, `Store`.
 
 `ht.figures` draws all of these and `ht.explorer` moves them.  Each name is imported when it is first used, so
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from htlib.sweeps.presets import Experiment, load_experiment
     from htlib.sweeps.store import Store, StoreError
     from htlib.theory.one_step import OneStepLaw, OneStepPrediction, one_step_law, predict_one_step
-    from htlib.theory.stability import Stability, stability
+    from htlib.theory.stability import Stability, predict_sharpness, stability
 
 __all__ = [
     "Bootstrap",
@@ -93,6 +94,7 @@ __all__ = [
     "null_distribution",
     "one_step_law",
     "predict_one_step",
+    "predict_sharpness",
     "principal_angles",
     "singular_vector_overlaps",
     "smooth",
@@ -134,7 +136,7 @@ _NAMES = {
     "htlib.sweeps.presets": "Experiment load_experiment",
     "htlib.sweeps.store": "Store StoreError",
     "htlib.theory.one_step": "OneStepLaw OneStepPrediction one_step_law predict_one_step",
-    "htlib.theory.stability": "Stability stability",
+    "htlib.theory.stability": "Stability predict_sharpness stability",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 _PACKAGES = ("explorer", "figures")

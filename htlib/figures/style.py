@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from htlib.student.optimizers import OPTIMIZERS
-from htlib.student.probes import METRICS
+from htlib.student.probes import SHOWN
 
 P = ParamSpec("P")
 
@@ -37,7 +37,7 @@ OPTIMIZER_MARKERS = {name: optimizer.marker for name, optimizer in OPTIMIZERS.it
 OPTIMIZER_NAMES = {name: optimizer.label for name, optimizer in OPTIMIZERS.items()}
 
 LABELS: Mapping[str, str] = {
-    **{name: metric.label for name, metric in METRICS.items()},
+    **{name: column.label for name, column in SHOWN.items()},
     "lr": r"learning rate $\eta$",
     "step": "step",
 }

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from htlib.ledger.settings import Setting, chosen, grouped, law_of, matching, shape_of, step_of
-from htlib.student.probes import METRICS
+from htlib.student.probes import SHOWN
 from htlib.student.run import Trajectory
 
 Array = NDArray[np.float64]
@@ -133,8 +133,8 @@ def rank_correlation(runs: Sequence[Trajectory], *, x: str, y: str, of: Setting,
     If a heavier tail comes with a lower loss, x = "alpha_hill" and y = "test_loss" give a positive value.
     """
     for name in (x, y):
-        if name not in METRICS:
-            raise ValueError(f"x and y must be one of {', '.join(METRICS)}; got {name!r}")
+        if name not in SHOWN:
+            raise ValueError(f"x and y must be one of {', '.join(SHOWN)}; got {name!r}")
     if along == "step":
         tables = [run.metrics.loc[1:] for run in chosen(runs, of)]
     else:
@@ -200,8 +200,8 @@ def _change(runs: Sequence[Trajectory], measure: str, setting: Setting) -> Array
 
 def _measured(runs: Sequence[Trajectory], name: str, setting: Setting) -> Array:
     """Compute the (n_seeds,) values of a measure."""
-    if name not in METRICS and name not in MEASURES:
-        raise ValueError(f"measure must be one of {', '.join((*METRICS, *MEASURES))}; got {name!r}")
+    if name not in SHOWN and name not in MEASURES:
+        raise ValueError(f"measure must be one of {', '.join((*SHOWN, *MEASURES))}; got {name!r}")
     read = MEASURES.get(name, lambda run, step: float(run.metrics.loc[step, name]))
     return np.array([read(run, step_of(run, setting)) for run in chosen(runs, setting)])
 

@@ -37,7 +37,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "feature_scale": ("paper", "released-code"),
     "labels": ("real", "shuffled", "noise", "centred"),
     "update": ("full", "no-top", "shuffled"),
+    "inputs": ("gaussian", "whitened"),
+    "readout": ("gaussian", "signs"),
 }
+SHARPNESS_OF = ("adam", "gd")  # optimizers whose edge of stability is known
 
 
 class Reading(NamedTuple):
@@ -107,8 +110,26 @@ class ExperimentConfig:
     update : {"full", "no-top", "shuffled"}
         Controls on every update of W: "no-top" removes its leading rank-one part, "shuffled" permutes
         its entries.
+    inputs : {"gaussian", "whitened"}
+        "whitened" replaces the training inputs X by the nearest matrix with equal singular values, so that
+        X^T X = n I (for n < d, X X^T = d I); the targets follow from them.
+    readout : {"gaussian", "signs"}
+        "signs" replaces the readout a of the start by its signs, so that all |a_i| = 1.
+    teacher_rank : int
+        Number r of the teacher's directions: y is a sum of r teachers along orthonormal directions, with
+        weights proportional to k^-teacher_decay and squares that sum to 1.  Measures of the alignment are
+        with the first.
+    teacher_decay : float
+        Exponent of these weights.
+    batch_size : int or None
+        Number of training samples in a gradient: every epoch goes through all of them in a new random order.
+        None is the full batch.
     probe_every : int
         Number of steps from one measurement to the next; the start and the last step are always measured.
+    probe_sharpness : bool
+        Measure the metric ``sharpness``, too: the rate times the largest eigenvalue of the Hessian in W, over
+        the value at which "gd" or "adam" becomes unstable (for "adam" the Hessian divided by the denominator
+        of its update).  A measurement costs some twenty gradients.
     seed : int
         Seed of all random numbers of the run.
 
@@ -145,17 +166,31 @@ class ExperimentConfig:
     feature_scale: str = "paper"
     labels: str = "real"
     update: str = "full"
+    inputs: str = "gaussian"
+    readout: str = "gaussian"
+    teacher_rank: int = 1
+    teacher_decay: float = 1.0
+    batch_size: int | None = None
     probe_every: int = 1
+    probe_sharpness: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n", "d", "h", "n_test", "probe_every"):
+        for name in ("n", "d", "h", "n_test", "teacher_rank", "probe_every"):
             self._set(name, _integer(name, getattr(self, name), minimum=1))
         for name in ("steps", "seed"):
             self._set(name, _integer(name, getattr(self, name), minimum=0))
-        for name in ("noise_std", "lr", "momentum", "weight_decay", "adam_eps", "ridge_lambda"):
+        for name in (
+            "noise_std",
+            "lr",
+            "momentum",
+            "weight_decay",
+            "adam_eps",
+            "ridge_lambda",
+            "teacher_decay",
+        ):
             self._set(name, _number(name, getattr(self, name)))
-        for name in ("nesterov", "normalize_weights", "train_readout"):
+        for name in ("nesterov", "normalize_weights", "train_readout", "probe_sharpness"):
             value = getattr(self, name)
             if not isinstance(value, (bool, np.bool_)):
                 raise TypeError(f"{name} must be True or False; got {value!r}")
@@ -176,6 +211,13 @@ class ExperimentConfig:
         if not self.momentum < 1:
             raise ValueError(f"momentum must be in [0, 1); got {self.momentum}")
         self._check_optimizer()
+        self._check_teacher()
+        if self.batch_size is not None:
+            self._set("batch_size", _integer("batch_size", self.batch_size, minimum=1))
+            if not self.batch_size < self.n:
+                raise ValueError(
+                    f"batch_size must be below n = {self.n}, or None for all samples; got {self.batch_size}"
+                )
         if self.dtype == "float32" and self.lr > _LARGEST_LR:
             raise ValueError(f"lr must be at most {_LARGEST_LR:g} in float32; got {self.lr}")
         if not self.ridge_lambda > 0:
@@ -232,6 +274,20 @@ class ExperimentConfig:
             raise ValueError(
                 f"train_readout = True has no meaning for {name}, which updates matrices and not the "
                 "readout, a vector; use train_readout=False or another optimizer"
+            )
+        if self.probe_sharpness and self.optimizer not in SHARPNESS_OF:
+            raise ValueError(
+                f"probe_sharpness = True has no meaning for {name}, whose edge of stability is not known; "
+                f"use probe_sharpness=False or one of {', '.join(SHARPNESS_OF)}"
+            )
+
+    def _check_teacher(self) -> None:
+        if self.teacher_rank > self.d:
+            raise ValueError(f"teacher_rank must be at most d = {self.d}; got {self.teacher_rank}")
+        if self.teacher_rank == 1 and self.teacher_decay != type(self).teacher_decay:
+            raise ValueError(
+                f"teacher_decay = {self.teacher_decay} has no meaning for teacher_rank = 1; "
+                f"use teacher_decay={type(self).teacher_decay} or a larger rank"
             )
 
     def _set(self, name: str, value: object) -> None:

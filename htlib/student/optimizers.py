@@ -41,6 +41,9 @@ class Optimizer:
     n_state: int = 1  # number of tensors, each shaped like the weights, that it keeps between steps
     # The first update is -lr times the gradient or its signs, which have a closed form; None: neither.
     first_step: Literal["gradient", "sign"] | None = None
+    # (state, t, **options) -> what divides the gradient in its update (None: nothing), and the value of lr
+    # times the largest eigenvalue of the Hessian, so divided, beyond which it is unstable; None: not known
+    edge: Callable[..., tuple[Tensor | None, float]] | None = None
     matrices_only: bool = False  # it cannot update a vector, so that the readout stays as it is
     in_page: bool = False  # a page without Python runs it, too, which keeps at most two tensors between steps
 
@@ -78,6 +81,18 @@ def _adam(
     return W - size * m / (v.sqrt() / root + adam_eps), (m, v)
 
 
+def _edge_of_adam(
+    state: State, t: int, *, weight_decay: float, adam_eps: float
+) -> tuple[Tensor | None, float]:
+    """Return the denominator and the edge of stability of Adam (Cohen et al. 2022, equation 2).
+
+    Near a minimum its denominator is constant, and what remains is a gradient descent with the momentum of a
+    running mean.
+    """
+    beta1, beta2 = _BETAS
+    return (state[1] / (1 - beta2**t)).sqrt() + adam_eps, (2 + 2 * beta1) / (1 - beta1)
+
+
 def _gd(
     G: Tensor,
     W: Tensor,
@@ -96,6 +111,12 @@ def _gd(
         state = (momentum * state[0] + G,)
         step = torch.add(G, state[0], alpha=momentum) if nesterov else state[0]
     return _moved(W, step, lr), state
+
+
+def _edge_of_gd(
+    state: State, t: int, *, weight_decay: float, momentum: float, nesterov: bool
+) -> tuple[Tensor | None, float]:
+    return None, 2 * (1 + momentum) / ((1 + 2 * momentum) if nesterov else 1)
 
 
 def _signsgd(
@@ -162,8 +183,8 @@ def _moved(W: Tensor, step: Tensor, lr: Any) -> Tensor:
 OPTIMIZERS = {
     optimizer.name: optimizer
     for optimizer in (
-        Optimizer("adam", "Adam", "#D55E00", "o", _adam, n_state=2, first_step="sign", in_page=True),
-        Optimizer("gd", "GD", "#0072B2", "s", _gd, first_step="gradient", in_page=True),
+        Optimizer("adam", "Adam", "#D55E00", "o", _adam, 2, "sign", _edge_of_adam, in_page=True),
+        Optimizer("gd", "GD", "#0072B2", "s", _gd, 1, "gradient", _edge_of_gd, in_page=True),
         Optimizer("signsgd", "SignSGD", "#009E73", "^", _signsgd, first_step="sign"),
         Optimizer("muon", "Muon", "#CC79A7", "D", _muon, matrices_only=True),
     )

@@ -4,7 +4,8 @@ One eigendecomposition serves the ESD, the alphas, ranks, outliers and the align
 features serves the ridge refits and the kernel-target alignment.
 
 A metric is an entry of `METRICS`: its value, and how figures show it.  Metrics of the features depend on a
-`htlib.student.config.Reading`; one training can have many readings.
+`htlib.student.config.Reading`; one training can have many readings.  Metrics on request (`ON_REQUEST`) are
+those of the training itself and cost more; a field of the configuration asks for each.
 """
 
 from __future__ import annotations
@@ -134,12 +135,18 @@ def probe_features(W: Tensor, X: Tensor, activation: ScalarFunction, feature_sca
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A column of `htlib.Trajectory.metrics`."""
+class Look:
+    """How figures show a column of `htlib.Trajectory.metrics`."""
 
     name: str
     label: str  # of an axis, as Matplotlib takes it
     scale: str  # of an axis: "linear" or "log"
+
+
+@dataclass(frozen=True)
+class Metric(Look):
+    """A column of `htlib.Trajectory.metrics`."""
+
     reads: str  # "training", "features" (such a metric has one value per reading) or "spectrum"
     value: Callable[[Probe, Refit], float]
 
@@ -182,3 +189,5 @@ METRICS: dict[str, Metric] = {
         Metric("participation_ratio", "participation ratio", "linear", "spectrum", _participation_ratio),
     )
 }
+ON_REQUEST: dict[str, Look] = {"sharpness": Look("sharpness", "sharpness over the edge of stability", "log")}
+SHOWN: dict[str, Look] = {**METRICS, **ON_REQUEST}

@@ -33,6 +33,7 @@ _STREAMS = (
     "test_noise",
     "label_control",
     "update_control",
+    "batches",
 )
 
 
@@ -73,7 +74,7 @@ class Problem:
     Attributes
     ----------
     teacher_direction : (d,) float64 array
-        Unit vector beta.
+        Unit vector beta, the first of several.
     train, probe, test : Dataset
         Stage 1 trains on `train`, stage 2 fits the readout on `probe`; `test` is fresh.
     hidden_weights : (h, d) float64 array
@@ -121,7 +122,8 @@ def make_problem(config: ExperimentConfig) -> Problem:
     """Draw the problem that a configuration describes.
 
     y = teacher(<beta, x>) + noise_std xi with x ~ N(0, I_d), |beta| = 1 and xi ~ N(0, 1);
-    W and a have standard normal entries (arXiv 2406.04657, released code).
+    W and a have standard normal entries (arXiv 2406.04657, released code).  The fields ``inputs``,
+    ``readout`` and ``teacher_rank`` of the configuration change x, a and the teacher.
 
     Parameters
     ----------
@@ -139,19 +141,18 @@ def make_problem(config: ExperimentConfig) -> Problem:
     ((20, 5), (7, 5))
     """
     teacher = get_teacher(config.teacher)
-    direction = stream(config.seed, "teacher").standard_normal(config.d)
-    direction /= np.linalg.norm(direction)
+    directions = teacher_directions(config)
     train, probe, test = (
-        _draw(config, name, size, direction, teacher)
+        _draw(config, name, size, directions, teacher)
         for name, size in (("train", config.n), ("probe", config.n), ("test", config.n_test))
     )
     if config.labels == "centred":
-        mean = gaussian_mean(teacher.value)
+        mean = gaussian_mean(teacher.value) * teacher_weights(config).sum()
         train, probe, test = (Dataset(s.inputs, s.targets - mean) for s in (train, probe, test))
     else:
         train = Dataset(train.inputs, _control(config, train.targets, teacher))
     return Problem(
-        teacher_direction=direction,
+        teacher_direction=directions[:, 0],
         train=train,
         probe=probe,
         test=test,
@@ -162,7 +163,27 @@ def make_problem(config: ExperimentConfig) -> Problem:
 
 def draw_readout(config: ExperimentConfig) -> Array:
     """Draw only the readout weights of `make_problem`, an (h,) array."""
-    return stream(config.seed, "readout").standard_normal(config.h)
+    a = stream(config.seed, "readout").standard_normal(config.h)
+    return np.sign(a) if config.readout == "signs" else a
+
+
+def teacher_directions(config: ExperimentConfig) -> Array:
+    """Draw only the directions of the teacher, orthonormal columns of a (d, teacher_rank) array."""
+    generator = stream(config.seed, "teacher")
+    first = generator.standard_normal(config.d)
+    first /= np.linalg.norm(first)
+    if config.teacher_rank == 1:
+        return first[:, None]
+    others = generator.standard_normal((config.d, config.teacher_rank - 1))
+    Q = np.linalg.qr(np.column_stack([first, others]))[0]
+    Q[:, 0] = first  # up to its sign it is that already
+    return Q
+
+
+def teacher_weights(config: ExperimentConfig) -> Array:
+    """Compute the weights of the teacher's directions, a (teacher_rank,) array of norm 1."""
+    weights = np.arange(1.0, config.teacher_rank + 1) ** -config.teacher_decay
+    return weights / np.linalg.norm(weights)
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
@@ -175,11 +196,18 @@ def _as_array(x: Tensor | ArrayLike) -> Array:
 
 
 def _draw(
-    config: ExperimentConfig, name: str, size: int, direction: Array, teacher: ScalarFunction
+    config: ExperimentConfig, name: str, size: int, directions: Array, teacher: ScalarFunction
 ) -> Dataset:
     inputs = stream(config.seed, f"{name}_inputs").standard_normal((size, config.d))
+    if name == "train" and config.inputs == "whitened":
+        left, _, right = np.linalg.svd(inputs, full_matrices=False)
+        inputs = math.sqrt(max(size, config.d)) * left @ right
     noise = config.noise_std * stream(config.seed, f"{name}_noise").standard_normal(size)
-    return Dataset(inputs, teacher.value(torch.from_numpy(inputs @ direction)).numpy() + noise)
+    if config.teacher_rank == 1:
+        signal = teacher.value(torch.from_numpy(inputs @ directions[:, 0])).numpy()
+    else:
+        signal = teacher.value(torch.from_numpy(inputs @ directions)).numpy() @ teacher_weights(config)
+    return Dataset(inputs, signal + noise)
 
 
 def _control(config: ExperimentConfig, targets: Array, teacher: ScalarFunction) -> Array:
@@ -189,5 +217,6 @@ def _control(config: ExperimentConfig, targets: Array, teacher: ScalarFunction) 
     if config.labels == "noise":
         mean = gaussian_mean(teacher.value)
         variance = gaussian_mean(lambda z: (teacher.value(z) - mean) ** 2) + config.noise_std**2
+        mean *= teacher_weights(config).sum()
         return mean + math.sqrt(variance) * generator.standard_normal(len(targets))
     return targets

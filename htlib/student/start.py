@@ -29,7 +29,10 @@ Array = NDArray[np.float64]
 
 _KEPT = 2  # each holds the data of a problem, some 60 MB at the paper's sizes
 # Fields that matter only after the first gradient.
-_AFTER_START = frozenset({"optimizer", "lr", "steps", "lr_decay", "update", "probe_every", *HYPERPARAMETERS})
+_AFTER_START = frozenset(
+    {"optimizer", "lr", "steps", "lr_decay", "update", "batch_size", "probe_every", "probe_sharpness"}
+    | HYPERPARAMETERS
+)
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,10 @@ class Start:
         """Return the stage-1 loss of a state of the student."""
         return network.loss(W, a, *self.train, self.activation)
 
-    def gradient_at(self, W: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the stage-1 loss of a state and its derivatives with respect to W and a."""
-        return network.loss_and_gradient(W, a, *self.train, self.activation)
+    def gradient_at(self, W: Tensor, a: Tensor, batch: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the stage-1 loss of a state, on a batch if given, and its derivatives in W and a."""
+        X, y = self.train if batch is None else (self.train[0][batch], self.train[1][batch])
+        return network.loss_and_gradient(W, a, X, y, self.activation)
 
     def probe_of(self, W: Tensor, a: Tensor, train_loss: float, system: SingularSystem) -> Probe:
         """Return a state of the student, ready to be measured."""

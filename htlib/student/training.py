@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from htlib.spectra.vectors import SingularSystem, overlaps_of, without_top
 from htlib.student.config import ExperimentConfig, Reading
-from htlib.student.optimizers import OPTIMIZERS
+from htlib.student.curvature import divided, hessian_product, largest_eigenvalue
+from htlib.student.optimizers import OPTIMIZERS, State
 from htlib.student.probes import METRICS, Probe, Refit
 from htlib.student.problem import Problem, stream
 from htlib.student.run import StepOverlaps, Trajectory, assemble
@@ -26,6 +27,7 @@ Array = NDArray[np.float64]
 Readings = Mapping[str, Any] | Iterable[Reading] | None
 
 _OVERLAPS_KEPT = 100
+_SHARPNESS_TOLERANCE = 1e-3  # of its eigenvalue, which a run in float32 does not determine much better
 
 
 class Diverged(ArithmeticError):
@@ -41,7 +43,7 @@ class Snapshot:
     """The state of a run after some step."""
 
     step: int
-    metrics: dict[str, float]  # one value for each of METRICS, for the config's own reading
+    metrics: dict[str, float]  # a value for each of `columns(config)`, for the config's own reading
     eigenvalues: Array  # (min(h, d),) float64, the ESD, ascending
     weights: Tensor  # (h, d); the run does not change it later, nor may you
     refits: dict[Reading, Refit]
@@ -182,6 +184,11 @@ def readings_of(config: ExperimentConfig, readings: Readings = None) -> list[Rea
     return list(dict.fromkeys([own, *others]))
 
 
+def columns(config: ExperimentConfig) -> list[str]:
+    """List the columns of the metrics of a run."""
+    return [*METRICS, "sharpness"] if config.probe_sharpness else list(METRICS)
+
+
 def _collect(
     config: ExperimentConfig,
     start: Start,
@@ -204,7 +211,7 @@ def _collect(
         diverged = stop.step
     return assemble(
         config,
-        list(METRICS),
+        columns(config),
         [snapshot.step for snapshot in kept],
         [list(snapshot.metrics.values()) for snapshot in kept],
         np.array([snapshot.eigenvalues for snapshot in kept]).reshape(len(kept), min(config.h, config.d)),
@@ -231,14 +238,24 @@ def _iterate(
         if not all(map(math.isfinite, losses)):
             raise Diverged(step)
         metrics = probe.metrics(refits[config.reading])
+        if config.probe_sharpness:
+            metrics["sharpness"] = _sharpness(config, start, probe.weights, a, states[0], step, lr)
         return Snapshot(step, metrics, probe.system.eigenvalues, probe.weights, refits, overlaps)
 
     W, a = start.hidden_weights, start.readout_weights
-    yield snapshot(0, start.first)
     optimizer, lr = OPTIMIZERS[config.optimizer], config.lr
     options, states = optimizer.options(config), [optimizer.init(W), optimizer.init(a)]
+    yield snapshot(0, start.first)
     generator = stream(config.seed, "update_control")
     gradient, readout_gradient, system = start.gradient, start.readout_gradient, start.first.system
+    batches = _batches(config, W.device)
+
+    def next_gradient() -> tuple[Tensor, Tensor]:
+        return start.gradient_at(normalized(W) if config.normalize_weights else W, a, next(batches))[1:]
+
+    apart = config.normalize_weights or config.batch_size is not None  # from the gradient of the loss at W
+    if config.batch_size is not None:
+        gradient, readout_gradient = next_gradient()
     for step in range(1, config.steps + 1):
         if config.normalize_weights:
             W = normalized(W)
@@ -254,7 +271,7 @@ def _iterate(
         if on_step is not None:
             on_step()
         last = step == config.steps
-        if last or config.normalize_weights:  # no gradient is needed at this W
+        if last or apart:
             train_loss = start.train_loss(W, a)
         else:
             loss, gradient, readout_gradient = start.gradient_at(W, a)
@@ -269,8 +286,35 @@ def _iterate(
                     before = SingularSystem(previous)
                 overlaps = _step_overlaps(before, system, SingularSystem(W - previous, "update"))
             yield snapshot(step, start.probe_of(W, a, train_loss, system), overlaps)
-        if config.normalize_weights and not last:
-            _, gradient, readout_gradient = start.gradient_at(normalized(W), a)
+        if apart and not last:
+            gradient, readout_gradient = next_gradient()
+
+
+def _batches(config: ExperimentConfig, device: torch.device) -> Iterator[Tensor | None]:
+    """Yield the indices of one batch after the other, or None for the full batch."""
+    generator = stream(config.seed, "batches")
+    while True:
+        if config.batch_size is None:
+            yield None
+        else:
+            order = torch.from_numpy(generator.permutation(config.n)).to(device)
+            yield from order.split(config.batch_size)
+
+
+def _sharpness(
+    config: ExperimentConfig, start: Start, W: Tensor, a: Tensor, state: State, step: int, lr: float
+) -> float:
+    """Compute lr times the largest eigenvalue of the Hessian, over the edge of stability of the optimizer.
+
+    At the start an optimizer with a denominator does not have one, and the value is NaN.
+    """
+    optimizer = OPTIMIZERS[config.optimizer]
+    assert optimizer.edge is not None  # the configuration has been checked
+    if step == 0 and optimizer.first_step == "sign":
+        return math.nan
+    denominator, edge = optimizer.edge(state, step, **optimizer.options(config))
+    product = divided(hessian_product(W, a, *start.train, start.activation), denominator)
+    return lr * largest_eigenvalue(product, W, _SHARPNESS_TOLERANCE) / edge
 
 
 def _squarable(W: Tensor) -> bool:

@@ -32,6 +32,9 @@ from htlib.theory.gradient import GradientConstants, gradient_constants
 
 Array = NDArray[np.float64]
 
+# Fields that change the first step, and that the law does not include.
+_NOT_IN_THE_LAW = ("nesterov", "weight_decay", "inputs", "readout", "teacher_rank", "batch_size")
+
 
 @dataclass(frozen=True)
 class OneStepPrediction:
@@ -239,9 +242,10 @@ def law_of_config(
         raise ValueError(
             f"optimizer must be one of {lawful} for a prediction of its first step; got {config.optimizer!r}"
         )
-    for name in ("nesterov", "weight_decay"):  # they change the first step, and the law does not include them
-        if value := getattr(config, name):
-            raise ValueError(f"{name} must be {value * 0} for a prediction of the first step; got {value}")
+    for name in _NOT_IN_THE_LAW:
+        value, default = getattr(config, name), getattr(ExperimentConfig, name)
+        if value != default:
+            raise ValueError(f"{name} must be {default} for a prediction of the first step; got {value}")
     known = gradient_constants(config, config.labels if labels is None else labels, readout_norm)
     n, d, h = config.n, config.d, config.h
     mu, c, length, readout = known.mean_slope, known.teacher_slope, known.length, known.readout

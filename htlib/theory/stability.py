@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from htlib.student.config import ExperimentConfig
-from htlib.student.network import loss_and_gradient
+from htlib.student.curvature import Product, divided, hessian_product, largest_eigenvalue, top_of
+from htlib.student.functions import ACTIVATIONS, gaussian_mean
 from htlib.student.optimizers import OPTIMIZERS
 from htlib.student.problem import Problem
 from htlib.student.start import Start, prepare
 
-_BETA1 = 0.9  # of Adam
-_OF_ADAM = (2 + 2 * _BETA1) / (1 - _BETA1)  # 38; for momentum beta1 with dampening (Cohen et al. 2022, eq. 2)
 _DENSE = 4000  # samples up to which the n x n matrix is made
 _TOLERANCE = 1e-5
 _SMALLEST, _LARGEST = 1e-8, 1e8  # rates between which the overshoot is looked for
@@ -41,8 +39,6 @@ class Stability:
     ----------
     sharpness : float
         Largest eigenvalue of the Gauss-Newton matrix, (2/n) J^T J, of the stage-1 loss in W.
-    hessian : float
-        Largest eigenvalue of the whole Hessian in W.
     critical_lr : float
         For gradient descent with heavy-ball momentum m, 2 (1 + m) / sharpness, and with Nesterov's,
         2 (1 + m) / ((1 + 2 m) sharpness).  For the other optimizers, the rate at which the first step
@@ -53,9 +49,14 @@ class Stability:
     """
 
     sharpness: float
-    hessian: float
     critical_lr: float
     late_critical_lr: float
+    _largest: Callable[[], float] = field(repr=False, compare=False)
+
+    @cached_property
+    def hessian(self) -> float:
+        """Largest eigenvalue of the whole Hessian in W, computed when it is asked for."""
+        return self._largest()
 
 
 def stability(
@@ -101,30 +102,98 @@ def stability(
     2.0
     """
     start = prepare(config.replace(dtype="float64"), problem)
-    X, _ = start.train
     W = start.hidden_weights if weights is None else _state("weights", weights, start)
     P = None if denominator is None else _state("denominator", denominator, start)
+    divides, edge = _edge(config)
+    if P is not None and not divides:
+        raise ValueError(f"denominator has no meaning for optimizer={config.optimizer!r}; leave it out")
     if P is not None and not bool((P > 0).all()):
         raise ValueError(f"denominator must be positive; its smallest entry is {P.min().item():.3g}")
-    curvature = _hessian(start, W)
+
+    def curvature() -> Product:
+        return hessian_product(W, start.readout_weights, *start.train, start.activation)
+
     late = math.nan
     if P is not None:
-        root = P.sqrt()
-        late = _OF_ADAM / _largest(lambda V: curvature(V / root) / root, W.shape)
-    sharpness = _gauss_newton(start, W, X)
+        late = edge / largest_eigenvalue(divided(curvature(), P), W, _TOLERANCE)
+    sharpness = _gauss_newton(start, W)
+    by_gradient = OPTIMIZERS[config.optimizer].first_step == "gradient"
     return Stability(
         sharpness=sharpness,
-        hessian=_largest(curvature, W.shape),
-        critical_lr=_critical(config, start, W, sharpness),
+        critical_lr=edge / sharpness if by_gradient else _overshoot(config, start, W),
         late_critical_lr=late,
+        _largest=lambda: largest_eigenvalue(curvature(), W, _TOLERANCE),
     )
 
 
-def _critical(config: ExperimentConfig, start: Start, W: Tensor, sharpness: float) -> float:
-    if OPTIMIZERS[config.optimizer].first_step == "gradient":
-        m = config.momentum
-        return 2 * (1 + m) / sharpness / ((1 + 2 * m) if config.nesterov else 1)
-    return _overshoot(config, start, W)
+def _edge(config: ExperimentConfig) -> tuple[bool, float]:
+    """Tell whether the optimizer divides the gradient; return its edge of lr times the curvature, too."""
+    optimizer = OPTIMIZERS[config.optimizer]
+    if optimizer.edge is None:
+        return False, math.nan
+    denominator, edge = optimizer.edge(optimizer.init(torch.zeros(1)), 1, **optimizer.options(config))
+    return denominator is not None, edge
+
+
+def predict_sharpness(config: ExperimentConfig, *, readout: ArrayLike | None = None) -> float:
+    """Predict the sharpness at the start for large n, d and h.
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+        Its sizes, activation, inputs and readout matter; its labels, teacher and rate do not.
+    readout : (h,) array, optional
+        The readout a of the given network; by default its expectations count.
+
+    Returns
+    -------
+    float
+        The largest eigenvalue of the Gauss-Newton matrix, (2/n) (|a|^2/h) (mu^2 top + v), where mu and v are
+        the mean and the variance of the activation's slope at a standard normal, and top is the largest
+        eigenvalue of X X^T / d: (1 + sqrt(n/d))^2 for Gaussian inputs, and n/d for whitened ones.
+
+    Raises
+    ------
+    ValueError
+        If the readout has another shape or is zero, or the inputs are whitened and the activation is not odd
+        or n < d, for which there is no formula here.
+
+    Notes
+    -----
+    The Gauss-Newton matrix is the product, entry by entry, of X X^T / d and of the Gram matrix of the slopes
+    over h.  The latter is (|a|^2/h) mu^2 off the diagonal, up to fluctuations of the size h^-1/2, and
+    (|a|^2/h) (mu^2 + v) on it.  An activation that is not odd adds mu_2^2 (n/d) times the projection on the
+    vector of ones, mu_2 = E s''(z), which stays below the edge where mu_2 < mu.
+
+    Whitened inputs have one eigenvalue, n/d, which the fluctuations split to first order: a sample's mean
+    slope varies with the draw of W and with |x|.  The formula includes their spread, as a semicircle.
+
+    Examples
+    --------
+    >>> round(2 / predict_sharpness(ExperimentConfig(optimizer="gd")))
+    895
+    """
+    activation, ratio = ACTIVATIONS[config.activation], config.n / config.d
+    a = np.ones(config.h) if readout is None else np.asarray(readout, dtype=np.float64)
+    if a.shape != (config.h,) or not a.any():
+        raise ValueError(f"readout must be a nonzero array of shape ({config.h},); got shape {a.shape}")
+    square = float(np.mean(a**2))
+    fourth = float(np.mean(a**4)) / square**2 if readout is not None or config.readout == "signs" else 3.0
+    slope = activation.derivative
+    mean, variance = gaussian_mean(slope), gaussian_mean(lambda z: slope(z) ** 2)
+    variance -= mean**2
+    if config.inputs == "gaussian":
+        top = mean**2 * (1 + math.sqrt(ratio)) ** 2
+    elif activation.odd and ratio >= 1:
+        along = gaussian_mean(lambda z: (z * z - 1) * slope(z)) / 2  # of the mean slope, per |x|^2 / d
+        spread = variance * fourth / config.h + along**2 * 2 / config.d * (1 - 1 / ratio)
+        top = ratio * mean**2 + 4 * mean * math.sqrt(ratio * spread)
+    else:
+        raise ValueError(
+            f"inputs = 'whitened' needs an odd activation and n >= d for a prediction; got activation = "
+            f"{config.activation!r}, n = {config.n}, d = {config.d}"
+        )
+    return 2 / config.n * square * (top + variance)
 
 
 def _overshoot(config: ExperimentConfig, start: Start, W: Tensor) -> float:
@@ -145,45 +214,21 @@ def _overshoot(config: ExperimentConfig, start: Start, W: Tensor) -> float:
     return math.exp(float(brentq(excess, low, low + 1, xtol=1e-6)))  # pyright: ignore[reportArgumentType]
 
 
-def _gauss_newton(start: Start, W: Tensor, X: Tensor) -> float:
+def _gauss_newton(start: Start, W: Tensor) -> float:
     """Return the largest eigenvalue of (2/n) J J^T, whose entries are (x_k.x_l) (s_k.s_l) / (h d)."""
+    X, _ = start.train
     (n, d), h = X.shape, len(W)
     _, slope = start.activation.value_and_derivative(X @ W.T / math.sqrt(d))
     S = slope * start.readout_weights
     scale = 2 / (n * h * d)
     if n <= _DENSE:
-        matrix = ((X @ X.T) * (S @ S.T) * scale).numpy()
-        return _top(matrix, np.ones(n))
+        return top_of(((X @ X.T) * (S @ S.T) * scale).numpy(), np.ones(n), _TOLERANCE)
 
     def product(u: Tensor) -> Tensor:
         back = S.T @ (u[:, None] * X)  # J^T u
         return ((X @ back.T) * S).sum(dim=1) * scale
 
-    return _largest(product, (n,))
-
-
-def _hessian(start: Start, W: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the product with the Hessian, the derivative of the closed-form gradient (it is symmetric)."""
-    X, y = start.train
-    state = W.detach().clone().requires_grad_()
-    gradient = loss_and_gradient(state, start.readout_weights, X, y, start.activation)[1]
-    return lambda V: torch.autograd.grad(gradient, state, V, retain_graph=True)[0]
-
-
-def _largest(product: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> float:
-    """Return the largest eigenvalue of a symmetric operator, by Lanczos iteration."""
-    size = math.prod(shape)
-
-    def apply(v: NDArray[np.float64]) -> NDArray[np.float64]:
-        return product(torch.from_numpy(np.ascontiguousarray(v)).reshape(shape)).reshape(-1).numpy()
-
-    operator = LinearOperator((size, size), matvec=apply, dtype=np.float64)  # pyright: ignore
-    return _top(operator, np.random.default_rng(0).standard_normal(size))
-
-
-def _top(operator: Any, v0: NDArray[np.float64]) -> float:
-    values = eigsh(operator, 1, which="LA", v0=v0, tol=_TOLERANCE)[0]  # pyright: ignore[reportArgumentType]
-    return float(values[0])
+    return largest_eigenvalue(product, X[:, 0], _TOLERANCE)
 
 
 def _state(name: str, given: ArrayLike, start: Start) -> Tensor:

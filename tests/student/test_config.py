@@ -17,15 +17,19 @@ DEFAULTS = {
     **{"teacher": "softplus", "activation": "tanh", "optimizer": "adam", "lr": 1.0, "steps": 10},
     **{"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "adam_eps": 1e-8, "dtype": "float32"},
     **{"lr_decay": None, "normalize_weights": False, "train_readout": False, "ridge_lambda": 0.01},
-    **{"feature_scale": "paper", "labels": "real", "update": "full", "probe_every": 1, "seed": 0},
+    **{"feature_scale": "paper", "labels": "real", "update": "full"},
+    **{"inputs": "gaussian", "readout": "gaussian", "teacher_rank": 1, "teacher_decay": 1.0},
+    **{"batch_size": None, "probe_every": 1, "probe_sharpness": False, "seed": 0},
 }
 # All but adam_eps, which gradient descent does not read.
 CHANGED = DEFAULTS | {
-    **{"n": 1, "d": 1, "h": 1, "n_test": 1, "noise_std": 0.0},
+    **{"n": 3, "d": 2, "h": 1, "n_test": 1, "noise_std": 0.0},
     **{"teacher": "hermite3", "activation": "erf", "optimizer": "gd", "lr": 0.0, "steps": 0},
     **{"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "dtype": "float64"},
     **{"lr_decay": 0.5, "normalize_weights": True, "train_readout": True, "ridge_lambda": 1e-6},
-    **{"feature_scale": "released-code", "labels": "noise", "update": "no-top", "probe_every": 2},
+    **{"feature_scale": "released-code", "labels": "noise", "update": "no-top"},
+    **{"inputs": "whitened", "readout": "signs", "teacher_rank": 2, "teacher_decay": 0.5},
+    **{"batch_size": 2, "probe_every": 2, "probe_sharpness": True},
     "seed": 12345678901234567890,
 }
 DIGEST_OF_DEFAULTS = "7674a781fc38e94c"
@@ -77,7 +81,11 @@ def test_equal_values_have_equal_digests(same):
 
 def test_digest_sees_every_field():
     digests = {"nothing": DIGEST_OF_DEFAULTS, "optimizer": ht.ExperimentConfig(optimizer="gd").digest()}
-    gd = {"momentum": {"optimizer": "gd"}, "nesterov": {"optimizer": "gd", "momentum": 0.9}}
+    gd = {
+        "momentum": {"optimizer": "gd"},
+        "nesterov": {"optimizer": "gd", "momentum": 0.9},
+        "teacher_decay": {"teacher_rank": 2},
+    }
     for name in DEFAULTS.keys() - {"optimizer"}:
         value = 0.0 if name == "adam_eps" else CHANGED[name]
         digests[name] = ht.ExperimentConfig(**gd.get(name, {}), **{name: value}).digest()
@@ -114,9 +122,19 @@ BAD = {
     "steps seed": (-1, 2.5, "3", True, None),
     "lr noise_std momentum weight_decay adam_eps ridge_lambda": [-0.1, *UNBOUNDED, "0.1", True, None],
     "ridge_lambda": (0,),
+    "teacher_decay": [-1, *UNBOUNDED, "1", None],
+    "teacher_rank": (0, 1.5, "2", True, None, 1001),
+    "batch_size": (0, -1, 1.5, "2", True, 2000, 5000),
     "lr_decay": (0, 1.5, -0.5, math.nan, math.inf, "0.5", True),
-    "nesterov normalize_weights train_readout": (1, 0, None, "yes"),
-    "optimizer teacher activation labels update feature_scale dtype": ("sgd", "", "REAL", None, 1, ["adam"]),
+    "nesterov normalize_weights train_readout probe_sharpness": (1, 0, None, "yes"),
+    "optimizer teacher activation labels update inputs readout feature_scale dtype": (
+        "sgd",
+        "",
+        "REAL",
+        None,
+        1,
+        ["adam"],
+    ),
     "dtype": ("float16",),
     "lr": (10**400,),
 }
@@ -140,6 +158,8 @@ def test_bad_value_is_refused_by_name(name, value):
         ({"nesterov": True}, ["nesterov = True", "optimizer='adam'", "gd"]),
         ({"optimizer": "gd", "adam_eps": 1e-5}, ["adam_eps = 1e-05", "optimizer='gd'", "adam"]),
         ({"optimizer": "gd", "nesterov": True}, ["nesterov = True", "momentum above 0"]),
+        ({"teacher_decay": 2.0}, ["teacher_decay = 2.0", "teacher_rank = 1", "larger rank"]),
+        ({"optimizer": "muon", "probe_sharpness": True}, ["probe_sharpness = True", "muon", "adam, gd"]),
     ],
 )
 def test_what_the_optimizer_does_not_read_is_refused(fields, named):

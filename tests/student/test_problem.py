@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import htlib as ht
+from htlib.student.problem import teacher_directions
 from tests import global_generator
 from tests.refusals import refused
 
@@ -204,3 +205,48 @@ def test_tensors_and_lists_are_taken_and_kept_as_arrays():
     assert {type(array) for array in arrays(other).values()} == {np.ndarray}
     assert differences(problem, other) == {"hidden_weights"}
     np.testing.assert_array_equal(other.hidden_weights, 2 * problem.hidden_weights)
+
+
+@pytest.mark.parametrize(("n", "d"), [(60, 20), (20, 60), (30, 30)])
+def test_whitened_inputs_have_equal_singular_values_and_decide_the_targets(n, d):
+    config = ht.ExperimentConfig(n=n, d=d, h=9, n_test=30, noise_std=0, inputs="whitened")
+    problem, plain = ht.make_problem(config), ht.make_problem(config.replace(inputs="gaussian"))
+    X = problem.train.inputs
+    gram = X.T @ X if n >= d else X @ X.T
+    np.testing.assert_allclose(gram, max(n, d) * np.eye(min(n, d)), atol=1e-10 * n * d)
+    np.testing.assert_allclose(
+        problem.train.targets, np.log1p(np.exp(X @ problem.teacher_direction)), rtol=1e-12
+    )
+    # of all matrices with those singular values the nearest: <X, X0> is the sum of the singular values of X0
+    largest = math.sqrt(max(n, d)) * np.linalg.svd(plain.train.inputs, compute_uv=False).sum()
+    assert (X * plain.train.inputs).sum() == pytest.approx(largest)
+    changed = {"train.inputs", "train.targets"}
+    assert differences(problem, plain) == changed
+
+
+def test_signs_of_the_readout_are_those_of_the_draw():
+    signs, plain = ht.make_problem(CONFIG.replace(readout="signs")), ht.make_problem(CONFIG)
+    assert differences(signs, plain) == {"readout_weights"}
+    np.testing.assert_array_equal(signs.readout_weights, np.sign(plain.readout_weights))
+
+
+def test_a_teacher_of_higher_rank_is_a_sum_along_orthonormal_directions():
+    config = CONFIG.replace(noise_std=0, teacher_rank=3, teacher_decay=2.0)
+    problem, directions = ht.make_problem(config), teacher_directions(config)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(3), atol=1e-14)
+    np.testing.assert_array_equal(directions[:, 0], ht.make_problem(CONFIG).teacher_direction)
+    np.testing.assert_array_equal(directions[:, 0], problem.teacher_direction)
+    weights = np.array([1, 1 / 4, 1 / 9]) / math.sqrt(1 + 1 / 16 + 1 / 81)
+    expected = sum(
+        w * np.log1p(np.exp(problem.test.inputs @ beta))
+        for w, beta in zip(weights, directions.T, strict=True)
+    )
+    np.testing.assert_allclose(problem.test.targets, expected, rtol=1e-12)
+    # the controls of the labels keep their mean and variance: standard errors .01 of 20,000 samples
+    many = config.replace(n=20_000, noise_std=0.3)
+    real, noise, centred = (
+        ht.make_problem(many.replace(labels=labels)).train.targets for labels in ("real", "noise", "centred")
+    )
+    assert noise.mean() == pytest.approx(real.mean(), abs=0.03)
+    assert noise.std() == pytest.approx(real.std(), abs=0.03)
+    assert centred.mean() == pytest.approx(0, abs=0.03)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import htlib as ht
+from htlib.student.problem import stream
 from htlib.student.start import forget_starts, normalized, prepare
 from htlib.student.training import Diverged, iterate, train_rates
 from tests import global_generator, reference
@@ -445,6 +446,9 @@ DECIDES = {
     "normalize_weights": True,
     "train_readout": True,
     "labels": "noise",
+    "inputs": "whitened",
+    "readout": "signs",
+    "teacher_rank": 2,
     "seed": 1,
 }
 MAY_DIFFER = {
@@ -455,14 +459,19 @@ MAY_DIFFER = {
     "adam_eps": 1e-3,
     "lr_decay": 0.5,
     "update": "no-top",
+    "batch_size": 7,
     "probe_every": 2,
+    "probe_sharpness": True,
     "ridge_lambda": 0.1,
     "feature_scale": "released-code",
 }
 
 
 def test_every_field_is_sorted_into_one_of_the_two():
-    assert DECIDES.keys() | MAY_DIFFER.keys() | {"momentum", "nesterov"} == SHORT.to_dict().keys()
+    assert (
+        DECIDES.keys() | MAY_DIFFER.keys() | {"momentum", "nesterov", "teacher_decay"}
+        == SHORT.to_dict().keys()
+    )
 
 
 @pytest.mark.parametrize("change", [{name: value} for name, value in MAY_DIFFER.items()], ids=str)
@@ -606,3 +615,56 @@ def test_arrays_that_cannot_be_written_are_accepted():
     for data in (problem.train, problem.probe, problem.test):
         data.inputs.flags.writeable = data.targets.flags.writeable = False
     np.testing.assert_array_equal(ht.train(SHORT, problem).metrics, ht.train(SHORT).metrics)
+
+
+def test_mini_batches_are_those_of_a_loop_of_torch():
+    """Every epoch goes through all samples in a new order; the losses are of all samples."""
+    config = SHORT.replace(batch_size=12, steps=7, lr=0.1)
+    run, problem = ht.train(config, keep_weights=True), ht.make_problem(config)
+    order, seen = stream(config.seed, "batches"), list[np.ndarray]()
+    X, y, a, W = (
+        torch.tensor(array)
+        for array in (
+            problem.train.inputs,
+            problem.train.targets,
+            problem.readout_weights,
+            problem.hidden_weights,
+        )
+    )
+    W.requires_grad_()
+    optimizer = torch.optim.Adam([W], lr=0.1)
+
+    def loss(rows):
+        return ((torch.tanh(X[rows] @ W.T / 8**0.5) @ a / 12**0.5 - y[rows]) ** 2).mean()
+
+    for step in range(1, 8):
+        if not seen:
+            shuffled = order.permutation(30)
+            seen = [shuffled[:12], shuffled[12:24], shuffled[24:]]
+        optimizer.zero_grad()
+        loss(seen.pop(0)).backward()
+        optimizer.step()
+        np.testing.assert_allclose(run.weights[step], W.detach(), rtol=1e-9)
+        assert run.metrics.train_loss[step] == pytest.approx(loss(slice(None)).item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["gd", "adam"])
+def test_the_sharpness_is_that_of_the_state(optimizer):
+    """Beside `htlib.stability`, whose own oracle is a dense Hessian."""
+    config = SHORT.replace(optimizer=optimizer, lr=0.3, probe_sharpness=True, steps=3)
+    run = ht.train(config, keep_weights=True)
+    plain = ht.train(config.replace(probe_sharpness=False))
+    np.testing.assert_array_equal(run.metrics.drop(columns="sharpness"), plain.metrics)
+    if optimizer == "gd":
+        for step in range(4):
+            expected = 0.3 * ht.stability(config, weights=run.weights[step]).hessian / 2
+            assert run.metrics.sharpness[step] == pytest.approx(expected, rel=1e-3)
+        return
+    assert np.isnan(run.metrics.sharpness[0])
+    start, second = prepare(config), torch.zeros(12, 8, dtype=torch.float64)
+    for step in range(1, 4):
+        before = torch.tensor(run.weights[step - 1])
+        second = 0.999 * second + 0.001 * start.gradient_at(before, start.readout_weights)[1] ** 2
+        P = (second / (1 - 0.999**step)).sqrt() + config.adam_eps
+        found = ht.stability(config, weights=run.weights[step], denominator=P.numpy())
+        assert run.metrics.sharpness[step] == pytest.approx(0.3 / found.late_critical_lr, rel=1e-3)

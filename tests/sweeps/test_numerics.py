@@ -31,7 +31,7 @@ MUST_COUNT = {
         "spectra.linalg",
     ),
     *("spectra.eigenvalues", "spectra.vectors", "spectra.noise", "spectra.power_law"),
-    *("spectra.ks_scan", "spectra.measures"),
+    *("spectra.ks_scan", "spectra.measures", "student.curvature"),
 }
 JUDGING = {
     *("ledger", "ledger.effects", "ledger.settings", "ledger.verdicts", "spectra.spikes"),

@@ -61,11 +61,16 @@ def test_every_field_of_training_and_what_is_kept_change_the_path(store):
         **dict.fromkeys(("noise_std", "lr", "weight_decay", "adam_eps", "lr_decay"), 0.5),
         **{"normalize_weights": True, "train_readout": True, "dtype": "float64", "labels": "noise"},
         **{"update": "no-top", "teacher": "relu", "activation": "relu"},
+        **{"inputs": "whitened", "readout": "signs", "teacher_rank": 2, "batch_size": 2},
+        **{"probe_sharpness": True},
     }
     configs = [CONFIG, *(CONFIG.replace(**{name: value}) for name, value in other.items())]
     gd = CONFIG.replace(optimizer="gd")
     configs += [gd, gd.replace(momentum=0.5), gd.replace(momentum=0.5, nesterov=True)]
-    assert {*other, "optimizer", "momentum", "nesterov", *Reading._fields} == set(CONFIG.to_dict())
+    configs.append(CONFIG.replace(teacher_rank=2, teacher_decay=2.0))
+    assert {*other, "optimizer", "momentum", "nesterov", "teacher_decay", *Reading._fields} == set(
+        CONFIG.to_dict()
+    )
     paths = {
         store.file_of(c, keep_weights=weights, keep_overlaps=overlaps)
         for c in configs
