@@ -19,6 +19,7 @@ from htlib.figures.one_step import measured_and_predicted, prediction
 from htlib.figures.optimizers import optimizer_spectra
 from htlib.figures.runs import FIGURES, along_steps, draw, overview, rate_map, tail_controls
 from htlib.figures.spectra import hill, power_law, spectrum
+from htlib.figures.stability import collapse
 from htlib.figures.style import (
     BLACK,
     BLUE,
@@ -54,6 +55,7 @@ __all__ = [
     "SKY",
     "against_rate",
     "along_steps",
+    "collapse",
     "draw",
     "hill",
     "layer_spectrum",

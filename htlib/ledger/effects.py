@@ -1,10 +1,10 @@
 """Effects: the answers of an experiment's runs to a question, as numbers per seed.
 
 An effect is a function under `effect`.  It takes the runs and keyword arguments, and returns an (n_seeds, k)
-array with one row per seed in ascending order; k is 1 except in `prediction_error`.  Seeds are paired: a
-difference is taken within a seed.  The claims of the book (`htlib.ledger.claims`) name these functions and
-give their arguments.  An argument is a *setting*, which picks runs (`htlib.ledger.settings`), a text or a
-number.
+array with one row per seed in ascending order; k is 1 except in `prediction_error`, `change_at` and `onset`.
+Seeds are paired: a difference is taken within a seed.  The claims of the book (`htlib.ledger.claims`) name
+these functions and give their arguments.  An argument is a *setting*, which picks runs
+(`htlib.ledger.settings`), a text or a number.
 
 A measure is a column of a run's metrics or a function under `measure`.
 """
@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from htlib.ledger.settings import Setting, chosen, grouped, law_of, matching, shape_of, step_of
+from htlib.student.config import ExperimentConfig
 from htlib.student.probes import SHOWN
+from htlib.student.problem import draw_readout
 from htlib.student.run import Trajectory
+from htlib.theory.stability import predict_sharpness
 
 Array = NDArray[np.float64]
 Measure = Callable[[Trajectory, int], float]
@@ -144,6 +147,100 @@ def rank_correlation(runs: Sequence[Trajectory], *, x: str, y: str, of: Setting,
     return np.array([[np.corrcoef(rankdata(left), rankdata(right))[0, 1]] for left, right in pairs])
 
 
+@effect
+def change_at(runs: Sequence[Trajectory], *, measure: str, where: Setting, step: float, at: float) -> Array:
+    """Return the change of a measure from the start at a multiple of the edge of stability, per setting.
+
+    There is one column for each setting among the runs that have the values of `where`; other fields are
+    free.  The edge is the predicted critical rate of gradient descent with the |a| that the seed has drawn
+    (`htlib.predict_sharpness`), and the change is interpolated linearly in the log rate.
+    """
+    return np.stack(
+        [
+            np.array([np.interp(math.log(at), *_against_edge(curve, measure, int(step))) for curve in curves])
+            for curves in _settings(runs, where)
+        ],
+        axis=1,
+    )
+
+
+@effect
+def onset(
+    runs: Sequence[Trajectory],
+    *,
+    measure: str,
+    where: Setting,
+    step: float,
+    fall: float,
+    over: str = "stability",
+) -> Array:
+    """Return the rate at which a measure has fallen by some amount, over a critical rate, per setting.
+
+    Settings and the edge of stability are those of `change_at`; over = "spike" is the rate at which one step
+    makes a spike.  A measure that has fallen further at the smallest rate, or not so far at the largest,
+    counts as that rate.
+    """
+    if over not in ("stability", "spike"):
+        raise ValueError(f"over must be 'stability' or 'spike'; got {over!r}")
+    columns: list[list[float]] = []
+    for curves in _settings(runs, where):
+        columns.append([])
+        for curve in curves:
+            rates, changes = _against_edge(curve, measure, int(step))
+            rate = _first_below(rates, changes, -fall)
+            if over == "spike":
+                first = curve[0].config
+                rate += math.log(_edge(first) / law_of(curve[0], drawn=True).critical_lr)
+            columns[-1].append(math.exp(rate))
+    return np.array(columns).T
+
+
+@effect
+def onset_spread(
+    runs: Sequence[Trajectory], *, measure: str, where: Setting, step: float, fall: float, over: str
+) -> Array:
+    """Return the largest `onset` of all settings over the smallest."""
+    found = onset(runs, measure=measure, where=where, step=step, fall=fall, over=over)
+    return (found.max(axis=1) / found.min(axis=1))[:, None]
+
+
+@effect
+def onset_over_overshoot(
+    runs: Sequence[Trajectory], *, measure: str, where: Setting, step: float, fall: float
+) -> Array:
+    """Return the rate at which a measure has fallen by some amount, over that of an overshooting first step.
+
+    The first step overshoots if the training loss after it exceeds that before.  Both rates are interpolated
+    among the runs; those of the first step are runs with ``steps = 1``.
+    """
+    late = _settings([run for run in runs if run.config.steps > 1], where)
+    early = _settings([run for run in runs if run.config.steps == 1], where)
+    columns: list[list[float]] = []
+    for curves, firsts in zip(late, early, strict=True):
+        columns.append([])
+        for curve, first in zip(curves, firsts, strict=True):
+            rates = np.log([run.config.lr for run in curve])
+            changes = np.array([_read(r, measure, int(step)) - _read(r, measure, 0) for r in curve])
+            losses = np.array([run.metrics.train_loss[1] / run.metrics.train_loss[0] for run in first])
+            overshoot = _first_below(np.log([run.config.lr for run in first]), -np.log(losses), 0.0)
+            columns[-1].append(math.exp(_first_below(rates, changes, -fall) - overshoot))
+    return np.array(columns).T
+
+
+@effect
+def sharpness_error(runs: Sequence[Trajectory], *, where: Setting) -> Array:
+    """Return the relative error of the predicted sharpness at the start, one column per setting.
+
+    The prediction is that of `htlib.predict_sharpness` with the readout that the seed has drawn.
+    """
+    return np.array(
+        [
+            [_edge(run.config) / (run.config.lr / run.metrics.sharpness[0]) - 1 for (run,) in curves]
+            for curves in _settings(runs, where)
+        ]
+    ).T
+
+
 @measure
 def second_over_first(run: Trajectory, step: int) -> float:
     """Return s_2 / s_1."""
@@ -193,6 +290,38 @@ def half_peak_rate(curve: Sequence[tuple[float, float]]) -> float:
     return float(np.exp(rates[k - 1] + part * (rates[k] - rates[k - 1])))
 
 
+def _settings(runs: Sequence[Trajectory], where: Setting) -> list[list[list[Trajectory]]]:
+    """Group runs by setting and seed; each group is a curve along the rate."""
+    found: dict[ExperimentConfig, dict[int, list[Trajectory]]] = {}
+    for run in sorted(runs, key=lambda run: (run.config.seed, run.config.lr)):
+        if all(getattr(run.config, name) == wish for name, wish in where.items()):
+            setting = run.config.replace(lr=1.0, seed=0)
+            found.setdefault(setting, {}).setdefault(run.config.seed, []).append(run)
+    if not found:
+        raise ValueError(f"where = {dict(where)} picks no run")
+    return [list(seeds.values()) for seeds in found.values()]
+
+
+def _against_edge(curve: Sequence[Trajectory], measure: str, step: int) -> tuple[Array, Array]:
+    """Return the logs of a curve's rates over the edge of stability, and the changes of a measure."""
+    rates = np.log([run.config.lr / _edge(run.config) for run in curve])
+    changes = [_read(run, measure, step_of(run, {"step": step})) - _read(run, measure, 0) for run in curve]
+    return rates, np.array(changes)
+
+
+def _edge(config: ExperimentConfig) -> float:
+    """Return the predicted critical rate of gradient descent, with the readout that the seed has drawn."""
+    return 2 / predict_sharpness(config, readout=draw_readout(config))
+
+
+def _first_below(x: Array, y: Array, level: float) -> float:
+    """Return the x at which y first falls below a level, by linear interpolation; else an end of x."""
+    k = int((y < level).argmax())
+    if not y[k] < level:
+        return float(x[-1])
+    return float(x[0] if k == 0 else np.interp(-level, [-y[k - 1], -y[k]], [x[k - 1], x[k]]))
+
+
 def _change(runs: Sequence[Trajectory], measure: str, setting: Setting) -> Array:
     """Compute the (n_seeds,) changes of a measure from the start."""
     return _measured(runs, measure, setting) - _measured(runs, measure, {**setting, "step": 0})
@@ -200,10 +329,14 @@ def _change(runs: Sequence[Trajectory], measure: str, setting: Setting) -> Array
 
 def _measured(runs: Sequence[Trajectory], name: str, setting: Setting) -> Array:
     """Compute the (n_seeds,) values of a measure."""
+    return np.array([_read(run, name, step_of(run, setting)) for run in chosen(runs, setting)])
+
+
+def _read(run: Trajectory, name: str, step: int) -> float:
+    """Return the value of a measure of a run."""
     if name not in SHOWN and name not in MEASURES:
         raise ValueError(f"measure must be one of {', '.join((*SHOWN, *MEASURES))}; got {name!r}")
-    read = MEASURES.get(name, lambda run, step: float(run.metrics.loc[step, name]))
-    return np.array([read(run, step_of(run, setting)) for run in chosen(runs, setting)])
+    return MEASURES[name](run, step) if name in MEASURES else float(run.metrics.loc[step, name])
 
 
 def _tail_spread(values: Array, alpha: float) -> float:

@@ -24,7 +24,7 @@ Setting = Mapping[str, Any]
 
 _SIZES = ("n", "d", "h")
 # Fields that are free unless a setting names them: sizes, the seed, and how the run was measured.
-_FREE = frozenset({*_SIZES, "n_test", "steps", "probe_every", "seed"})
+_FREE = frozenset({*_SIZES, "n_test", "steps", "probe_every", "probe_sharpness", "seed"})
 _DEFAULTS = ExperimentConfig().to_dict()
 
 
