@@ -7,14 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
+from htlib.figures.curves import trajectory
 from htlib.figures.labels import by_setting
 from htlib.figures.runs import figure_of_runs
-from htlib.figures.style import BLACK, GREY, LABELS, WIDTH
+from htlib.figures.style import BLUE, GREY, LABELS, ORANGE, WIDTH, legend_key, looks_in_turn
+from htlib.student.config import ExperimentConfig
 from htlib.student.problem import draw_readout
 from htlib.student.run import Trajectory
 from htlib.theory.stability import predict_sharpness
+
+ONSET = (1.2, 1.7)  # the range in which the book's ledger expects the tail to begin, in units of the edge
 
 
 @figure_of_runs
@@ -41,7 +45,8 @@ def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: i
     ValueError
         If there is no run.
     """
-    figure, (plain, scaled) = plt.subplots(1, 2, figsize=(WIDTH, 3.6), sharey=True)
+    figure, (plain, scaled) = plt.subplots(1, 2, figsize=(WIDTH, 3.9), sharey=True)
+    usual = ExperimentConfig.noise_std
     for group in by_setting(runs, ignore=["lr"]).values():
         rates = sorted({run.config.lr for run in group})
         edges = [2 / predict_sharpness(run.config, readout=draw_readout(run.config)) for run in group]
@@ -50,18 +55,57 @@ def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: i
             for rate in rates
         ]
         change, edge = np.array([np.mean(values) for values in of_rate]), np.exp(np.log(edges).mean())
-        plain.plot(rates, change, color=GREY, lw=1, marker=".")
-        scaled.plot(np.array(rates) / edge, change, color=BLACK, lw=1, marker=".", alpha=0.6)
+        strong = group[0].config.noise_std > usual
+        look = {"color": ORANGE, "ls": "--"} if strong else {"color": BLUE, "alpha": 0.75}
+        plain.plot(rates, change, lw=1.4, marker=".", **look)
+        scaled.plot(np.array(rates) / edge, change, lw=1.4, marker=".", **look)
     for ax, label, title in (
         (plain, LABELS["lr"], "In the rate: no order"),
-        (scaled, r"rate over edge of stability, $\eta/\eta_c$", "In units of the edge: one curve"),
+        (scaled, r"rate over edge of stability, $\eta/\eta_c$", "In units of the edge: one onset"),
     ):
-        ax.set_xscale("log")
-        ax.set_xlabel(label)
-        ax.set_title(title)
+        ax.set(xscale="log", xlabel=label, title=title)
         ax.axhline(0, color=GREY, lw=0.8, zorder=0)
     scaled.axvline(1, color=GREY, ls="--", lw=1)
-    scaled.set_xticks([0.7, 1, 1.5, 2, 3], ["0.7", "1", "1.5", "2", "3"])
+    scaled.axvspan(*ONSET, color=BLUE, alpha=0.12, lw=0)
+    scaled.set_xticks([0.7, 1, 1.4, 2, 3], ["0.7", "1", "1.4", "2", "3"])
     scaled.xaxis.set_minor_locator(NullLocator())
+    plain.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    plain.xaxis.set_major_formatter("{x:g}")
+    plain.xaxis.set_minor_locator(NullLocator())
     plain.set_ylabel(f"change of {LABELS.get(measure, measure)}")
+    if any(run.config.noise_std > usual for run in runs):
+        looks = {"usual label noise": {"color": BLUE}, "strong label noise": {"color": ORANGE, "ls": "--"}}
+        plain.legend(handles=[legend_key(name, **look) for name, look in looks.items()], loc="lower left")
+    return figure
+
+
+@figure_of_runs
+def along_edge(runs: Sequence[Trajectory]) -> Figure:
+    """Draw the sharpness over the edge of stability and PL_Alpha_Hill along the steps, one curve per setting.
+
+    Parameters
+    ----------
+    runs : sequence of Trajectory
+        With ``probe_sharpness``.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no run, or one without the sharpness.
+    """
+    if any("sharpness" not in run.metrics for run in runs):
+        raise ValueError("runs must have the sharpness: train them with probe_sharpness=True")
+    figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 6.4), sharex=True)
+    settings = by_setting(runs)
+    for (label, group), look in zip(settings.items(), looks_in_turn(), strict=False):
+        trajectory(group, "sharpness", ax=above, label=label, **look)
+        trajectory(group, "alpha_hill", ax=below, **look)
+    above.axhline(1, color=GREY, ls="--", lw=1.2)
+    above.set(ylim=(0, None), xlabel="", title="Rate times curvature climbs to the edge")
+    below.set(title="The exponent")
+    above.legend(loc="lower right")
     return figure

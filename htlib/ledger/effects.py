@@ -291,15 +291,18 @@ def half_peak_rate(curve: Sequence[tuple[float, float]]) -> float:
 
 
 def _settings(runs: Sequence[Trajectory], where: Setting) -> list[list[list[Trajectory]]]:
-    """Group runs by setting and seed; each group is a curve along the rate."""
+    """Group runs by setting, in their order, and by seed; each group is a curve along the rate."""
     found: dict[ExperimentConfig, dict[int, list[Trajectory]]] = {}
-    for run in sorted(runs, key=lambda run: (run.config.seed, run.config.lr)):
+    for run in runs:
         if all(getattr(run.config, name) == wish for name, wish in where.items()):
-            setting = run.config.replace(lr=1.0, seed=0)
-            found.setdefault(setting, {}).setdefault(run.config.seed, []).append(run)
+            setting = found.setdefault(run.config.replace(lr=1.0, seed=0), {})
+            setting.setdefault(run.config.seed, []).append(run)
     if not found:
         raise ValueError(f"where = {dict(where)} picks no run")
-    return [list(seeds.values()) for seeds in found.values()]
+    return [
+        [sorted(seeds[seed], key=lambda run: run.config.lr) for seed in sorted(seeds)]
+        for seeds in found.values()
+    ]
 
 
 def _against_edge(curve: Sequence[Trajectory], measure: str, step: int) -> tuple[Array, Array]:

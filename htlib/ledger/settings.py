@@ -71,7 +71,7 @@ def _said(runs: list[Trajectory], name: str, word: str, setting: Setting) -> lis
     def at(run: Trajectory) -> Any:
         return getattr(run.config, name)
 
-    values = sorted({at(run) for run in runs})
+    values = sorted({at(run) for run in runs} - {None})
     if not values:
         return []
     if word in ("min", "max"):

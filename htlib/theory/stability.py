@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -126,6 +126,15 @@ def stability(
     )
 
 
+@lru_cache  # the quadratures take thirty milliseconds
+def _slopes(activation: str) -> tuple[float, float, float]:
+    """Return mean and variance of s'(z), z standard normal, and the slope of the mean in the variance."""
+    slope = ACTIVATIONS[activation].derivative
+    mean = gaussian_mean(slope)
+    variance = gaussian_mean(lambda z: slope(z) ** 2) - mean**2
+    return mean, variance, gaussian_mean(lambda z: (z * z - 1) * slope(z)) / 2
+
+
 def _edge(config: ExperimentConfig) -> tuple[bool, float]:
     """Tell whether the optimizer divides the gradient; return its edge of lr times the curvature, too."""
     optimizer = OPTIMIZERS[config.optimizer]
@@ -179,13 +188,10 @@ def predict_sharpness(config: ExperimentConfig, *, readout: ArrayLike | None = N
         raise ValueError(f"readout must be a nonzero array of shape ({config.h},); got shape {a.shape}")
     square = float(np.mean(a**2))
     fourth = float(np.mean(a**4)) / square**2 if readout is not None or config.readout == "signs" else 3.0
-    slope = activation.derivative
-    mean, variance = gaussian_mean(slope), gaussian_mean(lambda z: slope(z) ** 2)
-    variance -= mean**2
+    mean, variance, along = _slopes(config.activation)
     if config.inputs == "gaussian":
         top = mean**2 * (1 + math.sqrt(ratio)) ** 2
     elif activation.odd and ratio >= 1:
-        along = gaussian_mean(lambda z: (z * z - 1) * slope(z)) / 2  # of the mean slope, per |x|^2 / d
         spread = variance * fourth / config.h + along**2 * 2 / config.d * (1 - 1 / ratio)
         top = ratio * mean**2 + 4 * mean * math.sqrt(ratio * spread)
     else:

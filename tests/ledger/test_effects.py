@@ -8,10 +8,12 @@ import math
 import numpy as np
 import pytest
 
+import htlib as ht
 from htlib.ledger import effects
 from htlib.ledger.effects import critical_rate, critical_slope, prediction_error, value
+from htlib.ledger.settings import law_of
 from htlib.spectra.vectors import Overlaps
-from htlib.student.problem import stream
+from htlib.student.problem import draw_readout, stream
 from htlib.student.run import StepOverlaps
 from htlib.theory.one_step import one_step_law
 from tests.ledgers import run
@@ -131,3 +133,64 @@ def test_the_overlap_is_that_of_the_leading_tenth():
     pair = Overlaps(np.eye(4), np.diag([1.0, 0.5, 0, 0]))
     one = dataclasses.replace(run(0, d=20, h=30), overlaps={1: StepOverlaps(pair, pair)})
     assert value([one], measure="overlap", of={}) == pytest.approx((1 + 0.5) / 2)
+
+
+def around_the_edge(seed, changes, factors=(0.8, 1.0, 1.6, 3.2), **fields):
+    """A curve of runs at multiples of the predicted edge whose exponent changes by these amounts."""
+    config = ht.ExperimentConfig(optimizer="gd", seed=seed, n=400, d=200, h=300, **fields)
+    edge = 2 / ht.predict_sharpness(config, readout=draw_readout(config))
+    shape = {"optimizer": "gd", "n": 400, "d": 200, "h": 300, **fields}
+    return [
+        run(seed, lr=factor * edge, alpha_hill=[2.4, 2.4 + change], **shape)
+        for factor, change in zip(factors, changes, strict=True)
+    ]
+
+
+def test_onset_and_changes_are_interpolated_per_setting_in_units_of_the_edge():
+    runs = [r for s in (0, 1) for r in around_the_edge(s, (0.0, 0.0, -0.1, -0.2))]
+    runs += [r for s in (0, 1) for r in around_the_edge(s, (0.0, -0.05, -0.1, -0.2), labels="shuffled")]
+    common = {"measure": "alpha_hill", "step": 1.0}
+    found = effects.change_at(runs, **common, where={}, at=1.6 * math.sqrt(2))
+    assert found == pytest.approx(np.full((2, 2), -0.15))
+    found = effects.onset(runs, **common, where={}, fall=0.05)
+    assert found == pytest.approx(np.array([[math.sqrt(1.6), 1.0]] * 2))
+    found = effects.onset_spread(runs, **common, where={}, fall=0.05, over="stability")
+    assert found == pytest.approx(np.full((2, 1), math.sqrt(1.6)))
+    (real,) = effects.onset(runs[:4], **common, where={"labels": "real"}, fall=0.05, over="spike")
+    law = law_of(runs[0], drawn=True)
+    assert real == pytest.approx(math.sqrt(runs[1].config.lr * runs[2].config.lr) / law.critical_lr)
+    # one that never falls as far counts as the largest rate, one that begins beyond as the smallest
+    ends = effects.onset(runs, **common, where={"labels": "real"}, fall=0.5)
+    assert ends == pytest.approx(np.full((2, 1), 3.2))
+    ends = effects.onset(runs, **common, where={"labels": "real"}, fall=-0.1)
+    assert ends == pytest.approx(np.full((2, 1), 0.8))
+    with refused("where", "'noise'"):
+        effects.onset(runs, **common, where={"labels": "noise"}, fall=0.05)
+    with refused("over must", "'loss'"):
+        effects.onset(runs, **common, where={}, fall=0.05, over="loss")
+
+
+def test_the_onset_of_adam_is_over_the_rate_of_an_overshooting_first_step():
+    rates = (0.1, 0.4, 1.6)
+    runs = [
+        run(s, lr=lr, train_loss=[1.0, loss])
+        for s in (0, 1)
+        for lr, loss in zip(rates, (0.5, 2.0, 8.0), strict=True)
+    ]
+    runs += [
+        run(s, lr=lr, steps=2, alpha_hill=[2.4, 0.0, end])
+        for s in (0, 1)
+        for lr, end in zip(rates, (2.4, 2.2, 2.0), strict=True)
+    ]
+    found = effects.onset_over_overshoot(runs, measure="alpha_hill", where={}, step=2.0, fall=0.3)
+    assert found == pytest.approx(np.full((2, 1), 0.8 / 0.2))  # half way in log rate, each
+
+
+def test_the_error_of_the_sharpness_is_that_of_the_formula():
+    config = ht.ExperimentConfig(
+        optimizer="gd", n=300, d=100, h=150, n_test=1, lr=2.0, steps=0, probe_sharpness=True
+    )
+    runs = [ht.train(config.replace(seed=seed), progress=False) for seed in (0, 1)]
+    edges = [ht.predict_sharpness(r.config, readout=draw_readout(r.config)) for r in runs]
+    expected = [ht.stability(r.config).hessian / edge - 1 for r, edge in zip(runs, edges, strict=True)]
+    assert effects.sharpness_error(runs, where={})[:, 0] == pytest.approx(expected, abs=1e-3)

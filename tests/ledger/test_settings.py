@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from htlib.ledger.effects import critical_rate, value
+from htlib.ledger.settings import matching
 from htlib.theory.one_step import one_step_law
 from tests.ledgers import run
 from tests.refusals import refused
@@ -69,3 +70,8 @@ def test_settings_that_pick_no_run_are_named(setting, named):
     runs = [run(s, lr=lr, d=d) for s in (0, 1) for lr, d in ((1.0, 10), (2.0, 10), (1.0, 20))]
     with refused("", *named):
         value(runs, measure="kta", of=setting)
+
+
+def test_the_smallest_batch_is_not_the_full_one():
+    runs = [run(0, n=40, batch_size=size) for size in (None, 20, 4)]
+    assert [r.config.batch_size for r in matching(runs, {"batch_size": "min"})] == [4]

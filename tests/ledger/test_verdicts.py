@@ -29,8 +29,15 @@ def test_of_several_columns_the_worst_is_shown_and_all_count():
     assert 0.05 <= found.low < 0.06 < found.high <= 0.07
     for bound, outcome in (("< 0.065", "open"), ("< 0.04", "fails")):
         assert checked(errors, bound).outcome == outcome
-    with refused("", "expect must", "< x", "> 0"):
-        checked(errors, "> 0")
+
+
+def test_of_several_columns_each_must_lie_in_the_range():
+    values = [[1.30, 1.50], [1.32, 1.55], [1.28, 1.60], [1.31, 1.52]]
+    found = checked(values, "1.2 to 1.7")
+    assert (found.effect, found.outcome) == (pytest.approx(1.3025), "holds")  # the nearest to an end
+    assert checked(values, "1.2 to 1.54").outcome == "open"
+    assert checked(values, "1.4 to 1.7").outcome == "fails"
+    assert checked(values, "> 1").outcome == "holds"
 
 
 @pytest.mark.parametrize(
