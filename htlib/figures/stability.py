@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from htlib.figures.curves import trajectory
 from htlib.figures.labels import by_setting
 from htlib.figures.runs import figure_of_runs
-from htlib.figures.style import BLUE, GREY, LABELS, ORANGE, WIDTH, legend_key, looks_in_turn
+from htlib.figures.style import BLUE, GREY, LABELS, OPTIMIZER_NAMES, ORANGE, WIDTH, legend_key, looks_in_turn
 from htlib.student.config import ExperimentConfig
 from htlib.student.problem import draw_readout
 from htlib.student.run import Trajectory
@@ -22,7 +22,7 @@ ONSET = (1.2, 1.7)  # the range in which the book's ledger expects the tail to b
 
 
 @figure_of_runs
-def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: int = 10) -> Figure:
+def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: int | None = None) -> Figure:
     """Draw the change of a measure from the start against the rate, and against the rate over the edge.
 
     A curve is a setting, its height the mean over the seeds.  The edge of stability is 2 over the predicted
@@ -34,7 +34,8 @@ def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: i
         Of gradient descent, with several rates in each setting.
     measure : str
         A column of the metrics.
-    step : int
+    step : int, optional
+        By default the last one that all runs have.
 
     Returns
     -------
@@ -43,8 +44,12 @@ def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: i
     Raises
     ------
     ValueError
-        If there is no run.
+        If there is no run, or one of another optimizer.
     """
+    if others := {run.config.optimizer for run in runs} - {"gd"}:
+        raise ValueError(f"the edge of stability is predicted for gd only; got runs of {min(others)}")
+    if step is None:
+        step = int(min(run.metrics.index[-1] for run in runs))
     figure, (plain, scaled) = plt.subplots(1, 2, figsize=(WIDTH, 3.9), sharey=True)
     usual = ExperimentConfig.noise_std
     for group in by_setting(runs, ignore=["lr"]).values():
@@ -60,7 +65,7 @@ def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: i
         plain.plot(rates, change, lw=1.4, marker=".", **look)
         scaled.plot(np.array(rates) / edge, change, lw=1.4, marker=".", **look)
     for ax, label, title in (
-        (plain, LABELS["lr"], "In the rate: no order"),
+        (plain, LABELS["lr"], f"{OPTIMIZER_NAMES['gd']}, in the rate: no order"),
         (scaled, r"rate over edge of stability, $\eta/\eta_c$", "In units of the edge: one onset"),
     ):
         ax.set(xscale="log", xlabel=label, title=title)

@@ -13,6 +13,7 @@ from htlib import figures as hp
 from htlib.figures.style import BLUE, LABELS, ORANGE
 from htlib.student.config import CHOICES
 from htlib.student.probes import METRICS
+from htlib.student.problem import draw_readout
 from tests.ledgers import run
 from tests.refusals import refused
 
@@ -94,6 +95,15 @@ def test_a_difference_that_a_mean_would_hide_is_refused(name):
         hp.draw(name, [*trained(), *trained(noise_std=0.7)])
 
 
+def suited(name, runs):
+    """The runs that a figure accepts."""
+    if name == "collapse":
+        return [one for one in runs if one.config.optimizer == "gd"]
+    if name == "along_edge":
+        return [ht.train(one.config.replace(probe_sharpness=True), progress=False) for one in runs]
+    return runs
+
+
 @pytest.mark.parametrize("name", hp.FIGURES)
 class TestEveryFigure:
     def test_no_runs_are_refused(self, name):
@@ -101,7 +111,7 @@ class TestEveryFigure:
             hp.draw(name, [])
 
     def test_it_is_closed_and_its_words_are_those_of_the_registries(self, name, anything):
-        figure = hp.draw(name, anything)
+        figure = hp.draw(name, suited(name, anything))
         figure.draw_without_rendering()
         assert not plt.get_fignums()  # nothing waits to be shown twice
         words = " ".join(text.get_text() for text in figure.findobj(Text))
@@ -110,8 +120,9 @@ class TestEveryFigure:
         assert any(ax.get_xlabel() for ax in figure.axes)
 
     def test_a_single_seed_a_single_direction_and_a_run_that_diverged_can_be_drawn(self, name, anything):
-        tiny = ht.ExperimentConfig(n=5, d=1, h=1, n_test=5, steps=1)
-        hp.draw(name, [ht.train(tiny, keep_overlaps=True)]).draw_without_rendering()
+        tiny = ht.ExperimentConfig(n=5, d=1, h=1, n_test=5, steps=1, optimizer="gd")
+        hp.draw(name, suited(name, [ht.train(tiny, keep_overlaps=True)])).draw_without_rendering()
+        anything = suited(name, anything)
         broken = [dataclasses.replace(one, diverged_at=2) for one in anything]
         hp.draw(name, [broken[0], *anything[1:]]).draw_without_rendering()
         hp.draw(name, broken).draw_without_rendering()
@@ -246,3 +257,39 @@ class TestOptimizerSpectra:
     def test_one_law_is_of_one_shape(self):
         with refused("", "one shape", "(30, 20)", "(30, 21)"):
             hp.optimizer_spectra([*trained(), *trained(d=21)])
+
+
+class TestStability:
+    def test_the_collapse_divides_each_rate_by_the_edge_of_its_setting(self):
+        runs = [
+            one
+            for lr in (10.0, 20.0)
+            for labels in ("real", "shuffled")
+            for one in trained(optimizer="gd", lr=lr, labels=labels)
+        ]
+        plain, scaled = hp.collapse(runs, step=1).axes
+        for ax in (plain, scaled):
+            curves = [line for line in ax.lines if line.get_marker() == "."]
+            assert len(curves) == 2
+            for line, labels in zip(curves, ("real", "shuffled"), strict=True):
+                group = [one for one in runs if one.config.labels == labels]
+                expected = [
+                    np.mean(
+                        [
+                            at([r], "alpha_hill", 1)[0] - at([r], "alpha_hill", 0)[0]
+                            for r in group
+                            if r.config.lr == lr
+                        ]
+                    )
+                    for lr in (10.0, 20.0)
+                ]
+                assert line.get_ydata() == pytest.approx(expected)
+                edges = [2 / ht.predict_sharpness(r.config, readout=draw_readout(r.config)) for r in group]
+                edge = 1 if ax is plain else np.exp(np.log(edges).mean())
+                assert line.get_xdata() == pytest.approx(np.array([10.0, 20.0]) / edge)
+
+    def test_other_optimizers_and_runs_without_the_sharpness_are_refused(self):
+        with refused("", "gd only", "adam", error=ValueError):
+            hp.collapse(trained())
+        with refused("", "probe_sharpness=True", error=ValueError):
+            hp.along_edge(trained())
