@@ -42,6 +42,7 @@ _NO_WEIGHT = {  # what a name says of a tensor that is no weight
     r"(_buffer|\.running_mean|\.running_var|\.num_batches_tracked)$": "a buffer",
     r"(^|\.)parametrizations\.": "a part of a parametrised weight, which the file does not put together",
 }
+KINDS = ("linear", "conv", "stack", "query", "key", "value", "gate", "update", "embedding")
 _FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -61,6 +62,8 @@ class Selection:
     def __post_init__(self) -> None:
         if self.min_size < 1:
             raise ValueError(f"min_size must be at least 1; got {self.min_size}")
+        if unknown := [kind for kind in self.kinds if kind not in KINDS]:
+            raise ValueError(f"kinds must be of {', '.join(KINDS)}; got {unknown[0]!r}")
         for name, allowed in (("conv", ("slices", "flat")), ("layout", ("auto", "torch", "keras"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
@@ -79,7 +82,7 @@ class Layer:
     """One weight matrix, or the matrices of a convolution or of a stack."""
 
     name: str
-    kind: str  # "linear", "conv", "embedding", "stack", "update", "query", "key", "value" or "gate"
+    kind: str  # one of KINDS
     matrices: Tensor  # (count, h, d)
     dtype: torch.dtype  # as stored
     rounding: float  # relative error of an entry

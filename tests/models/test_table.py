@@ -12,6 +12,8 @@ from torch import nn
 
 import htlib as ht
 from htlib.models.table import closing_sentence, summarize
+from htlib.spectra.nulls import NOISE as LAWS
+from htlib.spectra.nulls import NULLS
 from tests.refusals import refused
 
 RNG = np.random.default_rng(7)
@@ -71,7 +73,7 @@ def test_a_row_has_the_values_of_the_functions_of_one_spectrum(W):
         assert row[f"{name}_p_value"] == table.p_value[name]
 
 
-@pytest.mark.parametrize("null", ["shuffle", "profile"])
+@pytest.mark.parametrize("null", [null for null in NULLS if null not in LAWS])
 def test_matrix_nulls_are_those_of_null_distribution(null):
     row = analyze({"w": HEAVY}, null=null, n_replicates=5, seed=3).iloc[0]
     table = ht.null_distribution(HEAVY, null, n_replicates=5, seed=3).table
@@ -81,9 +83,10 @@ def test_matrix_nulls_are_those_of_null_distribution(null):
     assert row["alpha_hill_null"] == pytest.approx(table.null_mean["alpha_hill"], rel=1e-12)
 
 
-def test_the_gaussian_null_agrees_with_null_distribution_in_law():
-    row = analyze({"w": 3 * NOISE}, n_replicates=300).iloc[0]
-    table = ht.null_distribution(3 * NOISE, n_replicates=300, seed=1).table
+@pytest.mark.parametrize("null", list(LAWS))
+def test_the_nulls_of_noise_agree_with_null_distribution_in_law(null):
+    row = analyze({"w": 3 * NOISE}, null=null, n_replicates=300).iloc[0]
+    table = ht.null_distribution(3 * NOISE, null, n_replicates=300, seed=1).table
     # two independent means of 300: 5 of their standard errors, sqrt(2 / 300) of a standard deviation
     error = table.null_std["alpha_hill"] * np.sqrt(2 / 300)
     assert row["alpha_hill_null"] == pytest.approx(table.null_mean["alpha_hill"], abs=5 * error)
@@ -132,7 +135,7 @@ def test_without_a_null_there_are_no_columns_of_it():
     assert "eigenvalues" not in with_null  # they are kept only on request
 
 
-@pytest.mark.parametrize("null", ["gaussian", "shuffle", "profile"])
+@pytest.mark.parametrize("null", list(NULLS))
 def test_a_seed_gives_the_same_table_again_and_another_does_not(null):
     first, again, other = (analyze({"w": NOISE}, null=null, seed=seed) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again, check_exact=True)
@@ -192,7 +195,11 @@ def test_every_tensor_is_a_row_or_has_a_reason(make, options):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"null": "uniform"}, ("null", "gaussian, shuffle, profile", "'uniform'")),
+        ({"null": "iid"}, ("null", "gaussian, uniform, truncated, shuffle, profile", "'iid'")),
+        ({"xmin": "3x"}, ("xmin", "'median'", "'3x'")),
+        ({"xmin": (1.0, -2.0)}, ("xmin", "positive", "-2.0")),
+        ({"xmax": 0}, ("xmax", "positive", 0)),
+        ({"kinds": "cnv"}, ("kinds", "linear, conv", "'cnv'")),
         ({"n_replicates": 1}, ("n_replicates", 2, 1)),
         ({"min_size": 0}, ("min_size", 0)),
     ],
