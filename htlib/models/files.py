@@ -148,7 +148,7 @@ def _of_torch(path: Path) -> list[Entry]:
 
 def _of_safetensors(path: Path) -> list[Entry]:
     try:
-        file = safe_open(path, framework="pt")  # memory-mapped: a tensor is read when it is used
+        file = safe_open(path, framework="pt")
         names = file.offset_keys()
         slices = [file.get_slice(name) for name in names]
     except (SafetensorError, OSError) as error:
@@ -156,15 +156,16 @@ def _of_safetensors(path: Path) -> list[Entry]:
             f"{path} is cut off or damaged, or is not a safetensors file: {error}"
         ) from error
     return [
-        Entry(name, partial(_load, file, path, name), tuple(s.get_shape()), _DTYPES.get(s.get_dtype()))
+        Entry(name, partial(_load, path, name), tuple(s.get_shape()), _DTYPES.get(s.get_dtype()))
         for name, s in zip(names, slices, strict=True)
     ]
 
 
-def _load(file: safe_open, path: Path, name: str) -> Tensor:
+def _load(path: Path, name: str) -> Tensor:
+    """Map the tensor into memory, by a map of its own: that of the file would keep all that was read."""
     try:
-        return file.get_tensor(name)
-    except (SafetensorError, RuntimeError, AttributeError) as error:  # torch does not have the type
+        return safe_open(path, framework="pt").get_tensor(name)
+    except (SafetensorError, OSError, RuntimeError, AttributeError) as error:  # torch does not have the type
         raise CheckpointError(f"{path} holds what torch cannot load: {error}") from error
 
 

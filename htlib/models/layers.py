@@ -23,7 +23,7 @@ from torch import Tensor
 
 from htlib.models.entries import CheckpointError, Entry
 from htlib.models.weights import part_of_quantised
-from htlib.spectra.eigenvalues import esd
+from htlib.spectra.in_place import esd_in_place
 
 Array = NDArray[np.float64]
 
@@ -100,7 +100,7 @@ class Layer:
 
     def eigenvalues(self) -> Array:
         """Return the pooled raw ESD, ascending; values that rounding of the entries can explain are zero."""
-        values = np.sort(np.concatenate([esd(matrix) for matrix in self.matrices]))
+        values = np.sort(np.concatenate([esd_in_place(matrix) for matrix in self.matrices]))
         h, d = self.shape
         # largest eigenvalue of a matrix with one rounding error in each entry
         error = self.rounding * (math.sqrt(h) + math.sqrt(d))
