@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -177,7 +178,7 @@ def _of_npz(path: Path) -> list[Entry]:
 def _load_npz(archive: Any, path: Path, name: str) -> Tensor:
     try:
         return tensor_of(archive[name])
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(f"{path}: {name!r} cannot be read: {error}") from error
 
 
