@@ -6,8 +6,8 @@ Each case takes a good file, changes bytes or words of it, and reads it.  Promis
 the package in one line; nothing written (a store sets damaged files aside); no more memory than six times the
 file and a constant.  A broken promise is printed and counted, and its file is kept.
 
-Seed 11 ran for two minutes without ONNX, and no promise was broken; seed 12 for one, 5691 cases with ONNX: two
-archives of NumPy named a compression that does not exist.  That is refused now.
+Last runs: seed 12, one minute, 5691 cases: two NumPy archives that named a compression that does not exist
+(refused now); seed 13, 3718 cases: no broken promise.
 """
 
 from __future__ import annotations
