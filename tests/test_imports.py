@@ -109,7 +109,11 @@ AT_ONCE = {
     "sweep --lr 0.1 --seeds 0": "seeds must",
     "sweep --lr 0.1 --store book/claims.yml": "store must",
     "claims --ledger nowhere.yml": "nowhere.yml",
+    "claims fals": "no claim 'fals'",
     "analyze m.pt --output t.txt": "t.txt",
+    "analyze m.pt --xmin 3x": "--xmin must",
+    "analyze m.pt -k 3": "--against",
+    "analyze m.pt": "no file or folder m.pt",
 }
 AT_ONCE_CODE = """
 import contextlib, io, json, sys

@@ -28,6 +28,18 @@ _CHANGES = (
         "right_chance",
     ),
 )
+_NULLS = ("gaussian", "uniform", "truncated", "shuffle", "profile")
+_RULES = ("ks", "median", "peak")
+_KINDS = ("linear", "conv", "stack", "query", "key", "value", "gate", "update", "embedding")
+_K = 10  # leading directions that --against compares
+_LEAST = {"-k": 1, "--min-size": 1, "--max-size": 2, "--top": 3, "--replicates": 2}
+_READING = """\
+A smaller alpha is a heavier tail. Trust alpha_hill beside alpha_hill_null (noise of the same shape);
+alpha_ks depends on a threshold that jumps from layer to layer: trust it less."""
+_READING_OF_CHANGES = """\
+left_overlap and right_overlap are of the leading {k} directions before and after: 1 if they are kept, and
+left_chance or right_chance for random ones. A stable rank of the update near 1, or spikes of it (NaN if the
+rest of the update is not as noise), mean that the weights moved along few directions."""
 _HELP = """\
 what is read
   safetensors, torch (also TorchScript), NumPy, ONNX and HDF5 files, the index of a sharded model, or a folder
@@ -63,13 +75,12 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "-k",
         type=int,
-        default=10,
         metavar="K",
         help="leading directions that --against compares (default: 10)",
     )
     parser.add_argument("--include", action="append", default=[], metavar="PATTERN", help="names to take")
     parser.add_argument("--exclude", action="append", default=[], metavar="PATTERN", help="names to leave")
-    parser.add_argument("--kind", action="append", default=[], help="kinds of layers to take, such as conv")
+    parser.add_argument("--kind", action="append", default=[], choices=_KINDS, help="kinds of layers to take")
     parser.add_argument("--embeddings", action="store_true", help="analyse embeddings, too")
     parser.add_argument(
         "--min-size", type=int, default=10, metavar="N", help="fewest singular values (default: 10)"
@@ -88,15 +99,16 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         help="axes of a kernel: (out, in, k...) or (k..., in, out) (default: auto)",
     )
     parser.add_argument(
-        "--xmin", default="ks", help="threshold of alpha_ks: ks, peak, or a number (default: ks)"
+        "--xmin", default="ks", help="threshold of alpha_ks: ks, median, peak, or a number (default: ks)"
     )
     parser.add_argument("--xmax", type=float, help="upper end of the fit of alpha_ks (default: none)")
     parser.add_argument("--top", type=int, metavar="K", help="of larger matrices, only K singular values")
     parser.add_argument(
         "--null",
-        choices=("gaussian", "shuffle", "profile", "none"),
+        choices=(*_NULLS, "none"),
         default="gaussian",
-        help="what to compare with (default: gaussian)",
+        help="what to compare with: noise, also that of a uniform or truncated initialisation, or the "
+        "entries of the layer in random order, or noise with its row and column norms (default: gaussian)",
     )
     parser.add_argument("--replicates", type=int, default=20, metavar="N", help="of the null (default: 20)")
     parser.add_argument("--compare", action="store_true", help="likelihood ratios against other laws")
@@ -113,12 +125,15 @@ def execute(options: argparse.Namespace) -> int:
         raise ValueError(
             "--plots, --compare, --base and --describe are of one checkpoint; leave out --against"
         )
+    if options.against is None and options.k is not None:
+        raise ValueError("-k is of two checkpoints; name the second with --against, or leave out -k")
+    _check_numbers(options)
     check_output("--output", options.output, _TABLES)
     check_output("--plot", options.plot, PICTURES)
-    check_output("--plots", options.plots and options.plots / "0.png", PICTURES)
     for option, path in (("path", options.path), ("--against", options.against), ("--base", options.base)):
         if path is not None and not Path(path).expanduser().exists():
             raise FileNotFoundError(f"{option}: there is no file or folder {path}")
+    check_output("--plots", options.plots and options.plots / "0.png", PICTURES, make_folder=True)
     import pandas as pd
 
     from htlib.models.table import closing_sentence, summarize
@@ -138,7 +153,9 @@ def execute(options: argparse.Namespace) -> int:
             print(pd.DataFrame(shown).to_string(index=False, float_format=_short))
         if len(table) and "alpha_hill" in table:
             print(f"\n{summarize(table).map(_short).to_string()}")
-            print(f"\n{closing_sentence(table)}")
+            print("\n".join(["", closing_sentence(table), _READING]))
+        elif len(table) and options.against:
+            print(f"\n{_READING_OF_CHANGES.format(k=options.k or _K)}")
         print(f"\n{len(table)} analysed, {len(skipped)} skipped{':' if skipped else ''}")
         for reason, names in _by_reason(skipped).items():
             print(f"  {len(names):4d}  {reason}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}")
@@ -164,7 +181,7 @@ def _computed(options: argparse.Namespace) -> pd.DataFrame:
     }
     if options.against is not None:
         chosen |= {"device": options.device, "progress": not options.quiet}
-        return compare_models(options.path, options.against, k=options.k, **chosen)
+        return compare_models(options.path, options.against, k=options.k or _K, **chosen)
     chosen |= {name: getattr(options, name) for name in ("base", "max_size", "conv", "layout")}
     chosen["kinds"] = options.kind
     if options.describe:
@@ -172,7 +189,7 @@ def _computed(options: argparse.Namespace) -> pd.DataFrame:
     return analyze(
         options.path,
         **chosen,
-        xmin=_threshold(options.xmin),
+        xmin=_threshold(options.xmin),  # a text that is no number is the name of a rule
         xmax=options.xmax,
         top=options.top,
         null=None if options.null == "none" else options.null,
@@ -182,6 +199,19 @@ def _computed(options: argparse.Namespace) -> pd.DataFrame:
         device=options.device,
         progress=not options.quiet,
     )
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    """Refuse a number that is too small before torch is imported."""
+    for option, least in _LEAST.items():
+        value = getattr(options, option.lstrip("-").replace("-", "_"))
+        if value is not None and value < least:
+            raise ValueError(f"{option} must be at least {least}; got {value}")
+    xmin = _threshold(options.xmin)
+    if xmin not in _RULES and (isinstance(xmin, str) or not xmin > 0):
+        raise ValueError(f"--xmin must be {', '.join(_RULES)} or a positive number; got {options.xmin}")
+    if options.xmax is not None and not options.xmax > 0:
+        raise ValueError(f"--xmax must be positive; got {options.xmax}")
 
 
 def _threshold(text: str) -> str | float:
@@ -197,6 +227,10 @@ def _nothing(options: argparse.Namespace, skipped: dict[str, str]) -> str:
     if skipped and reasons <= {"not included by the filter", "excluded by the filter"}:
         names = ", ".join(list(skipped)[:3])
         return f"the filters leave none of the {len(skipped)} names in {options.path}, such as {names}"
+    others = sorted({reason.split("'")[1] for reason in reasons if reason.startswith("of the kind")})
+    if others:
+        wanted = " or ".join(options.kind)
+        return f"no layer of {options.path} is of the kind {wanted}; it has {', '.join(others)}"
     return f"{options.path} holds no weight matrix to analyse"
 
 

@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "--store", type=Path, metavar="FOLDER", help="default: $HTLIB_STORE or the user's cache"
     )
     parser.add_argument("--record", action="store_true", help="write the verdicts beside the ledger")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar, and contradictions alone")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, and only contradictions")
     return parser
 
 
@@ -38,14 +38,12 @@ def execute(options: argparse.Namespace) -> int:
     if options.ledger is not None and not options.ledger.is_file():
         raise FileNotFoundError(f"no file {options.ledger}; --ledger names a ledger such as book/claims.yml")
     from htlib.ledger.claims import load_ledger
-    from htlib.ledger.verdicts import contradictions, evaluate, load_verdicts, record
 
-    ledger = load_ledger(options.ledger)
+    ledger = load_ledger(options.ledger, need=options.id)
     if options.record:
         check_output("--record", ledger.verdicts)
-    names = [claim.id for claim in ledger.claims]
-    if unknown := [name for name in options.id if name not in names]:
-        raise ValueError(f"no claim {unknown[0]!r} in {ledger.path}; it has {', '.join(names)}")
+    from htlib.ledger.verdicts import contradictions, evaluate, load_verdicts, record
+
     chosen = [claim for claim in ledger.claims if claim.id in options.id or not options.id]
     found = evaluate(chosen, options.profile, options.store, progress=not options.quiet)
     if not options.quiet:

@@ -26,8 +26,12 @@ def add_outputs(parser: argparse.ArgumentParser, output: str, plot: str = "") ->
         parser.add_argument("--plot", type=Path, metavar="FILE", help=f"{plot} ({', '.join(PICTURES)})")
 
 
-def check_output(option: str, path: Path | None, suffixes: Sequence[str] = ()) -> None:
+def check_output(
+    option: str, path: Path | None, suffixes: Sequence[str] = (), make_folder: bool = False
+) -> None:
     """Refuse before the work a file that could not be written after it; None is always allowed.
+
+    With `make_folder`, a folder that is missing is made where its parent exists.
 
     An ending that is not in ``suffixes`` (if there are any) is a ValueError, a missing folder a
     FileNotFoundError, another place that cannot be written to an OSError, and a missing extra an ImportError.
@@ -36,6 +40,9 @@ def check_output(option: str, path: Path | None, suffixes: Sequence[str] = ()) -
         return
     if suffixes and path.suffix not in suffixes:
         raise ValueError(f"{option} must end in one of {', '.join(suffixes)}; got {path}")
+    if make_folder and path.parent.parent.is_dir() and not path.parent.exists():
+        with writing(path.parent):
+            path.parent.mkdir()
     if not path.parent.is_dir():
         raise FileNotFoundError(f"the folder {path.parent} of {option} does not exist")
     with writing(path):

@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from htlib.figures.spectra import spectrum
@@ -147,6 +148,9 @@ def changes_overview(table: pd.DataFrame) -> Figure:
     rows = np.arange(n)
     moved.plot(table["relative_change"], rows, "o", color=ORANGE)
     moved.set(xscale="log", xlabel="relative change of the weights", ylim=(n - 0.5, -0.5))
+    moved.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # the changes may share one decade
+    moved.xaxis.set_major_formatter("{x:g}")
+    moved.xaxis.set_minor_formatter(NullFormatter())
     kept.plot(table["right_overlap"], rows, "o", color=BLUE, label="before and after")
     kept.plot(table["right_chance"], rows, color=GREY, ls="--", label="random directions")
     kept.set(xlabel="overlap of the leading right directions", xlim=(-0.02, 1.02))

@@ -10,15 +10,13 @@ import inspect
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
-
-from htlib.ledger.effects import EFFECTS
 
 # Kind of a field -> the classes that YAML gives for it, and its name in an error
 _KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
@@ -99,10 +97,11 @@ class Ledger:
         return self.path.with_name("verdicts.yml")
 
 
-def load_ledger(path: str | os.PathLike[str] | None = None) -> Ledger:
+def load_ledger(path: str | os.PathLike[str] | None = None, need: Iterable[str] = ()) -> Ledger:
     """Read a ledger; without a path, ``claims.yml`` here, or ``book/claims.yml`` here or in a folder above.
 
-    Raises FileNotFoundError, or a LedgerError that names the entry and the fault.
+    Raises FileNotFoundError, or a LedgerError that names the entry and the fault.  An id in `need` that no
+    claim has is a ValueError, which is raised before the effects and torch are imported.
     """
     path = _find() if path is None else Path(path)
     try:
@@ -113,6 +112,9 @@ def load_ledger(path: str | os.PathLike[str] | None = None) -> Ledger:
     for name in ("claims", "experiments"):
         if not isinstance(content.get(name), list):
             raise LedgerError(f"{path}: {name!r} must be a list")
+    ids = [str(entry.get("id")) for entry in content["claims"] if isinstance(entry, dict)]
+    if unknown := [name for name in need if name not in ids]:
+        raise ValueError(f"no claim {unknown[0]!r} in {path}; it has {', '.join(ids)}")
     claims = [_claim(entry, f"{path}: claim {i}") for i, entry in enumerate(content["claims"], 1)]
     names = [claim.id for claim in claims]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -143,6 +145,8 @@ def _claim(entry: Any, where: str) -> Claim:
 
 
 def _check(entry: Any, where: str) -> Check:
+    from htlib.ledger.effects import EFFECTS  # imports torch
+
     function = EFFECTS.get(str(entry.get("effect"))) if isinstance(entry, dict) else None
     if function is None:
         raise LedgerError(

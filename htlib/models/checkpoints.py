@@ -91,6 +91,8 @@ def _kind(owner: nn.Module) -> str | None:
     for types, kind in _KINDS.items():
         if isinstance(owner, types):
             return kind
+    if type(owner) in (nn.Module, nn.ParameterList, nn.ParameterDict):  # they say nothing
+        return None
     return "other" if type(owner).__module__.startswith("torch.nn.") else None
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -24,8 +24,8 @@ from htlib.models.entries import (
     entries_in,
     refusal,
     tensor_of,
-    with_names_of_their_own,
 )
+from htlib.models.onnx_files import entries_of_onnx
 from htlib.models.torch_files import content_of
 
 _HTML = "an HTML page, not a model: the download failed, so repeat it with access to the file"
@@ -149,7 +149,7 @@ def _of_torch(path: Path) -> list[Entry]:
 
 def _of_safetensors(path: Path) -> list[Entry]:
     try:
-        file = safe_open(path, framework="pt")  # memory-mapped: a tensor is read when it is used
+        file = safe_open(path, framework="pt")
         names = file.offset_keys()
         slices = [file.get_slice(name) for name in names]
     except (SafetensorError, OSError) as error:
@@ -157,15 +157,16 @@ def _of_safetensors(path: Path) -> list[Entry]:
             f"{path} is cut off or damaged, or is not a safetensors file: {error}"
         ) from error
     return [
-        Entry(name, partial(_load, file, path, name), tuple(s.get_shape()), _DTYPES.get(s.get_dtype()))
+        Entry(name, partial(_load, path, name), tuple(s.get_shape()), _DTYPES.get(s.get_dtype()))
         for name, s in zip(names, slices, strict=True)
     ]
 
 
-def _load(file: safe_open, path: Path, name: str) -> Tensor:
+def _load(path: Path, name: str) -> Tensor:
+    """Map the tensor into memory, by a map of its own: that of the file would keep all that was read."""
     try:
-        return file.get_tensor(name)
-    except (SafetensorError, RuntimeError, AttributeError) as error:  # torch does not have the type
+        return safe_open(path, framework="pt").get_tensor(name)
+    except (SafetensorError, OSError, RuntimeError, AttributeError) as error:  # torch does not have the type
         raise CheckpointError(f"{path} holds what torch cannot load: {error}") from error
 
 
@@ -177,7 +178,7 @@ def _of_npz(path: Path) -> list[Entry]:
 def _load_npz(archive: Any, path: Path, name: str) -> Tensor:
     try:
         return tensor_of(archive[name])
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+    except (ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(f"{path}: {name!r} cannot be read: {error}") from error
 
 
@@ -214,56 +215,6 @@ def _of_index(path: Path) -> list[Entry]:
     ]
 
 
-def _of_onnx(path: Path) -> list[Entry]:
-    try:
-        import onnx
-        from onnx import numpy_helper
-        from onnx.external_data_helper import load_external_data_for_tensor
-    except ImportError as error:
-        raise CheckpointError(f"{path}: ONNX files need onnx: pip install 'htlib[formats]'") from error
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-        tensors, gates = _in_graph(graph)
-    except Exception as error:  # protobuf has errors of its own
-        raise CheckpointError(f"{path} is cut off or damaged, or is not an ONNX file: {error}") from error
-
-    def load(tensor: Any) -> Tensor:
-        try:
-            if tensor.external_data:
-                load_external_data_for_tensor(tensor, os.fspath(path.parent))
-            return tensor_of(numpy_helper.to_array(tensor, os.fspath(path.parent)))
-        except Exception as error:  # files that are missing, outside of the folder, or too short
-            raise CheckpointError(f"{path}: {tensor.name!r} cannot be read: {error}") from error
-
-    return with_names_of_their_own(
-        [
-            Entry(name, partial(load, tensor), tuple(tensor.dims), gates=gates.get(name, ()))
-            for name, tensor in tensors
-        ]
-    )
-
-
-_GATES_OF_ONNX = {"LSTM": ("input", "output", "forget", "cell"), "GRU": ("update", "reset", "new")}
-
-
-def _in_graph(graph: Any) -> tuple[list[tuple[str, Any]], dict[str, tuple[str, ...]]]:
-    """List the tensors of a graph and its branches, and the gates that some of them stack."""
-    tensors: list[tuple[str, Any]] = [(tensor.name, tensor) for tensor in graph.initializer]
-    gates: dict[str, tuple[str, ...]] = {}
-    for node in graph.node:
-        if node.op_type in _GATES_OF_ONNX:
-            gates |= dict.fromkeys(node.input[1:3], _GATES_OF_ONNX[node.op_type])
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                tensors.append((node.output[0], attribute.t))
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node or inner.initializer:
-                    below, more = _in_graph(inner)
-                    tensors += below
-                    gates |= more
-    return tensors, gates
-
-
 def _of_hdf5(path: Path, source: Any = None) -> list[Entry]:
     try:
         import h5py  # pyright: ignore[reportMissingImports]
@@ -294,5 +245,5 @@ _READERS: dict[str, Callable[[Path], list[Entry]]] = {
     "npy": _of_npy,
     "hdf5": _of_hdf5,
     "keras": _of_keras,
-    "onnx": _of_onnx,
+    "onnx": entries_of_onnx,
 }

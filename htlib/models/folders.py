@@ -43,6 +43,8 @@ def entries_of_folder(folder: Path) -> list[Entry]:
     found = _search(root, 0)
     if not found.models:
         bad = [reason for reason in found.skipped.values() if str(root) in reason]
+        if len(bad) > 1:
+            bad = [f"{folder} holds no model, and {len(bad)} files that cannot be read, such as: {bad[0]}"]
         raise (CheckpointError if bad else FileNotFoundError)(
             bad[0] if bad else f"{folder} holds no model: no .safetensors, torch, .npz, .h5 or .onnx file"
         )

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from htlib.models.entries import CheckpointError, Entry
 from htlib.models.weights import part_of_quantised
-from htlib.spectra.eigenvalues import esd
+from htlib.spectra.in_place import esd_in_place
 
 Array = NDArray[np.float64]
 
@@ -42,6 +42,7 @@ _NO_WEIGHT = {  # what a name says of a tensor that is no weight
     r"(_buffer|\.running_mean|\.running_var|\.num_batches_tracked)$": "a buffer",
     r"(^|\.)parametrizations\.": "a part of a parametrised weight, which the file does not put together",
 }
+KINDS = ("linear", "conv", "stack", "query", "key", "value", "gate", "update", "embedding")
 _FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -61,6 +62,8 @@ class Selection:
     def __post_init__(self) -> None:
         if self.min_size < 1:
             raise ValueError(f"min_size must be at least 1; got {self.min_size}")
+        if unknown := [kind for kind in self.kinds if kind not in KINDS]:
+            raise ValueError(f"kinds must be of {', '.join(KINDS)}; got {unknown[0]!r}")
         for name, allowed in (("conv", ("slices", "flat")), ("layout", ("auto", "torch", "keras"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
@@ -79,7 +82,7 @@ class Layer:
     """One weight matrix, or the matrices of a convolution or of a stack."""
 
     name: str
-    kind: str  # "linear", "conv", "embedding", "stack", "update", "query", "key", "value" or "gate"
+    kind: str  # one of KINDS
     matrices: Tensor  # (count, h, d)
     dtype: torch.dtype  # as stored
     rounding: float  # relative error of an entry
@@ -97,7 +100,7 @@ class Layer:
 
     def eigenvalues(self) -> Array:
         """Return the pooled raw ESD, ascending; values that rounding of the entries can explain are zero."""
-        values = np.sort(np.concatenate([esd(matrix) for matrix in self.matrices]))
+        values = np.sort(np.concatenate([esd_in_place(matrix) for matrix in self.matrices]))
         h, d = self.shape
         # largest eigenvalue of a matrix with one rounding error in each entry
         error = self.rounding * (math.sqrt(h) + math.sqrt(d))

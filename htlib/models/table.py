@@ -19,7 +19,7 @@ from htlib.spectra.alternatives import compare_distributions
 from htlib.spectra.leading import leading_eigenvalues
 from htlib.spectra.linalg import usable_device
 from htlib.spectra.measures import SpectrumMeasures, spectrum_measures
-from htlib.spectra.nulls import NULLS, against_null, check_null, gaussian_esd, measured
+from htlib.spectra.nulls import NOISE, NULLS, against_null, check_null, measured
 from htlib.spectra.power_law import Threshold, fit_power_law, has_spread
 from htlib.spectra.spikes import fit_marchenko_pastur
 
@@ -84,9 +84,11 @@ def analyze(
         Of matrices with more singular values than this, compute only so many
         (`htlib.spectra.leading.leading_eigenvalues`): for layers that are too large for all.  Such a row has
         norms, stable rank, alpha_ks of these values and their relative error, ``top_error``; else NaN.
-    null : {"gaussian", "shuffle", "profile"} or None
-        The null for each measure (`htlib.null_distribution`).  The Gaussian null is drawn only once for
-        all matrices of one shape and is cheap; the others take `n_replicates` spectra per matrix.
+    null : {"gaussian", "uniform", "truncated", "shuffle", "profile"} or None
+        The null for each measure (`htlib.null_distribution`): noise, with normal entries or those of another
+        initialisation, or the matrix itself without its arrangement.  Noise is drawn only once for all
+        matrices of one shape, and the Gaussian one is cheap; "shuffle" and "profile" take `n_replicates`
+        spectra per matrix.
     n_replicates : int
         Number of replicates of the null.
     compare : bool
@@ -132,6 +134,7 @@ def analyze(
     '5 x 60 has 5 singular values, fewer than 10'
     """
     nulls = None if null is None else _LayerNulls(null, n_replicates, seed)
+    _check_fit(xmin, xmax)
 
     def measure(layer: Layer) -> dict[str, Any]:
         if top is not None and min(layer.shape) > top and len(layer.matrices) == 1:
@@ -247,17 +250,17 @@ def closing_sentence(table: pd.DataFrame) -> str:
 
 
 class _LayerNulls:
-    """Compare the layers of one model with one of `NULLS`; Gaussian noise is made only once per shape."""
+    """Compare the layers of one model with one of `NULLS`; noise is made only once per shape."""
 
     def __init__(self, null: str, n_replicates: int, seed: int) -> None:
         check_null(null, n_replicates)
         self._null, self._n_replicates, self._seed = null, n_replicates, seed
-        self._gaussian: dict[tuple[int, ...], pd.DataFrame] = {}
+        self._noise: dict[tuple[int, ...], pd.DataFrame] = {}
 
     def columns(self, layer: Layer, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the columns that compare the measures of a layer, in `row`, with those of its replicates."""
         values = dict(row)
-        if self._null == "gaussian":
+        if self._null in NOISE:
             (h, d), count = layer.shape, len(layer.matrices)
             values["spectral_norm"] /= row["frobenius_norm"] / np.sqrt(h * d * count)  # of unit variance
             replicates = self._unit_noise(h, d, count)
@@ -277,10 +280,10 @@ class _LayerNulls:
 
     def _unit_noise(self, h: int, d: int, count: int) -> pd.DataFrame:
         key = (*sorted((h, d)), count)  # a matrix and its transpose have the same law
-        if key not in self._gaussian:
-            rng = np.random.default_rng([self._seed, *key])
-            self._gaussian[key] = self._measures(lambda: [gaussian_esd(h, d, rng) for _ in range(count)])
-        return self._gaussian[key]
+        if key not in self._noise:
+            rng, draw = np.random.default_rng([self._seed, *key]), NOISE[self._null]
+            self._noise[key] = self._measures(lambda: [draw(h, d, rng) for _ in range(count)])
+        return self._noise[key]
 
     def _measures(self, spectra: Callable[[], list[Array]]) -> pd.DataFrame:
         return pd.DataFrame([measured(np.concatenate(spectra())) for _ in range(self._n_replicates)])
@@ -336,6 +339,17 @@ def _measured_columns(has_null: bool) -> list[str]:
     names = [field.name for field in fields(SpectrumMeasures)]
     bulk = ["has_bulk", "mp_variance", "mp_edge", "mp_ks_distance", "n_spikes", "soft_rank"]
     return names + bulk + (["verdict", "alpha_hill_null"] if has_null else [])
+
+
+def _check_fit(xmin: Threshold, xmax: float | None) -> None:
+    """Raise ValueError for a rule that no layer could be fitted with."""
+    numbers = () if isinstance(xmin, str) else xmin if isinstance(xmin, tuple) else (xmin,)
+    if (isinstance(xmin, str) and xmin not in ("ks", "median", "peak")) or not all(x > 0 for x in numbers):
+        raise ValueError(
+            f"xmin must be 'ks', 'median', 'peak', a positive number or a pair of them; got {xmin!r}"
+        )
+    if xmax is not None and not xmax > 0:
+        raise ValueError(f"xmax must be a positive number; got {xmax}")
 
 
 def _row(layer: Layer, xmin: Threshold, xmax: float | None) -> tuple[dict[str, Any], Array]:

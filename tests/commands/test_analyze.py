@@ -1,5 +1,6 @@
 """``htlib analyze``, called as a user calls it; the oracle is `htlib.analyze`."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,11 @@ from matplotlib import pyplot as plt
 from safetensors.torch import save_file
 
 import htlib as ht
+from htlib.commands.analyze import add_parser
 from htlib.commands.main import main
+from htlib.models.layers import KINDS
+from htlib.models.table import closing_sentence
+from htlib.spectra.nulls import NULLS
 
 GENERATOR = torch.Generator().manual_seed(0)
 MODEL = {
@@ -48,6 +53,8 @@ def test_the_table_is_printed_with_what_was_skipped(checkpoint, capsys):
         assert f"{row.alpha_hill:.4g}" in line
         assert f"{row.alpha_hill_z:.4g}" in line
     assert f"{table['stable_rank'].median():.4g}" in out
+    assert closing_sentence(table) in out
+    assert "Trust alpha_hill" in out
     assert "2 analysed, 1 skipped:" in out
     assert "1  a vector (bias or normalisation): bias" in out
 
@@ -88,8 +95,7 @@ def test_filters_and_options_reach_analyze(checkpoint, tmp_path):
 
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")])
 def test_figures_are_drawn_and_closed(suffix, magic, checkpoint, tmp_path):
-    folder = tmp_path / "spectra"
-    folder.mkdir()
+    folder = tmp_path / "spectra"  # it is made
     assert call(checkpoint, "--plot", tmp_path / f"m{suffix}", "--plots", folder, "--quiet") == 0
     assert (tmp_path / f"m{suffix}").read_bytes().startswith(magic)
     assert sorted(file.name for file in folder.iterdir()) == ["000-b.weight.png", "001-block_a.weight.png"]
@@ -101,13 +107,27 @@ def test_two_checkpoints_are_compared(checkpoint, tmp_path, capsys):
     later = {name: tensor * 1.1 for name, tensor in MODEL.items()}
     torch.save(later | {"new": torch.ones(3)}, tmp_path / "later.pt")
     output = tmp_path / "table.csv"
-    assert call(checkpoint, "--against", tmp_path / "later.pt", "--output", output) == 0
+    assert call(checkpoint, "--against", tmp_path / "later.pt", "--output", output, "-k", 4) == 0
     table = pd.read_csv(output)
     assert np.allclose(table["relative_change"], 0.1, rtol=1e-5)  # float32 entries
     out = capsys.readouterr().out
+    assert table["left_chance"].tolist() == [4 / 30, 4 / 40]  # of b.weight and of block/a.weight
     assert "relative_change" in out
+    assert "leading 4 directions" in out
     assert "2 analysed, 2 skipped:" in out
     assert "only in the second model: new" in out
+
+
+def test_the_choices_are_those_of_the_package():
+    parser = add_parser(argparse.ArgumentParser().add_subparsers())
+    choices = {action.dest: action.choices for action in parser._actions}
+    assert choices["kind"] == KINDS
+    assert choices["null"] == (*NULLS, "none")
+
+
+def test_a_kind_that_the_model_does_not_have_is_answered_with_those_it_has(checkpoint, capsys):
+    assert call(checkpoint, "--kind", "conv") == 5
+    assert "is of the kind conv; it has linear" in capsys.readouterr().err
 
 
 def test_a_model_without_matrices_exits_5_and_is_still_written(tmp_path, capsys):

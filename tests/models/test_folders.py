@@ -165,6 +165,13 @@ def test_content_decides_and_not_the_name(tmp_path):
         assert table(tmp_path / name)["name"].tolist() == [row]
 
 
+def test_a_folder_of_other_files_says_so_beside_the_first_reason(tmp_path):
+    for name in ("a.pt", "b.pt"):
+        (tmp_path / name).write_bytes(b"")
+    with refused(tmp_path, "holds no model, and 2 files", "a.pt is empty", error=CheckpointError):
+        table(tmp_path)
+
+
 def test_an_unfinished_download_is_called_that(tmp_path):
     save_file({"w": W}, tmp_path / "model.safetensors.incomplete")
     with refused(tmp_path, "unfinished", error=CheckpointError):
