@@ -85,8 +85,6 @@ def noise_of(h: int, d: int) -> Message:
 
 def one_step(config: ExperimentConfig) -> Message | None:
     """Return the ``prediction`` of a start message, or None where there is no theory."""
-    if config.update != "full":  # the law is of whole updates
-        return None
     try:
         law = law_of_config(config)
     except ValueError:

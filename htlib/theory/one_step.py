@@ -33,7 +33,7 @@ from htlib.theory.gradient import GradientConstants, gradient_constants
 Array = NDArray[np.float64]
 
 # Fields that change the first step, and that the law does not include.
-_NOT_IN_THE_LAW = ("nesterov", "weight_decay", "inputs", "readout", "teacher_rank", "batch_size")
+_NOT_IN_THE_LAW = ("nesterov", "weight_decay", "update", "inputs", "readout", "teacher_rank", "batch_size")
 
 
 @dataclass(frozen=True)

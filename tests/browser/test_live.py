@@ -27,7 +27,7 @@ SIZES = {"n": 600, "d": 300, "h": 450, "n_test": 2000}
 DEFAULT = {"optimizer": "adam", "lr": 1.0, "steps": 10, "teacher": "softplus", "labels": "real"}
 DEFAULT |= {"noise_std": 0.3, "feature_scale": "paper", "seed": 0}
 CHAPTERS = ["02-one-step", "03-rates", "04-many-steps", "05-singular-vectors", "06-generalization"]
-PAGES = ["book/index", *(f"book/{name}" for name in CHAPTERS)]
+PAGES = ["book/index", *(f"book/{name}" for name in CHAPTERS), "book/what-makes-the-tail"]
 CHARTS = ("esd", "alignment", "alphas", "losses", "rates", "overlaps")
 
 # A worker on a page without an explorer: all its messages to one request.
@@ -207,7 +207,10 @@ def assert_stored(visit: Visit, stored: list[dict[str, Any]], **settings: Any) -
     assert f"; {row['n_outliers']} lie beyond" in chart
 
 
-@pytest.mark.parametrize("name", PAGES)
+# Other pages have the same explorer; that each has one is tested without JavaScript below.
+@pytest.mark.parametrize(
+    "name", [*PAGES[:2], *(pytest.param(name, marks=pytest.mark.long) for name in PAGES[2:])]
+)
 def test_every_page_answers_and_trains_alone(visit: Visit, book_in_folder: str, name: str) -> None:
     """In a folder of a server, as project pages are; no other host, nothing in the console."""
     page = visit.page

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import htlib as ht
 from htlib.spectra import spikes as spiked
 from htlib.student.start import prepare
-from htlib.theory.one_step import one_step_law
+from htlib.theory.one_step import law_of_config, one_step_law
 from tests.refusals import refused
 
 SHAPE = {"n": 1000, "d": 500, "h": 750}
@@ -181,6 +181,25 @@ def test_a_prediction_is_always_possible(n, d, h, optimizer, lr, noise_std):
 def test_bad_arguments_are_named(name, value, allowed):
     with refused(f"{name} must", allowed, value):
         one_step_law(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weight_decay": 0.1},
+        {"update": "shuffled"},
+        {"inputs": "whitened"},
+        {"readout": "signs"},
+        {"teacher_rank": 2},
+        {"batch_size": 10},
+        {"optimizer": "gd", "momentum": 0.5, "nesterov": True},
+    ],
+    ids=str,
+)
+def test_what_changes_the_first_step_and_is_not_in_the_law_is_refused(change):
+    *_, (name, value) = change.items()
+    with refused(f"{name} must be", "for a prediction", value):
+        law_of_config(ht.ExperimentConfig(**change))
 
 
 @pytest.mark.parametrize("lr", [-0.1, math.nan, math.inf, 1e160])
