@@ -7,7 +7,7 @@ standard normal give the length and the parts of g (the book's appendix, section
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -26,6 +26,8 @@ class GradientConstants:
     readout: float  # |a| / sqrt(h)
     noiseless: float  # |g|^2 for infinitely many samples
     sampling: float  # the rest of |g|^2, r^2 d / n: the noise of n samples, summed over d directions
+    output: float  # E f^2, the part of r^2 that is the student's own
+    config: ExperimentConfig = field(compare=False, repr=False)  # whose sizes and functions these belong to
 
     @property
     def length(self) -> float:
@@ -63,7 +65,8 @@ def gradient_constants(
         raise ValueError(f"readout_norm must be positive and finite; got {readout_norm}")
     readout = 1.0 if readout_norm is None else readout_norm / math.sqrt(config.h)
     means = _means(config.teacher, config.activation)
-    residual = means.teacher_square + config.noise_std**2 + readout**2 * means.student_square
+    output = readout**2 * means.student_square
+    residual = means.teacher_square + config.noise_std**2 + output
     slope = means.teacher_slope if labels == "real" else 0.0
     return GradientConstants(
         mean_slope=means.student_slope,
@@ -73,6 +76,8 @@ def gradient_constants(
         readout=readout,
         noiseless=slope**2 + (means.student_slope * readout) ** 2,
         sampling=residual * config.d / config.n,
+        output=output,
+        config=config,
     )
 
 
