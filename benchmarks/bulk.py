@@ -1,9 +1,9 @@
 """Hold the predicted bulk after one step to training: ``python -m benchmarks.bulk [SEEDS]``.
 
-For four shapes, both optimizers and ten rates over three decades, from 1.5 times the critical rate, it prints
-means over seeds: the error of the predicted median (and edge) for s_2, the largest singular value of the bulk,
-the error of PL_Alpha_Hill of the whole spectrum, the Kolmogorov distance of the bulk, and the time per rate.
-The law "given" knows inputs, residuals and readouts, the law "closed" only the setting.
+For four shapes, both optimizers and ten rates over three decades, from 1.5 times the critical rate, it
+prints means over seeds: the error of the predicted median (and edge) for s_2, the largest singular value of
+the bulk; the error of PL_Alpha_Hill of the whole spectrum; the Kolmogorov distance of the bulk; the time.
+"given" is the law for known inputs, residuals and readouts, "closed" that for the setting only.
 """
 
 from __future__ import annotations

@@ -397,12 +397,17 @@ def _edge(x: Array, density: Array, beyond: float) -> tuple[float, float]:
     squares = density**2
     if len(x) == 1 or squares[1] <= squares[0]:
         edge = (x[0] + beyond) / 2
-    else:
-        n = max(2, int(np.argmin(np.append(squares[:5] < 0.6 * squares.max(), False))))
-        others = [np.delete(squares[:n], i) for i in range(n)]
-        ratios = [(other / (other - square)).prod() for other, square in zip(others, squares, strict=False)]
-        edge = min(max(float(x[:n] @ ratios), min(beyond, x[0])), max(beyond, x[0]))
-    return edge, float(np.cbrt(abs(edge - x[0]) / squares[0] / np.pi**2))
+        return edge, float(np.cbrt(abs(edge - x[0]) / squares[0] / np.pi**2))
+    slope = (x[1] - x[0]) / (squares[1] - squares[0])
+    n = max(2, int(np.argmin(np.append(squares[:5] < 0.6 * squares.max(), False))))
+    others = [np.delete(squares[:n], i) for i in range(n)]
+    edge = float(
+        x[:n] @ [(other / (other - square)).prod() for other, square in zip(others, squares, strict=False)]
+    )
+    low, high = min(beyond, x[0]), max(beyond, x[0])
+    if not low <= edge <= high:
+        edge = min(max(x[0] - slope * squares[0], low), high)
+    return edge, float(np.cbrt(abs(slope) / np.pi**2))
 
 
 def _side(name: str, values: ArrayLike, counts: ArrayLike | None) -> tuple[Array, Array]:

@@ -5,11 +5,15 @@ rows of N are independent, with the covariance Sigma = (v_1 / n^2) sum_i r_i^2 x
 direction on each side, about g and a for gradient descent.  What remains of W1 = W0 + lr M, or of
 W0 + lr sgn(M), is noise with the variances (after a rotation of each side)
 
-    gradient descent:  1 + lr^2 a_j^2 (4 / hd) sigma_k,   sigma_k the eigenvalues of Sigma,
-    signs:             1 + lr^2 kappa_k,                  kappa_k the eigenvalues of
-                       K = diag(1 - p^2 - c^2) + diag(c / nu) Sigma diag(c / nu),
+    gradient descent:  1 + a_j^2 (4 / hd) sigma_k(lr),   sigma_k(lr) the eigenvalues of
+                       lr^2 Sigma - lr (chi / n) sum_i x_i x_i^T,
+    signs:             1 + lr^2 kappa_k,                 kappa_k the eigenvalues of
+                       K = diag(1 - p^2 - c^2) + diag(c / nu) Sigma diag(c / nu).
 
-with nu_k^2 = Sigma_kk, t_k = mu_1 g_k / nu_k, p = erf(t / sqrt 2), the mean of a sign of t + N / nu, and
+The term with chi = E z s(z) s'(z) - mu_1^2 is the echo of the row of W0 itself: each residual contains
+-a_j s(w_j x_i / sqrt d) / sqrt h.  It matters up to a hundred times the critical rate, for rows with a large
+a_j^2.  Its square is left out, and so is the echo in signs, where all rows count alike.  Further,
+nu_k^2 = Sigma_kk, t_k = mu_1 g_k / nu_k, p = erf(t / sqrt 2), the mean of a sign of t + N / nu, and
 c = sqrt(2 / pi) exp(-t^2 / 2), the derivative of that mean.  K is the covariance of the signs: of the part
 that is linear in N, and of the rest, which is white.  Where no inputs are given, the laws of Sigma and K
 follow from equations of the same kind (`expected_noise`).  The book's appendix has the derivation.
@@ -18,6 +22,7 @@ follow from equations of the same kind (`expected_noise`).  The book's appendix 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -42,26 +47,30 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 @dataclass(frozen=True, eq=False)
 class StepNoise:
-    """Hold the noise of one step at rate 1: row j and column k have the variance rows_j columns_k.
+    """Hold the noise of one step.
 
+    At a rate lr, row j and column k have the variance rows_j (lr^2 columns_k + lr echo_k), beside that of W0.
     One direction on each side, that of the spike, is left out.
     """
 
     columns: Array
+    echo: Array
     rows: Array
     row_counts: Array
     signs: bool
 
     def bulk(self, lr: float, has_outlier: bool) -> GeneralizedMarchenkoPastur:
         """Return the law after a step; it includes the directions of the spike if that is no outlier."""
-        columns, rows, counts = self.columns, self.rows, self.row_counts
+        columns, echo, rows, counts = self.columns, self.echo, self.rows, self.row_counts
         if self.signs and math.isfinite(lr):
             columns = _counted(columns, 1 + round(float(counts.sum())))
         if math.isinf(lr):
             return GeneralizedMarchenkoPastur(columns, rows, row_counts=counts)
         if not has_outlier:
-            columns, rows, counts = np.append(columns, 0.0), np.append(rows, 0.0), np.append(counts, 1.0)
-        return GeneralizedMarchenkoPastur(lr**2 * columns, rows, base=1.0, row_counts=counts)
+            columns, echo, rows = (np.append(values, 0.0) for values in (columns, echo, rows))
+            counts = np.append(counts, 1.0)
+        columns = np.maximum(lr**2 * columns + lr * echo, 0.0)
+        return GeneralizedMarchenkoPastur(columns, rows, base=1.0, row_counts=counts)
 
 
 def expected_noise(known: GradientConstants, sharpness: float) -> StepNoise:
@@ -75,44 +84,76 @@ def expected_noise(known: GradientConstants, sharpness: float) -> StepNoise:
     squares, samples = _residual_squares(known)
     weights = squares / known.residual / n
     if math.isinf(sharpness):
-        inputs = GeneralizedMarchenkoPastur([1.0], weights, column_counts=[d], row_counts=samples)
-        sigma = known.slope_variance * known.residual / n * inputs.quantiles()
-        sigma = np.append(np.zeros(d - inputs.size), sigma)[1:]
+
+        def sums(weights: Array) -> Array:
+            """The eigenvalues of sum_i weights_i x_i x_i^T, except the first."""
+            law = GeneralizedMarchenkoPastur([1.0], weights, column_counts=[d], row_counts=samples)
+            return np.append(np.zeros(d - law.size), law.quantiles())[1:]
+
         levels, counts = _levels(h)
-        squares = chi2.ppf(levels, 1)
-        squares *= known.readout**2 / np.average(squares, weights=counts)
-        return StepNoise(4 / (h * d) * sigma, *_deflated(squares, counts), signs=False)
+        a2 = chi2.ppf(levels, 1)
+        a2 *= known.readout**2 / np.average(a2, weights=counts)
+        return _of_gradient(
+            sums, weights, known.slope_variance * known.residual, known.echo, n, h * d, a2, counts
+        )
     levels, counts = _levels(d)
     slope, white = _signs(math.sqrt(2) * sharpness * ndtri((1 + levels) / 2))
     K = Profile(slope**2, counts, weights, samples, shift=white)
     x = np.geomspace(1e-8, 1, _GRID) * (white.max() + weights.max() * (math.sqrt(n) + math.sqrt(d)) ** 2)
     share = np.maximum.accumulate(1 - count_above(K, x, solve(K, x, _BLUR), _BLUR) / d)
     kappa = np.exp(np.interp((np.arange(d) + 0.5) / d, share, np.log(x)))
-    return StepNoise(kappa[1:], np.ones(1), np.array([h - 1.0]), signs=True)
+    return _of_signs(kappa[1:], h)
 
 
 @lru_cache(2)  # it takes a second at the paper's sizes, and does not depend on the rate
 def noise_of_problem(
-    problem: Problem, activation: str, mean_slope: float, slope_variance: float, signs: bool
+    problem: Problem, activation: str, mean_slope: float, slope_variance: float, echo: float, signs: bool
 ) -> StepNoise:
-    """Return the noise for the inputs, residuals and readouts of a problem."""
+    """Return the noise for the inputs, residuals and readouts of a problem; the moments are Gaussian."""
     X, W, a = problem.train.inputs, problem.hidden_weights, problem.readout_weights
     (n, d), h = X.shape, len(W)
-    outputs = (
-        get_activation(activation).value(torch.from_numpy(X @ W.T / math.sqrt(d))).numpy() @ a / math.sqrt(h)
-    )
-    r = problem.train.targets - outputs
+    U = torch.from_numpy(X @ W.T / math.sqrt(d))
+    r = problem.train.targets - get_activation(activation).value(U).numpy() @ a / math.sqrt(h)
     g = X.T @ r / n
-    sigma = slope_variance / n**2 * (X.T * r**2) @ X
     if not signs:
-        squares, counts = grouped(a**2, np.ones(h))
-        return StepNoise(4 / (h * d) * _without(sigma, g), *_deflated(squares, counts), signs=False)
+
+        def sums(weights: Array) -> Array:
+            return _without((X.T * weights) @ X, g)
+
+        residual = float(np.mean(r**2))
+        a2, counts = grouped(a**2, np.ones(h))
+        return _of_gradient(sums, r**2 / residual / n, slope_variance * residual, echo, n, h * d, a2, counts)
+    sigma = slope_variance / n**2 * (X.T * r**2) @ X
     nu = np.sqrt(np.diag(sigma))
     t = mean_slope * g / nu
     slope, white = _signs(t)
     slope = slope / nu
     kappa = _without(np.diag(white) + slope[:, None] * sigma * slope, erf(t / math.sqrt(2)))
-    return StepNoise(kappa, np.ones(1), np.array([h - 1.0]), signs=True)
+    return _of_signs(kappa, h)
+
+
+def _of_signs(kappa: Array, h: int) -> StepNoise:
+    return StepNoise(kappa, np.zeros(len(kappa)), np.ones(1), np.array([h - 1.0]), signs=True)
+
+
+def _of_gradient(
+    sums: Callable[[Array], Array],
+    weights: Array,
+    variance: float,
+    echo: float,
+    n: int,
+    size: int,
+    squares: Array,
+    counts: Array,
+) -> StepNoise:
+    """Return the noise of a gradient from what makes eigenvalues of weights of samples, of mean 1 / n.
+
+    The echo adds the same to all weights.  Its effect is taken as linear, with the slope at a fifth of them.
+    """
+    sigma = sums(weights)
+    slope = (sums(weights + 0.2 / n) - sigma) / 0.2
+    rows, row_counts = _deflated(squares, counts)
+    return StepNoise(4 / size * variance / n * sigma, -4 / size * echo * slope, rows, row_counts, signs=False)
 
 
 def _signs(t: Array) -> tuple[Array, Array]:

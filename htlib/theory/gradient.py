@@ -27,6 +27,7 @@ class GradientConstants:
     noiseless: float  # |g|^2 for infinitely many samples
     sampling: float  # the rest of |g|^2, r^2 d / n: the noise of n samples, summed over d directions
     output: float  # E f^2, the part of r^2 that is the student's own
+    echo: float  # chi = E z s(z) s'(z) - mu_1^2: how much of its own row of W0 the noise of a row contains
     config: ExperimentConfig = field(compare=False, repr=False)  # whose sizes and functions these belong to
 
     @property
@@ -77,6 +78,7 @@ def gradient_constants(
         noiseless=slope**2 + (means.student_slope * readout) ** 2,
         sampling=residual * config.d / config.n,
         output=output,
+        echo=means.student_echo - means.student_slope**2,
         config=config,
     )
 
@@ -87,6 +89,7 @@ class _Means(NamedTuple):
     student_square: float
     student_slope: float
     student_slope_square: float
+    student_echo: float  # E z s(z) s'(z)
     teacher_square: float
     teacher_slope: float
 
@@ -98,6 +101,7 @@ def _means(teacher: str, activation: str) -> _Means:
         student_square=gaussian_mean(lambda z: student.value(z) ** 2),
         student_slope=gaussian_mean(student.derivative),
         student_slope_square=gaussian_mean(lambda z: student.derivative(z) ** 2),
+        student_echo=gaussian_mean(lambda z: z * student.value(z) * student.derivative(z)),
         teacher_square=gaussian_mean(lambda z: link.value(z) ** 2),
         teacher_slope=gaussian_mean(link.derivative),
     )

@@ -181,9 +181,8 @@ class OneStepLaw:
                 f"{problem.hidden_weights.shape}.  Make the law with the h and d of the problem"
             )
         known, signs = self.constants, math.isfinite(self.sharpness)
-        return noise_of_problem(
-            problem, known.config.activation, known.mean_slope, known.slope_variance, signs
-        )
+        moments = known.mean_slope, known.slope_variance, known.echo
+        return noise_of_problem(problem, known.config.activation, *moments, signs)
 
     def sample(self, lr: float, seed: int) -> tuple[Array, Array]:
         """Draw the weights after one step, without data and without training.
