@@ -40,7 +40,7 @@ _DESCENTS, _NEAR, _HASTE = (0.35, 0.73, 0.9), 0.1, 1.3
 _SETTLED = 1e-9  # relative size of the last Newton step
 _EMPTY = 1e-6  # share of the eigenvalues per unit of ln x, below which x lies outside of the support
 _COARSE, _ZOOM, _FINE = 40, 9, 64  # points between bounds of the support, in brackets of edges, in intervals
-_FLOOR = 1e-10  # smallest eigenvalue that is looked for, as a share of a bound of the largest
+_FLOOR = 1e-10  # smallest eigenvalue that is looked for, as a share of a bound for that of the base, if any
 _BRACKET = 1e-2  # relative width of the brackets of edges; five points inside then give seven digits
 
 
@@ -243,7 +243,7 @@ class GeneralizedMarchenkoPastur:
         if not (math.isfinite(self.base) and self.base >= 0):
             raise ValueError(f"base must be finite and not negative; got {self.base}")
         rows, counts = self.rows, self.row_counts
-        if isinstance(rows, int):
+        if isinstance(rows, int | np.integer):
             if rows < 1 or counts is not None:
                 raise ValueError(f"rows must be at least 1, without row_counts, or an array; got {rows}")
             rows, counts = np.ones(1), np.full(1, float(rows))
@@ -277,9 +277,10 @@ class GeneralizedMarchenkoPastur:
     @cached_property
     def _edges(self) -> _Edges:
         p, k, m = self._profile, self._rank, self._profile.row_counts.sum()
-        high = 1.01 * (p.base + p.columns.max() * p.rows.max()) * (math.sqrt(m) + math.sqrt(k)) ** 2
-        low = 0.99 * (p.base + p.columns.min() * p.rows.min()) * (math.sqrt(m) - math.sqrt(k)) ** 2
-        x = np.geomspace(max(low, _FLOOR * high), high, _COARSE)
+        outer, inner = (math.sqrt(m) + math.sqrt(k)) ** 2, (math.sqrt(m) - math.sqrt(k)) ** 2
+        largest, smallest = p.columns.max() * p.rows.max(), p.columns.min() * p.rows.min()
+        low = max(0.99 * (p.base + smallest) * inner, _FLOOR * (p.base or largest) * outer)
+        x = np.geomspace(low, 1.01 * (p.base + largest) * outer, _COARSE)
         q = solve(p, x)
         while True:
             above, density = count_above(p, x, q), -q[0].imag / np.pi

@@ -190,7 +190,7 @@ class OneStepLaw:
         The method draws W0, a, the teacher's direction and the noise of g, and makes the step from them:
         a g^T, or signs that agree with those of a g^T with a probability that depends on the column.  The
         signs are independent here, but not quite in training, where the edge of the bulk lies further out at
-        large rates (by a sixth at rate 5 and the paper's shape).
+        large rates (by a sixth at rate 5 and the paper's shape): `bulk` has the law of that.
 
         Parameters
         ----------
