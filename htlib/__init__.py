@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from htlib.models.table import analyze, describe, summarize
     from htlib.spectra.alternatives import compare_distributions
     from htlib.spectra.eigenvalues import effective_rank, esd, spectral_entropy, stable_rank
+    from htlib.spectra.generalized import GeneralizedMarchenkoPastur
     from htlib.spectra.measures import SpectrumMeasures, spectrum_measures
     from htlib.spectra.noise import MarchenkoPastur
     from htlib.spectra.nulls import NullDistribution, null_distribution
@@ -57,6 +58,7 @@ __all__ = [
     "Dataset",
     "Experiment",
     "ExperimentConfig",
+    "GeneralizedMarchenkoPastur",
     "GoodnessOfFit",
     "HillPlot",
     "MarchenkoPastur",
@@ -119,6 +121,7 @@ _NAMES = {
     "htlib.models.table": "analyze describe summarize",
     "htlib.spectra.alternatives": "compare_distributions",
     "htlib.spectra.eigenvalues": "effective_rank esd spectral_entropy stable_rank",
+    "htlib.spectra.generalized": "GeneralizedMarchenkoPastur",
     "htlib.spectra.measures": "SpectrumMeasures spectrum_measures",
     "htlib.spectra.noise": "MarchenkoPastur",
     "htlib.spectra.nulls": "NullDistribution null_distribution",

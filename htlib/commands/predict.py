@@ -27,7 +27,8 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "predict",
         help="predict one step in closed form",
-        description="Predict spectral norm and alignment after one full-batch step, and the critical rate.\n"
+        description="Predict spectral norm, alignment and bulk after one full-batch step, and the critical\n"
+        "rate.  bulk_edge is an eigenvalue of W^T W, a squared norm; alpha_hill is that of bulk and spike.\n"
         "With --measure, train as many seeds and print means and standard deviations beside it.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -71,15 +72,17 @@ def execute(options: argparse.Namespace) -> int:
 
 
 def _predicted(law: OneStepLaw, lr: float) -> dict[str, float]:
-    from htlib.spectra.eigenvalues import esd
-    from htlib.spectra.power_law import hill_alpha
-
     prediction = law(lr)
+    known = {"lr": lr, "spectral_norm": prediction.spectral_norm, "alignment": prediction.alignment}
+    if min(law.h, law.d) < 4:  # too few values beside a spike for an exponent
+        return {**known, "bulk_edge": np.nan, "bulk_hill": np.nan, "alpha_hill": np.nan}
+    bulk = law.bulk(lr)
+    spike = prediction.spectral_norm**2 if prediction.has_outlier else None
     return {
-        "lr": lr,
-        "spectral_norm": prediction.spectral_norm,
-        "alignment": prediction.alignment,
-        "alpha_hill": hill_alpha(esd(law.sample(lr, seed=0)[0])) if min(law.h, law.d) > 2 else np.nan,
+        **known,
+        "bulk_edge": bulk.edge,
+        "bulk_hill": bulk.hill_alpha(),
+        "alpha_hill": bulk.hill_alpha(spike),
     }
 
 

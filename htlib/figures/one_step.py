@@ -70,8 +70,8 @@ def measured_and_predicted(
     laws : mapping
         Optimizer -> OneStepLaw for the shape of the runs.
     hill : DataFrame, optional
-        Columns ``optimizer``, ``lr`` and ``alpha_hill``: exponents of `OneStepLaw.sample`, one row per
-        draw.  They add a panel for PL_Alpha_Hill.
+        Columns ``optimizer``, ``lr`` and ``alpha_hill``: exponents as `OneStepLaw.bulk` predicts them, a row
+        or more per rate.  They add a panel for PL_Alpha_Hill.
 
     Returns
     -------

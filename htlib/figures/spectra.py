@@ -5,14 +5,19 @@ Every function takes results and an optional Axes and returns the Axes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from htlib.figures.style import BLACK, BLUE, GREY, ORANGE
+from htlib.spectra.generalized import GeneralizedMarchenkoPastur
 from htlib.spectra.noise import MarchenkoPastur
 from htlib.spectra.power_law import HillPlot, PowerLawFit
+
+Array = NDArray[np.float64]
 
 _MARKED = 30  # more outliers than this get no markers
 
@@ -20,7 +25,8 @@ _MARKED = 30  # more outliers than this get no markers
 def spectrum(
     eigenvalues: ArrayLike,
     *,
-    law: MarchenkoPastur | None = None,
+    law: MarchenkoPastur | GeneralizedMarchenkoPastur | None = None,
+    bulk: GeneralizedMarchenkoPastur | None = None,
     edge: float | None = None,
     bins: int = 60,
     color: str = BLUE,
@@ -29,12 +35,16 @@ def spectrum(
 ) -> Axes:
     """Draw the histogram of a spectrum on logarithmic axes, with the law of pure noise over it.
 
+    Beside or instead of it, a second law can be drawn, as that of a bulk after one step.
+
     Parameters
     ----------
     eigenvalues : (N,) array
         An ESD; only positive values can be drawn.
-    law : MarchenkoPastur, optional
+    law : MarchenkoPastur or GeneralizedMarchenkoPastur, optional
         Drawn as the expected number of eigenvalues per bin; with an edge, of those up to the edge.
+    bulk : GeneralizedMarchenkoPastur, optional
+        A predicted bulk, as of `OneStepLaw.bulk`, drawn as a dashed line with its own number of eigenvalues.
     edge : float, optional
         Upper end of the noise; if few eigenvalues lie beyond it, each gets a marker.
     bins : int
@@ -54,17 +64,17 @@ def spectrum(
     low, high = values.min(), values.max()
     if law is not None:
         # a square matrix has its lower edge at zero, which a log axis cannot show
-        low, high = min(low, float(law.ppf(0.5 / len(values)))), max(high, law.support[1])
+        low = min(low, float(law.ppf(0.5 / len(values))))
+        high = max(high, law.edge if isinstance(law, GeneralizedMarchenkoPastur) else law.support[1])
     edges = np.geomspace(low * 0.9, high * 1.15, bins + 1)
     counts, *_ = ax.hist(
         values, edges, color=color, alpha=0.55, label=label, edgecolor="white", linewidth=0.4
     )
     if law is not None:
-        centres = np.sqrt(edges[:-1] * edges[1:])
-        bulk = len(values) if edge is None else np.count_nonzero(values <= edge)
-        expected = bulk * np.diff(law.cdf(edges))
-        shown = expected > 0.3
-        ax.plot(centres[shown], expected[shown], color=BLACK, lw=1.6, label="Marchenko-Pastur law")
+        count = len(values) if edge is None else np.count_nonzero(values <= edge)
+        _expected(law, int(count), edges, ax=ax, label="Marchenko-Pastur law")
+    if bulk is not None:
+        _expected(bulk, bulk.size, edges, ax=ax, label="predicted bulk", ls="--")
     if edge is not None:
         ax.axvline(edge, color=GREY, ls=":", lw=1.4, label="noise edge (99 %)")
         beyond = values[values > edge]
@@ -75,6 +85,15 @@ def spectrum(
     )
     ax.set_ylim(0.5, 8 * float(np.max(counts)))  # room for a legend on top
     return ax
+
+
+def _expected(
+    law: MarchenkoPastur | GeneralizedMarchenkoPastur, count: int, edges: Array, *, ax: Axes, **line: Any
+) -> None:
+    """Draw the number of eigenvalues that a law expects per bin, where it is not nearly zero."""
+    centres, expected = np.sqrt(edges[:-1] * edges[1:]), count * np.diff(law.cdf(edges))
+    shown = expected > 0.3
+    ax.plot(centres[shown], expected[shown], color=BLACK, lw=1.6, **line)
 
 
 def power_law(

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from htlib.spectra.eigenvalues import as_spectrum
+from htlib.spectra.generalized import GeneralizedMarchenkoPastur
 from htlib.spectra.noise import MarchenkoPastur, largest_eigenvalue_quantile
 
 Array = NDArray[np.float64]
@@ -29,10 +30,10 @@ class BulkFit:
 
     Attributes
     ----------
-    law : MarchenkoPastur
-        Law of the raw ESD of the bulk.
+    law : MarchenkoPastur or GeneralizedMarchenkoPastur
+        Law of the raw ESD of the bulk; the second where a population is given.
     variance : float
-        Variance of the noise entries.
+        Variance of the noise entries, or the factor of the population's eigenvalues.
     edge : float
         99 % quantile of the largest noise eigenvalue (Tracy-Widom); of the largest of all matrices where
         several are pooled.
@@ -59,7 +60,7 @@ class BulkFit:
     are half).
     """
 
-    law: MarchenkoPastur
+    law: MarchenkoPastur | GeneralizedMarchenkoPastur
     variance: float
     edge: float
     n_spikes: int
@@ -69,7 +70,12 @@ class BulkFit:
 
 
 def fit_marchenko_pastur(
-    eigenvalues: Tensor | ArrayLike, h: int, d: int, quantile: float = 0.99, n_matrices: int = 1
+    eigenvalues: Tensor | ArrayLike,
+    h: int,
+    d: int,
+    quantile: float = 0.99,
+    n_matrices: int = 1,
+    population: ArrayLike | None = None,
 ) -> BulkFit:
     """Fit the Marchenko-Pastur law to the bulk of a spectrum, without its spikes.
 
@@ -92,6 +98,9 @@ def fit_marchenko_pastur(
         Probability that the largest eigenvalue of all pure-noise matrices stays below the edge.
     n_matrices : int
         Number of matrices whose spectra are pooled.
+    population : (d,) array, optional
+        Eigenvalues of the covariance of the rows of the noise, up to a factor, which is fitted as the
+        variance; by default they are equal.  The largest are not taken off with the spikes.
 
     Returns
     -------
@@ -101,8 +110,9 @@ def fit_marchenko_pastur(
     Raises
     ------
     ValueError
-        If the central half of the spectrum is zero, h, d or n_matrices is below 1, or there are more
-        eigenvalues that are not zero than matrices of this shape have.
+        If the central half of the spectrum is zero, h, d or n_matrices is below 1, there are more
+        eigenvalues that are not zero than matrices of this shape have, or a population has not d values,
+        finite, not negative and not all zero.
 
     Examples
     --------
@@ -112,6 +122,16 @@ def fit_marchenko_pastur(
     >>> fit = fit_marchenko_pastur(np.linalg.svd(W, compute_uv=False) ** 2, 300, 160)
     >>> fit.has_bulk, fit.n_spikes, round(fit.variance, 2)
     (True, 1, 0.25)
+
+    Noise with a covariance has spikes for a law without one:
+
+    >>> population = np.repeat([1.0, 9.0], [160, 40])
+    >>> W = np.random.default_rng(0).standard_normal((300, 200)) * np.sqrt(population)
+    >>> eigenvalues = np.linalg.svd(W, compute_uv=False) ** 2
+    >>> fit_marchenko_pastur(eigenvalues, 300, 200).n_spikes > 30
+    True
+    >>> fit_marchenko_pastur(eigenvalues, 300, 200, population=population).n_spikes
+    0
     """
     values = as_spectrum(eigenvalues)
     for name, value in (("h", h), ("d", d), ("n_matrices", n_matrices)):
@@ -125,13 +145,18 @@ def fit_marchenko_pastur(
         )
     values = values[max(0, len(values) - size) :]
     level = quantile ** (1 / n_matrices) if 0 < quantile < 1 else quantile
+    noise = None if population is None else _noise(population, h, d)
     n_spikes, seen = 0, set[int]()
     while True:
         bulk = values[: len(values) - n_spikes]
         # without k spikes, the rest is the noise of a matrix that is smaller by k on both sides
-        lost = n_spikes // n_matrices
-        variance = _scale(bulk, h - lost, d - lost)
-        edge = largest_eigenvalue_quantile(h - lost, d - lost, level, variance)
+        lost = n_spikes // n_matrices if noise is None else 0
+        if noise is None:
+            variance = _scale(bulk, _central_mean(h - lost, d - lost, len(bulk)))
+            edge = largest_eigenvalue_quantile(h - lost, d - lost, level, variance)
+        else:
+            variance = _scale(bulk, float(noise.ppf(_central_levels(len(bulk))).mean()))
+            edge = variance * noise.largest_quantile(level)
         seen.add(n_spikes)
         # the lower half always counts as bulk, so that there is one
         n_spikes = min(int((values > edge).sum()), len(values) // 2)
@@ -139,16 +164,21 @@ def fit_marchenko_pastur(
             break
     bulk = values[: len(values) - n_spikes]
     steps = np.arange(len(bulk) + 1) / len(bulk)
-    unit = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost)
+    unit = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost) if noise is None else noise
     fitted = unit.cdf(bulk / variance)  # nothing overflows at scale one
-    law = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost, variance)
+    if noise is None:
+        law = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost, variance)
+        end = law.support[1]
+    else:
+        law = GeneralizedMarchenkoPastur(variance * np.asarray(population), h)
+        end = law.edge
     ks_distance = float(max((steps[1:] - fitted).max(), (fitted - steps[:-1]).max()))
     return BulkFit(
         law=law,
         variance=variance,
         edge=edge,
         n_spikes=n_spikes,
-        soft_rank=float(law.support[1] / values[-1]),
+        soft_rank=float(end / values[-1]),
         ks_distance=ks_distance,
         has_bulk=(
             ks_distance <= _noise_distance(min(h, d) - lost, n_matrices)
@@ -209,9 +239,16 @@ def _noise_distance(k: int, n_matrices: int) -> float:
     return ((1 + math.sqrt(2) / math.pi * math.log(k)) / math.sqrt(n_matrices) + 0.2) / k
 
 
-def _scale(bulk: Array, h: int, d: int) -> float:
+def _noise(population: ArrayLike, h: int, d: int) -> GeneralizedMarchenkoPastur:
+    columns = np.asarray(population, dtype=np.float64)
+    if columns.shape != (d,):
+        raise ValueError(f"population must hold d = {d} eigenvalues; got an array of shape {columns.shape}")
+    return GeneralizedMarchenkoPastur(columns, h)
+
+
+def _scale(bulk: Array, expected: float) -> float:
     """Return the variance: the mean of the bulk's central half, divided by that of unit noise."""
-    scale = float(bulk[_central(len(bulk))].mean() / _central_mean(h, d, len(bulk)))
+    scale = float(bulk[_central(len(bulk))].mean()) / expected
     if scale <= 0:
         raise ValueError(
             "the central half of the eigenvalues is zero: there is no bulk to fit.  Leave rows and columns "
@@ -225,14 +262,17 @@ def _central(count: int) -> slice:
     return slice(low, max(high, low + 1))
 
 
+def _central_levels(count: int) -> Array:
+    return (np.arange(count)[_central(count)] + 0.5) / count
+
+
 @lru_cache(4096)  # the layers of a model have few shapes
 def _central_mean(h: int, d: int, count: int) -> float:
-    levels = (np.arange(count)[_central(count)] + 0.5) / count
     # interpolated quantiles are right to five digits; the exact inverse is a hundred times slower
     unit = MarchenkoPastur.of_gaussian_esd(h, d)
     left, right = unit.support
     grid = left + (right - left) * np.sin(np.linspace(0, np.pi / 2, 1001)) ** 2
-    return float(np.interp(levels, unit.cdf(grid), grid).mean())
+    return float(np.interp(_central_levels(count), unit.cdf(grid), grid).mean())
 
 
 def _check_model(h: int, d: int, variance: float) -> None:

@@ -7,7 +7,7 @@ standard normal give the length and the parts of g (the book's appendix, section
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -26,6 +26,9 @@ class GradientConstants:
     readout: float  # |a| / sqrt(h)
     noiseless: float  # |g|^2 for infinitely many samples
     sampling: float  # the rest of |g|^2, r^2 d / n: the noise of n samples, summed over d directions
+    output: float  # E f^2, the part of r^2 that is the student's own
+    echo: float  # chi = E z s(z) s'(z) - mu_1^2: how much of its own row of W0 the noise of a row contains
+    config: ExperimentConfig = field(compare=False, repr=False)  # whose sizes and functions these belong to
 
     @property
     def length(self) -> float:
@@ -63,7 +66,8 @@ def gradient_constants(
         raise ValueError(f"readout_norm must be positive and finite; got {readout_norm}")
     readout = 1.0 if readout_norm is None else readout_norm / math.sqrt(config.h)
     means = _means(config.teacher, config.activation)
-    residual = means.teacher_square + config.noise_std**2 + readout**2 * means.student_square
+    output = readout**2 * means.student_square
+    residual = means.teacher_square + config.noise_std**2 + output
     slope = means.teacher_slope if labels == "real" else 0.0
     return GradientConstants(
         mean_slope=means.student_slope,
@@ -73,6 +77,9 @@ def gradient_constants(
         readout=readout,
         noiseless=slope**2 + (means.student_slope * readout) ** 2,
         sampling=residual * config.d / config.n,
+        output=output,
+        echo=means.student_echo - means.student_slope**2,
+        config=config,
     )
 
 
@@ -82,6 +89,7 @@ class _Means(NamedTuple):
     student_square: float
     student_slope: float
     student_slope_square: float
+    student_echo: float  # E z s(z) s'(z)
     teacher_square: float
     teacher_slope: float
 
@@ -93,6 +101,7 @@ def _means(teacher: str, activation: str) -> _Means:
         student_square=gaussian_mean(lambda z: student.value(z) ** 2),
         student_slope=gaussian_mean(student.derivative),
         student_slope_square=gaussian_mean(lambda z: student.derivative(z) ** 2),
+        student_echo=gaussian_mean(lambda z: z * student.value(z) * student.derivative(z)),
         teacher_square=gaussian_mean(lambda z: link.value(z) ** 2),
         teacher_slope=gaussian_mean(link.derivative),
     )

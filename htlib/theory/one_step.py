@@ -20,14 +20,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
+from htlib.spectra.generalized import GeneralizedMarchenkoPastur
 from htlib.spectra.spikes import critical_strength, outlier_eigenvalue, outlier_overlaps
 from htlib.student.config import ExperimentConfig
 from htlib.student.optimizers import OPTIMIZERS
+from htlib.student.problem import Problem
+from htlib.theory.bulk import StepNoise, expected_noise, noise_of_problem
 from htlib.theory.gradient import GradientConstants, gradient_constants
 
 Array = NDArray[np.float64]
@@ -125,13 +129,71 @@ class OneStepLaw:
         norm = math.sqrt(outlier_eigenvalue(theta, self.h, self.d))
         return OneStepPrediction(norm, alignment, self.critical_lr, has_outlier)
 
+    def bulk(self, lr: float, problem: Problem | None = None) -> GeneralizedMarchenkoPastur:
+        """Return the law of the bulk: of all eigenvalues of W^T W except that of the spike, if it has left.
+
+        Parameters
+        ----------
+        lr : float
+            If infinite, the law is that of the eigenvalues over lr^2: the shape of the bulk at large rates.
+        problem : Problem, optional
+            Inputs, targets and weights that are at hand, of the law's shape.  By default they are typical
+            ones, and none are drawn.
+
+        Returns
+        -------
+        GeneralizedMarchenkoPastur
+            With ``edge``, ``support``, ``pdf``, ``cdf``, ``ppf``, ``hill_alpha()`` and ``ks_alpha()``.  The
+            largest eigenvalue of a finite matrix fluctuates about ``largest_quantile()``, below the edge.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `htlib.ExperimentConfig` does not take the rate, h or d is 1, or the problem has another shape.
+
+        Notes
+        -----
+        `htlib.theory.bulk` has the formulas.  For whole spectra pass ``law(lr).spectral_norm**2`` to
+        ``hill_alpha`` as the spike.
+
+        Examples
+        --------
+        >>> law = one_step_law()
+        >>> [round(float(law.bulk(lr).edge) ** 0.5, 1) for lr in (0.0, 1.0, 5.0)]
+        [70.4, 87.2, 318.3]
+        >>> round(law.bulk(math.inf).hill_alpha(), 2)  # a pure number
+        1.6
+        """
+        if lr != math.inf:
+            ExperimentConfig(lr=lr)  # raises for a rate that cannot be run
+        if min(self.h, self.d) < 2:
+            raise ValueError(
+                f"h and d must be at least 2 to leave a bulk beside the spike; got {self.h}, {self.d}"
+            )
+        noise = self._noise if problem is None else self._noise_of(problem)
+        return noise.bulk(lr, lr == math.inf or self.strength(lr) > critical_strength(self.h, self.d))
+
+    @cached_property
+    def _noise(self) -> StepNoise:
+        return expected_noise(self.constants, self.sharpness)
+
+    def _noise_of(self, problem: Problem) -> StepNoise:
+        if problem.hidden_weights.shape != (self.h, self.d):
+            raise ValueError(
+                f"problem must have hidden_weights of shape {(self.h, self.d)}; got "
+                f"{problem.hidden_weights.shape}.  Make the law with the h and d of the problem"
+            )
+        known, signs = self.constants, math.isfinite(self.sharpness)
+        moments = known.mean_slope, known.slope_variance, known.echo
+        return noise_of_problem(problem, known.config.activation, *moments, signs)
+
     def sample(self, lr: float, seed: int) -> tuple[Array, Array]:
         """Draw the weights after one step, without data and without training.
 
         The method draws W0, a, the teacher's direction and the noise of g, and makes the step from them:
         a g^T, or signs that agree with those of a g^T with a probability that depends on the column.  The
         signs are independent here, but not quite in training, where the edge of the bulk lies further out at
-        large rates (by a sixth at rate 5 and the paper's shape).
+        large rates (by a sixth at rate 5 and the paper's shape): `bulk` has the law of that.
 
         Parameters
         ----------

@@ -19,6 +19,11 @@ def test_predictions_are_those_of_the_library(tmp_path, capsys):
         expected = ht.predict_one_step(n=60, d=20, h=30, lr=lr)
         assert row["spectral_norm"] == pytest.approx(expected.spectral_norm)
         assert row["alignment"] == pytest.approx(expected.alignment)
+        bulk = ht.one_step_law(n=60, d=20, h=30).bulk(lr)
+        assert row["bulk_edge"] == pytest.approx(bulk.edge)
+        assert row["bulk_hill"] == pytest.approx(bulk.hill_alpha())
+        spike = expected.spectral_norm**2 if expected.has_outlier else None
+        assert row["alpha_hill"] == pytest.approx(bulk.hill_alpha(spike))
     assert f"critical rate {expected.critical_lr:.4g}" in capsys.readouterr().out
 
 

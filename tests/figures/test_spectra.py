@@ -27,6 +27,16 @@ def test_the_law_expects_what_lies_within_the_edge(ax):
     assert np.sum(line.get_ydata()) == pytest.approx(200, abs=1)  # the ends of less than .3 are not drawn
 
 
+def test_a_predicted_bulk_expects_its_own_eigenvalues(ax):
+    law = ht.one_step_law(n=300, d=150, h=200).bulk(2.0)
+    values = [*law.quantiles(), 40 * law.edge]
+    hp.spectrum(values, law=ht.MarchenkoPastur.of_gaussian_esd(200, 150), bulk=law, ax=ax)
+    line = next(line for line in ax.lines if line.get_label() == "predicted bulk")
+    heights = np.array([bar.get_height() for bar in ax.patches])
+    assert np.sum(line.get_ydata()) == pytest.approx(149, abs=2)
+    assert line.get_ydata().max() == pytest.approx(heights.max(), abs=2)
+
+
 def test_a_few_outliers_are_marked_and_many_are_not(ax):
     hp.spectrum([1.0, 2.0, 50.0, 70.0], edge=10.0, ax=ax)
     assert ax.lines[-1].get_xdata().tolist() == [50.0, 70.0]

@@ -32,6 +32,30 @@ def spectrum(W):
     return np.linalg.eigvalsh(W.T @ W)
 
 
+@pytest.mark.parametrize(("h", "d"), [(450, 300), (250, 400)])
+def test_a_population_makes_an_edge_of_its_own(h, d):
+    """Planted spikes beyond it are found, and none of the eigenvalues that equal variances do not explain."""
+    rng = np.random.default_rng(0)
+    population = rng.chisquare(3, d)
+    noise = rng.standard_normal((h, d)) * np.sqrt(0.25 * population)
+    clean, spiked = (ht.esd(W) for W in (noise, planted(noise, [90.0, 60.0], rng)[0]))
+    assert ht.fit_marchenko_pastur(clean, h, d).n_spikes > 5
+    for values, n_spikes in ((clean, 0), (spiked, 2)):
+        fit = ht.fit_marchenko_pastur(values, h, d, population=population)
+        assert fit.has_bulk
+        assert fit.n_spikes == n_spikes
+        assert fit.variance == pytest.approx(0.25, rel=0.02)
+        assert clean[-1] < fit.edge < 1.25 * clean[-1]
+        assert fit.soft_rank == pytest.approx(fit.law.edge / values[-1])
+    equal = ht.fit_marchenko_pastur(spiked, h, d, population=np.full(d, 2.0))
+    assert equal.variance == pytest.approx(ht.fit_marchenko_pastur(spiked, h, d).variance / 2, rel=0.2)
+
+
+def test_a_population_of_another_size_is_named():
+    with refused("population must hold d = 4 eigenvalues", "(3,)"):
+        ht.fit_marchenko_pastur([1.0, 2.0, 3.0, 4.0], 5, 4, population=np.ones(3))
+
+
 @pytest.mark.parametrize(("h", "d", "variance"), MODELS)
 @pytest.mark.parametrize("relative", [1.05, 2.0, 30.0])
 def test_outlier_agrees_with_theory(h, d, variance, relative):

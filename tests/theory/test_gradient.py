@@ -26,6 +26,29 @@ def test_the_constants_of_tanh_and_softplus():
     assert known.sampling == pytest.approx(residual * 1000 / 2000, rel=1e-6)
 
 
+def test_the_echo_by_parts():
+    """E z s s' = E (z^2 - 1) s^2 / 2."""
+    x, w = np.polynomial.hermite_e.hermegauss(200)
+    w = w / w.sum()
+    known = gradient_constants(ExperimentConfig())
+    assert known.echo == pytest.approx(w @ ((x**2 - 1) * np.tanh(x) ** 2) / 2 - known.mean_slope**2, rel=1e-5)
+
+
+def test_the_echo_is_in_an_actual_gradient():
+    """The regression of the noise of the rows on -a_j S w_j / sqrt(hd); it scatters by 4 % at this size."""
+    config = ExperimentConfig(n=1000, d=400, h=600, n_test=20)
+    known, found = gradient_constants(config), []
+    for seed in range(3):
+        start = prepare(config.replace(seed=seed))
+        tensors = (start.gradient, start.hidden_weights, start.readout_weights, *start.train)
+        G, W, a, X, y = (tensor.double().numpy() for tensor in tensors)
+        g = X.T @ (y - np.tanh(X @ W.T / math.sqrt(400)) @ a / math.sqrt(600)) / 1000
+        noise = -G * math.sqrt(400 * 600) / (2 * a[:, None]) - known.mean_slope * g
+        own = -a[:, None] / math.sqrt(400 * 600) * (W @ (X.T @ X / 1000))
+        found.append((noise * own).sum() / (own**2).sum())
+    assert np.mean(found) == pytest.approx(known.echo, rel=0.12)
+
+
 def test_the_mean_slope_of_erf_in_closed_form():
     known = gradient_constants(ExperimentConfig(activation="erf", teacher="identity"))
     assert known.mean_slope == pytest.approx(2 / math.sqrt(3 * math.pi))
