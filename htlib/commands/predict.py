@@ -55,6 +55,7 @@ def execute(options: argparse.Namespace) -> int:
     import pandas as pd
 
     from htlib.theory.one_step import law_of_config
+    from htlib.theory.stability import predict_sharpness
 
     law = law_of_config(config)
     rates = options.lr or [float(f"{m * law.critical_lr:.3g}") for m in (0.5, 1, 1.5, 2, 5, 20, 100)]
@@ -66,6 +67,8 @@ def execute(options: argparse.Namespace) -> int:
     alignments = [f"{row['alignment']:.4g}" if row["lr"] > law.critical_lr else "no spike" for row in rows]
     print(table.assign(alignment=alignments).to_string(index=False, float_format="{:.4g}".format))
     print(f"critical rate {law.critical_lr:.4g}, alignment at large rates {law.ceiling:.3f}")
+    if config.optimizer == "gd":
+        print(f"edge of stability {2 / predict_sharpness(config):.4g}: beyond it training grows a tail")
     if options.output is not None:
         write_table(table, options.output)
     return 0

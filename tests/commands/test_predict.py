@@ -27,6 +27,13 @@ def test_predictions_are_those_of_the_library(tmp_path, capsys):
     assert f"critical rate {expected.critical_lr:.4g}" in capsys.readouterr().out
 
 
+def test_the_edge_of_stability_is_said_for_gradient_descent_only(capsys):
+    for optimizer in ("gd", "adam"):
+        assert main(["predict", *SHAPE, "--lr", "2", "--optimizer", optimizer]) == 0
+        edge = 2 / ht.predict_sharpness(ht.ExperimentConfig(n=60, d=20, h=30))
+        assert (f"edge of stability {edge:.4g}" in capsys.readouterr().out) == (optimizer == "gd")
+
+
 def test_measured_columns_are_means_over_seeds(tmp_path):
     out = tmp_path / "table.csv"
     main(["predict", *SHAPE, "--optimizer", "gd", "--lr", "500", "--measure", "2", "--output", str(out)])

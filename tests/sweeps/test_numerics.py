@@ -35,7 +35,7 @@ MUST_COUNT = {
 }
 JUDGING = {
     *("ledger", "ledger.effects", "ledger.settings", "ledger.verdicts", "spectra.spikes"),
-    *("theory", "theory.one_step", "theory.gradient", "theory.bulk", "spectra.generalized"),
+    *("theory", "theory.one_step", "theory.gradient", "theory.stability", "theory.bulk", "spectra.generalized"),
     *("sweeps", "sweeps.seeds"),
 }
 
