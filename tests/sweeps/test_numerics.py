@@ -35,8 +35,8 @@ MUST_COUNT = {
 }
 JUDGING = {
     *("ledger", "ledger.effects", "ledger.settings", "ledger.verdicts", "spectra.spikes"),
-    *("theory", "theory.one_step", "theory.gradient", "theory.stability", "theory.bulk", "spectra.generalized"),
-    *("sweeps", "sweeps.seeds"),
+    *("theory", "theory.one_step", "theory.gradient", "theory.stability", "theory.bulk"),
+    *("spectra.generalized", "sweeps", "sweeps.seeds"),
 }
 
 
