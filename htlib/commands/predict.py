@@ -68,7 +68,9 @@ def execute(options: argparse.Namespace) -> int:
     print(table.assign(alignment=alignments).to_string(index=False, float_format="{:.4g}".format))
     print(f"critical rate {law.critical_lr:.4g}, alignment at large rates {law.ceiling:.3f}")
     if config.optimizer == "gd":
-        print(f"edge of stability {2 / predict_sharpness(config):.4g}: beyond it training grows a tail")
+        print(
+            f"edge of stability {2 / predict_sharpness(config):.4g}: gradient descent is unstable beyond it"
+        )
     if options.output is not None:
         write_table(table, options.output)
     return 0

@@ -48,6 +48,8 @@ def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: i
     """
     if others := {run.config.optimizer for run in runs} - {"gd"}:
         raise ValueError(f"the edge of stability is predicted for gd only; got runs of {min(others)}")
+    if any(run.config.momentum or run.config.weight_decay for run in runs):
+        raise ValueError("the edge of stability is predicted without momentum and weight decay")
     if step is None:
         step = int(min(run.metrics.index[-1] for run in runs))
     figure, (plain, scaled) = plt.subplots(1, 2, figsize=(WIDTH, 3.9), sharey=True)
@@ -66,7 +68,7 @@ def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: i
         scaled.plot(np.array(rates) / edge, change, lw=1.4, marker=".", **look)
     for ax, label, title in (
         (plain, LABELS["lr"], f"{OPTIMIZER_NAMES['gd']}, in the rate: no order"),
-        (scaled, r"rate over edge of stability, $\eta/\eta_c$", "In units of the edge: one onset"),
+        (scaled, r"rate over edge of stability, $\eta/\eta_c$", "In units of the edge of stability"),
     ):
         ax.set(xscale="log", xlabel=label, title=title)
         ax.axhline(0, color=GREY, lw=0.8, zorder=0)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from htlib.ledger.settings import Setting, chosen, grouped, law_of, matching, shape_of, step_of
+from htlib.spectra.power_law import hill_alpha
 from htlib.student.config import ExperimentConfig
 from htlib.student.probes import SHOWN
 from htlib.student.problem import draw_readout
@@ -155,13 +156,18 @@ def change_at(runs: Sequence[Trajectory], *, measure: str, where: Setting, step:
     free.  The edge is the predicted critical rate of gradient descent with the |a| that the seed has drawn
     (`htlib.predict_sharpness`), and the change is interpolated linearly in the log rate.
     """
-    return np.stack(
-        [
-            np.array([np.interp(math.log(at), *_against_edge(curve, measure, int(step))) for curve in curves])
-            for curves in _settings(runs, where)
-        ],
-        axis=1,
-    )
+    columns: list[list[float]] = []
+    for curves in _settings(runs, where):
+        columns.append([])
+        for curve in curves:
+            rates, changes = _against_edge(curve, measure, int(step))
+            if not rates[0] <= math.log(at) <= rates[-1]:
+                raise ValueError(
+                    f"at = {at:g} lies outside the rates of seed {curve[0].config.seed}, "
+                    f"{math.exp(rates[0]):.3g} to {math.exp(rates[-1]):.3g} times the edge: run more"
+                )
+            columns[-1].append(float(np.interp(math.log(at), rates, changes)))
+    return np.array(columns).T
 
 
 @effect
@@ -229,9 +235,10 @@ def onset_over_overshoot(
 
 @effect
 def sharpness_error(runs: Sequence[Trajectory], *, where: Setting) -> Array:
-    """Return the relative error of the predicted sharpness at the start, one column per setting.
+    """Return the relative error of the predicted edge of stability at the start, one column per setting.
 
-    The prediction is that of `htlib.predict_sharpness` with the readout that the seed has drawn.
+    The prediction is that of `htlib.predict_sharpness` with the readout that the seed has drawn; the measured
+    edge is 2 over the largest eigenvalue of the whole Hessian.
     """
     return np.array(
         [
@@ -246,6 +253,12 @@ def second_over_first(run: Trajectory, step: int) -> float:
     """Return s_2 / s_1."""
     values = run.esd(step)
     return math.sqrt(values[-2] / values[-1])
+
+
+@measure
+def alpha_hill_without_top(run: Trajectory, step: int) -> float:
+    """Return PL_Alpha_Hill of a spectrum without its three largest values."""
+    return hill_alpha(run.esd(step)[:-3])
 
 
 @measure
@@ -314,6 +327,8 @@ def _against_edge(curve: Sequence[Trajectory], measure: str, step: int) -> tuple
 
 def _edge(config: ExperimentConfig) -> float:
     """Return the predicted critical rate of gradient descent, with the readout that the seed has drawn."""
+    if config.optimizer != "gd" or config.momentum or config.weight_decay:
+        raise ValueError("the edge of stability is predicted for gd without momentum and weight decay")
     return 2 / predict_sharpness(config, readout=draw_readout(config))
 
 

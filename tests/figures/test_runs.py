@@ -291,5 +291,7 @@ class TestStability:
     def test_other_optimizers_and_runs_without_the_sharpness_are_refused(self):
         with refused("", "gd only", "adam", error=ValueError):
             hp.collapse(trained())
+        with refused("", "without momentum", error=ValueError):
+            hp.collapse(trained(optimizer="gd", momentum=0.5))
         with refused("", "probe_sharpness=True", error=ValueError):
             hp.along_edge(trained())

@@ -135,6 +135,13 @@ def test_the_overlap_is_that_of_the_leading_tenth():
     assert value([one], measure="overlap", of={}) == pytest.approx((1 + 0.5) / 2)
 
 
+def test_the_exponent_without_the_three_largest_values():
+    spectrum = np.geomspace(1, 100, 20)
+    one = run(eigenvalues=[spectrum, np.r_[spectrum[:-3], 1e4, 1e5, 1e6]], n=30, d=20, h=30)
+    first, last = (value([one], measure="alpha_hill_without_top", of={"step": step}) for step in (0, 1))
+    assert first == last == pytest.approx(ht.hill_alpha(spectrum[:-3]))
+
+
 def around_the_edge(seed, changes, factors=(0.8, 1.0, 1.6, 3.2), **fields):
     """A curve of runs at multiples of the predicted edge whose exponent changes by these amounts."""
     config = ht.ExperimentConfig(optimizer="gd", seed=seed, n=400, d=200, h=300, **fields)
@@ -164,6 +171,10 @@ def test_onset_and_changes_are_interpolated_per_setting_in_units_of_the_edge():
     assert ends == pytest.approx(np.full((2, 1), 3.2))
     ends = effects.onset(runs, **common, where={"labels": "real"}, fall=-0.1)
     assert ends == pytest.approx(np.full((2, 1), 0.8))
+    with refused("at = 9", "seed 0", "0.8 to 3.2"):
+        effects.change_at(runs, **common, where={}, at=9.0)
+    with refused("", "without momentum"):
+        effects.onset(around_the_edge(0, (0.0,) * 4, momentum=0.5), **common, where={}, fall=0.05)
     with refused("where", "'noise'"):
         effects.onset(runs, **common, where={"labels": "noise"}, fall=0.05)
     with refused("over must", "'loss'"):
