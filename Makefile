@@ -52,7 +52,7 @@ $(BIN)/pyright
 $(BIN)/lint-imports --no-logo --no-cache
 endef
 
-# Many tests wait for a browser or a killed process, so there is a worker more than cores; long files begin first.
+# Many tests wait for a browser or a killed process, so there are more workers than cores; long files begin first.
 BALANCED := --dist loadfile --no-loadscope-reorder --durations 25 --durations-min 5 \
   tests/test_kill.py tests/browser tests htlib
 
@@ -152,7 +152,7 @@ browser: $(ENV) ## Get a Chromium for the tests, if this machine has none
 
 test: lint book browser ## Run the linters and the whole suite, on the book of this PROFILE
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run
-	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $$(($(JOBS) + 1)) $(BALANCED) $(if $(filter fast,$(PROFILE)),-m "not long")
+	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $$(($(JOBS) + 2)) $(BALANCED) $(if $(filter fast,$(PROFILE)),-m "not long")
 
 lint: $(ENV) $(MODULES) ## Run only the linters
 	$(CHECKS)
