@@ -192,6 +192,7 @@ def test_it_is_in_choices_figures_and_menus(name):
     assert list(CHOICES["optimizer"]) == list(OPTIMIZERS)
     assert config.HYPERPARAMETERS[name] == optimizer.hyperparameters
     assert (name in config.MATRICES_ONLY) == optimizer.matrices_only
+    assert (name in config.SHARPNESS_OF) == (optimizer.edge is not None)
     assert optimizer.n_state <= 2 or not optimizer.in_page
     look = style.OPTIMIZER_COLORS[name], style.OPTIMIZER_MARKERS[name], style.OPTIMIZER_NAMES[name]
     assert look == (optimizer.color, optimizer.marker, optimizer.label)
