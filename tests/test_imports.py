@@ -2,6 +2,7 @@
 
 import ast
 import json
+import operator
 import os
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_every_public_name_has_its_home():
     exec("from htlib import *", names)
     assert names["train"] is htlib.train is htlib.student.training.train
     with pytest.raises(AttributeError, match="'htlib' has no attribute 'trian'"):
-        htlib.trian  # noqa: B018 (the look-up itself is the test)
+        operator.attrgetter("trian")(htlib)
 
 
 # What is answered before anything computes: the call, and what the answer has.

@@ -108,7 +108,8 @@ def _format_of_zip(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # zipfile: its version
+    # NotImplementedError is how zipfile refuses an archive that asks for a later version of the format
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CheckpointError(f"{path} is cut off or damaged: {error}") from error
     if any(name.endswith("data.pkl") for name in names):
         return "torch"
