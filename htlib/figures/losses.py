@@ -131,6 +131,7 @@ def worth(table: pd.DataFrame) -> Figure:
         ax.axhline(0, color=GREY, lw=1)
         ax.set(title=title, ylabel="gain (below 0: worse)" if ax is axes[0] else "")
     axes[0].set_yscale("symlog", linthresh=0.05)
+    axes[0].set_yticks([-1, -0.1, -0.05, 0, 0.05])
     axes[0].yaxis.set_major_formatter("{x:g}")
     handles = [legend_key(OPTIMIZER_NAMES[o], color=OPTIMIZER_COLORS[o]) for o in table["optimizer"].unique()]
     handles += [legend_key(setting_label(feature_scale=s), ls=_DASHES[s]) for s in table["scale"].unique()]
