@@ -138,7 +138,10 @@ def label_control(runs: Sequence[Trajectory], *, steps: Sequence[int] | None = N
         name = setting_label(optimizer=optimizer, lr=lr)
         if across:
             ax.set_title(f"{name}, step {step}")
-            ax.annotate("the bulk ends", (end, 1), (end, 12), ha="center", arrowprops={"arrowstyle": "->"})
+            ax.set_xlim(right=40 * end)
+            ax.annotate(
+                "the bulk ends", (end, 2), (2.5 * end, 8), arrowprops={"arrowstyle": "->", "color": BLACK}
+            )
         else:
             hill = pair["real"].metrics["alpha_hill"][step]
             ax.text(0.99, 0.9, f"step {step}, Hill {hill:.2f}", transform=ax.transAxes, ha="right", va="top")

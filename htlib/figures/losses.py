@@ -200,6 +200,7 @@ def loss_change(runs: Sequence[Trajectory]) -> Figure:
         ax.set(title=setting_label(feature_scale=scale), ylabel="change of the test loss")
         ax.label_outer()
     axes[0, 0].set_yscale("symlog", linthresh=0.05, linscale=1.5)
+    axes[0, 0].set_yticks([-0.05, 0, 0.05, 0.1, 1])
     axes[0, 0].yaxis.set_major_formatter("{x:g}")
     axes[0, 0].legend(loc="upper left")
     return figure

@@ -191,7 +191,8 @@ def rate_map(runs: Sequence[Trajectory], *, metrics: Sequence[str] = RATE_METRIC
         legend_key(OPTIMIZER_NAMES[name], color=OPTIMIZER_COLORS[name], marker=OPTIMIZER_MARKERS[name])
         for name in optimizers
     ]
-    handles += [legend_key(setting_label(feature_scale=name), ls=_SCALE_LINES[name]) for name in scales]
+    if _ON_SCALE & set(metrics):
+        handles += [legend_key(setting_label(feature_scale=name), ls=_SCALE_LINES[name]) for name in scales]
     handles.append(legend_key("start", ls=":"))
     if failed:
         handles.append(legend_key("diverged", ls="", marker="x"))
