@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from htlib.figures.labels import setting_label
@@ -149,6 +150,8 @@ def label_control(runs: Sequence[Trajectory], *, steps: Sequence[int] | None = N
         ax.label_outer()
         ax.set_ylabel("eigenvalues per bin" if ax is axes[len(axes) // 2, 0] else "")
     if len(panels):
+        bars = [bar for ax in axes.flat for bar in ax.patches if isinstance(bar, Rectangle)]
+        axes[0, 0].set_ylim(0.5, 1.6 * max(bar.get_height() for bar in bars))
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 

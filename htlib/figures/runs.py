@@ -20,7 +20,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from htlib.figures.curves import against_rate, strips, trajectory
-from htlib.figures.labels import by_setting, setting_label, varying
+from htlib.figures.labels import by_setting, looks_of, setting_label, varying
 from htlib.figures.spectra import spectrum
 from htlib.figures.style import (
     GREEN,
@@ -234,7 +234,7 @@ def along_steps(
         metrics += ["spectral_norm"] * (len(scales) == 1)
     panels = [(name, scale) for name in metrics for scale in (scales if name in _ON_SCALE else scales[:1])]
     steps = [int(step) for run in runs for step in run.metrics.index if step > 0]
-    looks = dict(zip(settings, looks_in_turn(), strict=False))
+    looks = looks_of(settings)
     figure, axes = _panels(len(panels))
     for ax, (metric, scale) in zip(axes.flat, panels, strict=False):
         for label, group in settings.items():
@@ -255,7 +255,8 @@ def along_steps(
     for ax in axes[-1]:
         ax.set_xlabel(LABELS["step"])
     handles = [legend_key(label, **look) for label, look in looks.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
+    columns = min(len(handles), 5 if len(panels) == 3 else 2 if len(panels) < 3 else 3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     _note_diverged(figure, runs)
     return figure
 

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from htlib.figures.curves import seeds, trajectory
-from htlib.figures.labels import by_setting, setting_label
+from htlib.figures.labels import by_setting, looks_of, setting_label
 from htlib.figures.runs import figure_of_runs
 from htlib.figures.style import (
     BLACK,
@@ -132,7 +132,7 @@ def subspace_overlaps(runs: Sequence[Trajectory], *, ks: Sequence[int] = (10, 10
     groups = by_setting(_with_overlaps(runs))
     kept = min(len(pair.after.right) for run in runs for pair in run.overlaps.values())
     ks = sorted({min(k, kept) for k in ks})
-    looks = dict(zip(groups, looks_in_turn(), strict=False))
+    looks = looks_of(groups)
     figure, axes = plt.subplots(
         len(ks), 2, figsize=(10.5, 0.9 + 3.3 * len(ks)), sharex=True, sharey=True, squeeze=False
     )
