@@ -217,8 +217,9 @@ def teacher_shares(runs: Sequence[Trajectory], shares: pd.DataFrame) -> Figure:
     Figure
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.4))
-    for (label, group), look in zip(by_setting(runs).items(), looks_in_turn(), strict=False):
-        trajectory(group, "alignment", label=label, ax=left, **look)
+    settings = by_setting(runs)
+    for label, look in looks_of(settings).items():
+        trajectory(settings[label], "alignment", label=label, ax=left, **look)
     d = runs[0].config.d
     _chance(left, {math.sqrt(2 / (math.pi * d))})
     left.set(ylim=(0, 0.85), title="The first right vector")
