@@ -226,7 +226,7 @@ def decays(runs: Sequence[Trajectory]) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.0), sharey=True)
     for ((optimizer, lr, decay), group), look in zip(groups.items(), looks_in_turn(), strict=False):
         table = pd.concat([run.metrics["alpha_hill"] for run in group.values()], axis=1).dropna()
-        rates = lr * (1.0 if decay is None else decay) ** np.arange(table.index.to_numpy().max())
+        rates = lr * (1.0 if decay is None else decay) ** np.arange(table.index.to_numpy().max(initial=0))
         spent = np.concatenate([[0.0], np.cumsum(rates)])[table.index]
         label = (
             setting_label(lr_decay=decay) if decay is not None else setting_label(optimizer=optimizer, lr=lr)
