@@ -3,8 +3,8 @@
 Small pieces take results and an optional Axes and return the Axes: `spectrum`, `power_law`, `hill`,
 `seeds`, `against_rate`, `trajectory`, `strips`, `prediction`, `layer_spectrum`.  Whole figures take results
 and return a Figure: `overview`, `model_overview`, `measured_and_predicted`, and the members of `FIGURES`,
-which `draw` finds by name.  `setting_label` and `legend_key` help with legends; `rc_params` returns the
-Matplotlib settings of the book.
+which `draw` finds by name.  `Frames` shows figures one at a time.  `setting_label` and `legend_key` help with
+legends; `rc_params` returns the Matplotlib settings of the book.
 """
 
 from importlib.util import find_spec
@@ -13,6 +13,7 @@ if find_spec("seaborn") is None:
     raise ImportError("htlib.figures needs Matplotlib and seaborn: pip install 'htlib[figures]'")
 
 from htlib.figures.curves import against_rate, seeds, strips, trajectory
+from htlib.figures.frames import Frames
 from htlib.figures.labels import setting_label
 from htlib.figures.models import layer_spectrum, model_overview
 from htlib.figures.one_step import measured_and_predicted, prediction
@@ -53,6 +54,7 @@ __all__ = [
     "ORANGE",
     "PINK",
     "SKY",
+    "Frames",
     "against_rate",
     "along_edge",
     "along_steps",
