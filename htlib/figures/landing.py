@@ -47,7 +47,8 @@ def noise_frames(long: int = 1000, shares: Sequence[float] = (0.1, 0.25, 0.5, 0.
         [f"1 : {1 / share:.3g}" for share in shares],
         name="shape",
         alt="Histograms of the eigenvalues of pure noise, each with the Marchenko-Pastur law and "
-        f"the exponent of a power-law fit: {exponents[0]:.1f} for a narrow matrix, {exponents[-1]:.1f} for a square one.",
+        f"the exponent of a power-law fit: {exponents[0]:.1f} for a narrow matrix, "
+        f"{exponents[-1]:.1f} for a square one.",
     )
 
 
@@ -69,7 +70,8 @@ def spike_frames(runs: Sequence[Trajectory]) -> Frames:
         name="learning rate",
         still=next((i for i, run in enumerate(runs) if run.config.lr > 2 * law.critical_lr), -1),
         alt="The spectrum after one step at growing learning rates. Beyond the critical rate one "
-        "eigenvalue leaves the bulk, where the closed form predicts it; at larger rates the bulk follows its predicted law.",
+        "eigenvalue leaves the bulk, where the closed form predicts it; at larger rates the bulk follows "
+        "its predicted law.",
     )
 
 
