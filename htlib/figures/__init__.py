@@ -1,10 +1,10 @@
 """Draw spectra, runs and sweeps.  Nothing here computes an experiment, saves a file or shows a window.
 
 Small pieces take results and an optional Axes and return the Axes: `spectrum`, `power_law`, `hill`,
-`seeds`, `against_rate`, `trajectory`, `strips`, `prediction`, `layer_spectrum`.  Whole figures take results
-and return a Figure: `overview`, `model_overview`, `measured_and_predicted`, and the members of `FIGURES`,
-which `draw` finds by name.  `Frames` shows figures one at a time.  `setting_label` and `legend_key` help with
-legends; `rc_params` returns the Matplotlib settings of the book.
+`seeds`, `against_rate`, `trajectory`, `strips`, `prediction`, `layer_spectrum`, `filled_and_outlined`.  Whole
+figures take results and return a Figure: the members of `FIGURES`, which take runs and which `draw` finds by
+name, and others, as `overview`, `model_overview` or `worth`.  `titled` writes a message above a figure, `Frames` shows figures one at a time;
+`setting_label` and `legend_key` help with legends; `rc_params` returns the Matplotlib settings of the book.
 """
 
 from importlib.util import find_spec
@@ -12,13 +12,26 @@ from importlib.util import find_spec
 if find_spec("seaborn") is None:
     raise ImportError("htlib.figures needs Matplotlib and seaborn: pip install 'htlib[figures]'")
 
+from htlib.figures.controls import filled_and_outlined, label_control, noise_and_tail, upper_ends
 from htlib.figures.curves import against_rate, seeds, strips, trajectory
 from htlib.figures.frames import Frames
 from htlib.figures.labels import setting_label
+from htlib.figures.losses import (
+    correlations,
+    decays,
+    gain_controls,
+    gains,
+    loss_change,
+    ridge_losses,
+    ridge_paths,
+    tail_and_loss,
+    worth,
+)
 from htlib.figures.models import layer_spectrum, model_overview
-from htlib.figures.one_step import measured_and_predicted, prediction
+from htlib.figures.one_step import one_step_map, predicted_hill, prediction, rate_spectra, spike_and_labels
 from htlib.figures.optimizers import optimizer_spectra
 from htlib.figures.runs import FIGURES, along_steps, draw, overview, rate_map, tail_controls
+from htlib.figures.setting import task
 from htlib.figures.spectra import hill, power_law, spectrum
 from htlib.figures.stability import along_edge, collapse
 from htlib.figures.style import (
@@ -37,8 +50,9 @@ from htlib.figures.style import (
     legend_key,
     looks_in_turn,
     rc_params,
+    titled,
 )
-from htlib.figures.vectors import overlap_maps, subspace_overlaps
+from htlib.figures.vectors import overlap_maps, subspace_overlaps, teacher_shares, update_controls
 
 __all__ = [
     "BLACK",
@@ -59,25 +73,45 @@ __all__ = [
     "along_edge",
     "along_steps",
     "collapse",
+    "correlations",
+    "decays",
     "draw",
+    "filled_and_outlined",
+    "gain_controls",
+    "gains",
     "hill",
+    "label_control",
     "layer_spectrum",
     "legend_key",
     "looks_in_turn",
-    "measured_and_predicted",
+    "loss_change",
     "model_overview",
+    "noise_and_tail",
+    "one_step_map",
     "optimizer_spectra",
     "overlap_maps",
     "overview",
     "power_law",
+    "predicted_hill",
     "prediction",
     "rate_map",
+    "rate_spectra",
     "rc_params",
+    "ridge_losses",
+    "ridge_paths",
     "seeds",
     "setting_label",
     "spectrum",
+    "spike_and_labels",
     "strips",
     "subspace_overlaps",
+    "tail_and_loss",
     "tail_controls",
+    "task",
+    "teacher_shares",
+    "titled",
     "trajectory",
+    "update_controls",
+    "upper_ends",
+    "worth",
 ]
