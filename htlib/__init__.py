@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from htlib.models.recorder import SpectrumRecorder
     from htlib.models.smoothing import smooth
     from htlib.models.table import analyze, describe, summarize
+    from htlib.practice.balance import TempBalance
+    from htlib.practice.pruning import prune_
+    from htlib.practice.weights import bit_widths, lora_experts, parameter_groups
     from htlib.spectra.alternatives import compare_distributions
     from htlib.spectra.eigenvalues import effective_rank, esd, spectral_entropy, stable_rank
     from htlib.spectra.generalized import GeneralizedMarchenkoPastur
@@ -76,9 +79,11 @@ __all__ = [
     "Store",
     "StoreError",
     "SweepError",
+    "TempBalance",
     "Trajectory",
     "allocate",
     "analyze",
+    "bit_widths",
     "bootstrap_power_law",
     "bootstrap_threshold",
     "compare_distributions",
@@ -93,13 +98,16 @@ __all__ = [
     "hill_plot",
     "kernel_target_alignment",
     "load_experiment",
+    "lora_experts",
     "make_problem",
     "moment_tail_index",
     "null_distribution",
     "one_step_law",
+    "parameter_groups",
     "predict_one_step",
     "predict_sharpness",
     "principal_angles",
+    "prune_",
     "singular_vector_overlaps",
     "smooth",
     "spectral_entropy",
@@ -123,6 +131,9 @@ _NAMES = {
     "htlib.models.recorder": "SpectrumRecorder",
     "htlib.models.smoothing": "smooth",
     "htlib.models.table": "analyze describe summarize",
+    "htlib.practice.balance": "TempBalance",
+    "htlib.practice.pruning": "prune_",
+    "htlib.practice.weights": "bit_widths lora_experts parameter_groups",
     "htlib.spectra.alternatives": "compare_distributions",
     "htlib.spectra.eigenvalues": "effective_rank esd spectral_entropy stable_rank",
     "htlib.spectra.generalized": "GeneralizedMarchenkoPastur",
