@@ -24,11 +24,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if TYPE_CHECKING:
     from htlib import explorer as explorer
     from htlib import figures as figures
+    from htlib.models.allocation import allocate, with_controls
     from htlib.models.comparison import compare_models
     from htlib.models.entries import CheckpointError
     from htlib.models.recorder import SpectrumRecorder
     from htlib.models.smoothing import smooth
     from htlib.models.table import analyze, describe, summarize
+    from htlib.practice.balance import TempBalance
+    from htlib.practice.pruning import prune_
+    from htlib.practice.weights import bit_widths, lora_experts, parameter_groups
     from htlib.spectra.alternatives import compare_distributions
     from htlib.spectra.eigenvalues import effective_rank, esd, spectral_entropy, stable_rank
     from htlib.spectra.generalized import GeneralizedMarchenkoPastur
@@ -75,8 +79,11 @@ __all__ = [
     "Store",
     "StoreError",
     "SweepError",
+    "TempBalance",
     "Trajectory",
+    "allocate",
     "analyze",
+    "bit_widths",
     "bootstrap_power_law",
     "bootstrap_threshold",
     "compare_distributions",
@@ -91,13 +98,16 @@ __all__ = [
     "hill_plot",
     "kernel_target_alignment",
     "load_experiment",
+    "lora_experts",
     "make_problem",
     "moment_tail_index",
     "null_distribution",
     "one_step_law",
+    "parameter_groups",
     "predict_one_step",
     "predict_sharpness",
     "principal_angles",
+    "prune_",
     "singular_vector_overlaps",
     "smooth",
     "spectral_entropy",
@@ -110,15 +120,20 @@ __all__ = [
     "teacher_alignment",
     "train",
     "train_rates",
+    "with_controls",
 ]
 
 # The home of each name.  Type checkers and editors read the imports above instead.
 _NAMES = {
+    "htlib.models.allocation": "allocate with_controls",
     "htlib.models.comparison": "compare_models",
     "htlib.models.entries": "CheckpointError",
     "htlib.models.recorder": "SpectrumRecorder",
     "htlib.models.smoothing": "smooth",
     "htlib.models.table": "analyze describe summarize",
+    "htlib.practice.balance": "TempBalance",
+    "htlib.practice.pruning": "prune_",
+    "htlib.practice.weights": "bit_widths lora_experts parameter_groups",
     "htlib.spectra.alternatives": "compare_distributions",
     "htlib.spectra.eigenvalues": "effective_rank esd spectral_entropy stable_rank",
     "htlib.spectra.generalized": "GeneralizedMarchenkoPastur",
