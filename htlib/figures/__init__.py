@@ -13,6 +13,14 @@ if find_spec("seaborn") is None:
     raise ImportError("htlib.figures needs Matplotlib and seaborn: pip install 'htlib[figures]'")
 
 from htlib.figures.curves import against_rate, seeds, strips, trajectory
+from htlib.figures.estimators import (
+    heavy_calls,
+    law_exponents,
+    noise_exponents,
+    spectrum_calls,
+    spike_windows,
+    three_nulls,
+)
 from htlib.figures.labels import setting_label
 from htlib.figures.models import layer_spectrum, model_overview
 from htlib.figures.one_step import measured_and_predicted, prediction
@@ -58,12 +66,15 @@ __all__ = [
     "along_steps",
     "collapse",
     "draw",
+    "heavy_calls",
     "hill",
+    "law_exponents",
     "layer_spectrum",
     "legend_key",
     "looks_in_turn",
     "measured_and_predicted",
     "model_overview",
+    "noise_exponents",
     "optimizer_spectra",
     "overlap_maps",
     "overview",
@@ -74,8 +85,11 @@ __all__ = [
     "seeds",
     "setting_label",
     "spectrum",
+    "spectrum_calls",
+    "spike_windows",
     "strips",
     "subspace_overlaps",
     "tail_controls",
+    "three_nulls",
     "trajectory",
 ]
