@@ -227,10 +227,9 @@ def three_nulls(table: pd.DataFrame) -> Figure:
             ax.text(column, row, f"{value:.0f}".replace("-0", "0"), ha="center", va="center", fontsize=10)
     ax.axvline(2.5, color=GREY, lw=1)
     ax.set_yticks(range(len(means)), [_kind_label(str(kind)) for kind in means.index])
-    ax.set_xticks(
-        range(5), [*_NULLS.values(), "spikes", "spikes,\nshuffled"], fontsize=9, rotation=45, ha="right"
-    )
-    ax.set_title("Each kind has a null that explains it,\nexcept true tails and spikes", loc="right")
+    names = [*_NULLS.values(), "spikes", "spikes,\nshuffled"]
+    ax.set_xticks(range(5), names, fontsize=9, rotation=45, ha="right")
+    ax.set_title("Three nulls and a count of spikes\ntell the causes apart", loc="right")
     bar = figure.colorbar(image, ax=ax, location="bottom", shrink=0.6, ticks=[-10, 0, 10])
     bar.ax.set_xlim(-10, 10)
     bar.set_label("distance of $\\alpha$ from the null (st. dev.)")
