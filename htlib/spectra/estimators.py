@@ -77,9 +77,9 @@ def tail_exponent(eigenvalues: Tensor | ArrayLike, estimator: str = "median") ->
 
     Examples
     --------
-    >>> values = np.random.default_rng(0).pareto(1.5, 2000) + 1
-    >>> round(tail_exponent(values, "top-fraction"), 1)
-    2.5
+    >>> values = np.geomspace(1, 8, 31)  # the largest tenth: 8, 8 / 2^0.1 and 8 / 2^0.2
+    >>> round(tail_exponent(values, "top-fraction"), 2), round(1 + 3 / (0.3 * np.log(2)), 2)
+    (15.43, 15.43)
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}; got {estimator!r}")

@@ -74,7 +74,7 @@ def spectrum_windows(
     --------
     >>> W = np.diag([3.0, 2.0, 1.0])
     >>> spectrum_windows(W, 2, positions=2).tolist()
-    [0.0, 0.0, 0.0, 1.0, 1.0, 4.0, 4.0, 9.0]
+    [0.0, 0.0, 1.0, 4.0, 4.0, 4.0, 4.0, 9.0]
     """
     matrix = as_matrix(W, dtype=None)
     width = int(ratio * side)
@@ -113,7 +113,8 @@ def _spectra(windows: list[Tensor]) -> Array:
     for copy, window in zip(stack, windows, strict=True):
         copy.copy_(window)
     rows = (stack if stack.shape[1] <= stack.shape[2] else stack.mT).numpy()
-    grams = rows @ rows.transpose(0, 2, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        grams = rows @ rows.transpose(0, 2, 1)
     del stack, rows
     if not np.isfinite(grams).all():
         raise ValueError("the squared singular values overflow float64; rescale the matrix")
