@@ -109,13 +109,7 @@ def spectrum_windows(
 
 def _spectra(windows: list[Tensor]) -> Array:
     """Return the spectra of windows of one shape, one row each."""
-    stack = torch.empty((len(windows), *windows[0].shape), dtype=torch.float64)
-    for copy, window in zip(stack, windows, strict=True):
-        copy.copy_(window)
-    rows = (stack if stack.shape[1] <= stack.shape[2] else stack.mT).numpy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        grams = rows @ rows.transpose(0, 2, 1)
-    del stack, rows
+    grams = _grams(windows)  # the copies of the windows are gone before LAPACK makes its own
     if not np.isfinite(grams).all():
         raise ValueError("the squared singular values overflow float64; rescale the matrix")
     result = np.linalg.eigvalsh(grams)
@@ -124,6 +118,16 @@ def _spectra(windows: list[Tensor]) -> Array:
         if is_ill_conditioned(torch.from_numpy(result[row])):
             result[row] = esd(window)
     return result
+
+
+def _grams(windows: list[Tensor]) -> Array:
+    h, d = windows[0].shape
+    stack = np.empty((len(windows), h, d))
+    for copy, window in zip(stack, windows, strict=True):
+        torch.from_numpy(copy).copy_(window)
+    rows = stack if h <= d else stack.transpose(0, 2, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return rows @ rows.transpose(0, 2, 1)
 
 
 def _starts(size: int, window: int, positions: int, reach_edge: bool) -> list[int]:
