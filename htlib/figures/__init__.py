@@ -3,8 +3,8 @@
 Small pieces take results and an optional Axes and return the Axes: `spectrum`, `power_law`, `hill`,
 `seeds`, `against_rate`, `trajectory`, `strips`, `prediction`, `layer_spectrum`, `filled_and_outlined`.  Whole
 figures take results and return a Figure: the members of `FIGURES`, which take runs and which `draw` finds by
-name, and others, as `overview`, `model_overview` or `worth`.  `titled` writes a message above a figure, `Frames` shows figures one at a time;
-`setting_label` and `legend_key` help with legends; `rc_params` returns the Matplotlib settings of the book.
+name, and others, as `overview`, `model_overview` or `worth`.  `titled` writes a message above a figure, `Frames`
+shows figures one at a time; `setting_label` and `legend_key` help with legends; `rc_params` returns the Matplotlib settings of the book.
 """
 
 from importlib.util import find_spec
@@ -14,6 +14,14 @@ if find_spec("seaborn") is None:
 
 from htlib.figures.controls import filled_and_outlined, label_control, noise_and_tail, upper_ends
 from htlib.figures.curves import against_rate, seeds, strips, trajectory
+from htlib.figures.estimators import (
+    heavy_calls,
+    law_exponents,
+    noise_exponents,
+    spectrum_calls,
+    spike_windows,
+    three_nulls,
+)
 from htlib.figures.frames import Frames
 from htlib.figures.labels import setting_label
 from htlib.figures.losses import (
@@ -79,14 +87,17 @@ __all__ = [
     "filled_and_outlined",
     "gain_controls",
     "gains",
+    "heavy_calls",
     "hill",
     "label_control",
+    "law_exponents",
     "layer_spectrum",
     "legend_key",
     "looks_in_turn",
     "loss_change",
     "model_overview",
     "noise_and_tail",
+    "noise_exponents",
     "one_step_map",
     "optimizer_spectra",
     "overlap_maps",
@@ -102,13 +113,16 @@ __all__ = [
     "seeds",
     "setting_label",
     "spectrum",
+    "spectrum_calls",
     "spike_and_labels",
+    "spike_windows",
     "strips",
     "subspace_overlaps",
     "tail_and_loss",
     "tail_controls",
     "task",
     "teacher_shares",
+    "three_nulls",
     "titled",
     "trajectory",
     "update_controls",
