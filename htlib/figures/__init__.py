@@ -3,8 +3,9 @@
 Small pieces take results and an optional Axes and return the Axes: `spectrum`, `power_law`, `hill`,
 `seeds`, `against_rate`, `trajectory`, `strips`, `prediction`, `layer_spectrum`, `filled_and_outlined`.  Whole
 figures take results and return a Figure: the members of `FIGURES`, which take runs and which `draw` finds by
-name, and others, as `overview`, `model_overview` or `worth`.  `titled` writes a message above a figure, `Frames`
-shows figures one at a time; `setting_label` and `legend_key` help with legends; `rc_params` returns the Matplotlib settings of the book.
+name, and others, as `overview`, `model_overview` or `worth`.  `titled` writes a message above a figure,
+`Frames` shows figures one at a time; `setting_label` and `legend_key` help with legends; `rc_params` returns
+the Matplotlib settings of the book.
 """
 
 from importlib.util import find_spec
