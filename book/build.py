@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pages
 import papermill
+import pictures
 import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -151,8 +153,10 @@ def render(executed: Path, html: Path, book: Path, repository: str = "", live: P
         source = executed / chapter.name
         if not source.exists():
             raise BookError(f"{chapter} was not executed: {source} is missing")
-        check_executed(nbformat.read(source, as_version=4), source)
-        shutil.copy2(source, stage / book.name)
+        notebook = nbformat.read(source, as_version=4)
+        check_executed(notebook, source)
+        pictures.place(notebook, stage / book.name)
+        nbformat.write(notebook, stage / book.name / chapter.name)
     if live is not None:
         shutil.copytree(live, stage / book.name / "static" / "live")
     shutil.copy2(book.parent / "_toc.yml", stage)
@@ -170,6 +174,10 @@ def render(executed: Path, html: Path, book: Path, repository: str = "", live: P
     )
     if result.returncode:
         raise BookError(f"the pages could not be rendered\n{reports or result.stdout}")
+    try:
+        pages.finish(stage / "_build" / "html")
+    except pages.PageError as error:
+        raise BookError(str(error)) from error
     shutil.rmtree(html, ignore_errors=True)
     (stage / "_build" / "html").replace(html)
     shutil.rmtree(stage)
@@ -236,12 +244,12 @@ def main() -> int:
     one.add_argument("target", type=Path)
     one.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     one.add_argument("--code", type=Path, help="a file that changes with the code which the chapter calls")
-    pages = commands.add_parser("render", help="make the HTML pages")
-    pages.add_argument("executed", type=Path)
-    pages.add_argument("html", type=Path)
-    pages.add_argument("--book", type=Path, default=Path(__file__).parent)
-    pages.add_argument("--live", type=Path, help="folder of the experiments that run in the pages")
-    pages.add_argument("--repository", default="", metavar="URL", help="the project's public address")
+    site = commands.add_parser("render", help="make the HTML pages")
+    site.add_argument("executed", type=Path)
+    site.add_argument("html", type=Path)
+    site.add_argument("--book", type=Path, default=Path(__file__).parent)
+    site.add_argument("--live", type=Path, help="folder of the experiments that run in the pages")
+    site.add_argument("--repository", default="", metavar="URL", help="the project's public address")
     options = parser.parse_args()
     try:
         if options.command == "execute":
