@@ -25,6 +25,7 @@ import nbformat
 import pages
 import papermill
 import pictures
+import reference
 import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -88,6 +89,7 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path 
     check_executed(notebook, chapter)
     _tidy(notebook)
     notebook.metadata["inputs"] = inputs
+    notebook.metadata["seconds"] = round(time.monotonic() - began)
     nbformat.write(notebook, partial)
     partial.replace(target)
     print(f"{chapter}: executed in {time.monotonic() - began:.0f} s")
@@ -147,7 +149,15 @@ def render(executed: Path, html: Path, book: Path, repository: str = "", live: P
     stage = html.parent / "render"
     shutil.rmtree(stage, ignore_errors=True)
     shutil.copytree(
-        book, stage / book.name, ignore=shutil.ignore_patterns("*.ipynb", "*.py", "__pycache__", ".*")
+        book,
+        stage / book.name,
+        ignore=lambda folder, names: [
+            name
+            for name in names
+            if name == "__pycache__"
+            or name.startswith(".")
+            or (Path(folder) == book and Path(name).suffix in (".ipynb", ".py", ".cjs"))
+        ],
     )
     for chapter in sorted(book.glob("*.ipynb")):
         source = executed / chapter.name
@@ -159,13 +169,21 @@ def render(executed: Path, html: Path, book: Path, repository: str = "", live: P
         nbformat.write(notebook, stage / book.name / chapter.name)
     if live is not None:
         shutil.copytree(live, stage / book.name / "static" / "live")
-    shutil.copy2(book.parent / "_toc.yml", stage)
+    contents = (book.parent / "_toc.yml").read_text(encoding="utf-8")
+    (stage / "_toc.yml").write_text(contents, encoding="utf-8")
+    made_from = reference.Build(book, executed, f"{repository}/blob/main" if repository else "")
+    for name, write in reference.PAGES.items():
+        if re.search(rf"file: {book.name}/{name}$", contents, re.MULTILINE):
+            (stage / book.name / f"{name}.md").write_text(write(made_from), encoding="utf-8")
     config = yaml.safe_load((book.parent / "_config.yml").read_text(encoding="utf-8"))
     (stage / "_config.yml").write_text(yaml.safe_dump(with_repository(config, repository)), encoding="utf-8")
 
     command = [Path(sys.executable).with_name("jupyter-book"), "build", str(stage)]
     command += ["--path-output", str(stage), "--warningiserror", "--keep-going", "--quiet"]
-    result = subprocess.run(command, capture_output=True, encoding="utf-8")
+    # _config.yml names book/reference.py among the extensions
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
     # MyST-NB reports line 3 of cell 2 as line 20004.
     reports = re.sub(
         r"\.ipynb:(\d+)(\d{4}):",
