@@ -19,7 +19,7 @@ from htlib.figures.one_step import measured_and_predicted, prediction
 from htlib.figures.optimizers import optimizer_spectra
 from htlib.figures.runs import FIGURES, along_steps, draw, overview, rate_map, tail_controls
 from htlib.figures.spectra import hill, power_law, spectrum
-from htlib.figures.stability import along_edge, collapse
+from htlib.figures.stability import along_edge, collapse, phase_maps
 from htlib.figures.style import (
     BLACK,
     BLUE,
@@ -67,6 +67,7 @@ __all__ = [
     "optimizer_spectra",
     "overlap_maps",
     "overview",
+    "phase_maps",
     "power_law",
     "prediction",
     "rate_map",
