@@ -27,7 +27,7 @@ from htlib.figures.style import (
     legend_key,
     looks_in_turn,
 )
-from htlib.spectra.phases import PHASES, phase
+from htlib.spectra.phases import FEWEST, PHASES, phase
 from htlib.student.config import ExperimentConfig
 from htlib.student.run import Trajectory
 from htlib.theory.stability import drawn_edge
@@ -134,7 +134,7 @@ def phase_maps(runs: Sequence[Trajectory]) -> Figure:
     """Draw the phase of the spectrum (`htlib.spectra.phases`) over rate and step, one map per optimizer.
 
     A cell has the phase that most seeds are in; of two with equally many, the one that comes first in
-    `PHASES`.
+    `PHASES`.  It is empty for a matrix that is too small to have one.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def phase_maps(runs: Sequence[Trajectory]) -> Figure:
                 found = [
                     PHASES.index(phase(run.esd(step), run.config.h, run.config.d))
                     for run in group
-                    if run.config.lr == rate and step in run.metrics.index
+                    if run.config.lr == rate and step in run.metrics.index and _enough(run)
                 ]
                 if found:
                     cells[i, j] = np.bincount(found).argmax()
@@ -175,3 +175,7 @@ def phase_maps(runs: Sequence[Trajectory]) -> Figure:
     keys = [Patch(color=color, label=name) for name, color in zip(PHASES, _PHASE_COLORS, strict=True)]
     figure.legend(handles=keys, loc="outside lower center", ncols=3)
     return figure
+
+
+def _enough(run: Trajectory) -> bool:
+    return min(run.config.h, run.config.d) >= FEWEST

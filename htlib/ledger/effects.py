@@ -291,7 +291,8 @@ def inside_minus_outside(
         values = np.array([read(run, measure, run.config.steps) for run in curve])
         if all(inside) or not any(inside):
             raise ValueError(
-                f"{x} must lie in ({low:g}, {high:g}) for some runs of seed {curve[0].config.seed}, not for all"
+                f"{x} must lie in ({low:g}, {high:g}) for some runs of a seed and not for all; seed "
+                f"{curve[0].config.seed} has {'all' if all(inside) else 'none'} there"
             )
         rows.append([float(values[inside].mean() - values[~np.array(inside)].mean())])
     return np.array(rows)

@@ -26,11 +26,12 @@ from htlib.spectra.spikes import fit_marchenko_pastur
 
 PHASES = ("random", "bleeding out", "bulk + spikes", "bulk decay", "heavy-tailed", "rank collapse")
 
+FEWEST = 10  # eigenvalues that a phase needs
+
 _EMPTY, _SHARE, _QUANTILE = 1e-4, 0.1, 0.9
 _HEAVY, _DECAY = 0.3, 0.05
 _FAR = 1.2
 _TOP = 3  # values that do not count as bulk
-_FEWEST = 10
 
 
 def phase(eigenvalues: Tensor | ArrayLike, h: int, d: int) -> str:
@@ -51,10 +52,10 @@ def phase(eigenvalues: Tensor | ArrayLike, h: int, d: int) -> str:
     'bulk + spikes'
     """
     values = as_spectrum(eigenvalues)
-    if len(values) < _FEWEST or not values[-1] > 0:
+    if len(values) < FEWEST or not values[-1] > 0:
         raise ValueError(
-            f"a phase needs {_FEWEST} eigenvalues that are not all zero; got {len(values)}, the largest "
-            f"{values[-1] if len(values) else 'none'}"
+            f"eigenvalues must be at least ten and not all zero; got {len(values)}, of which the largest is "
+            f"{values[-1]:.3g}"
         )
     if np.quantile(values, _SHARE) < _EMPTY * np.quantile(values, _QUANTILE):
         return "rank collapse"

@@ -8,8 +8,8 @@ al. 2024):
     sigma(w_j x / sqrt d)  ~  m(s_j u) + m'(s_j u) w'_j x / sqrt d + noise,    m(t) = E sigma(t + tau_j z),
 
 w'_j the row of the bulk, whose law `htlib.theory.bulk` has, and tau_j^2 its mean square.  Their covariance is
-Omega = (M M^T + D W' W'^T D / d + Psi) / h: the columns of M are m(s_j u) at the nodes u of a quadrature, D and
-Psi are diagonal.  A deterministic equivalent of its resolvent needs two numbers for each kappa.  From
+Omega = (M M^T + D W' W'^T D / d + Psi) / h: the columns of M are m(s_j u) at the nodes u of a quadrature, and
+D and Psi are diagonal.  A deterministic equivalent of its resolvent needs two numbers for each kappa.  From
 
     T = tr (Omega + kappa)^-1   and   beta = b^T (Omega + kappa)^-1 b,   b = E phi y,
 
