@@ -134,7 +134,8 @@ def phase_maps(runs: Sequence[Trajectory]) -> Figure:
     """Draw the phase of the spectrum (`htlib.spectra.phases`) over rate and step, one map per optimizer.
 
     A cell has the phase that most seeds are in; of two with equally many, the one that comes first in
-    `PHASES`.  It is empty for a matrix that is too small to have one.
+    `PHASES`.  It is empty for a matrix that is too small to have one.  Of many steps, some are shown, about a
+    third apart.
 
     Parameters
     ----------
@@ -155,7 +156,7 @@ def phase_maps(runs: Sequence[Trajectory]) -> Figure:
     for ax, optimizer in zip(axes[0], optimizers, strict=True):
         group = [run for run in runs if run.config.optimizer == optimizer]
         rates = sorted({run.config.lr for run in group})
-        steps = sorted(set[int]().union(*(run.metrics.index for run in group)))
+        steps = _thinned(sorted(set[int]().union(*(run.metrics.index for run in group))))
         cells = np.full((len(rates), len(steps)), np.nan)  # a run that diverged has no later steps
         for i, rate in enumerate(rates):
             for j, step in enumerate(steps):
@@ -167,8 +168,7 @@ def phase_maps(runs: Sequence[Trajectory]) -> Figure:
                 if found:
                     cells[i, j] = np.bincount(found).argmax()
         ax.pcolormesh(cells, cmap=ListedColormap(list(_PHASE_COLORS)), vmin=-0.5, vmax=len(PHASES) - 0.5)
-        shown = [k for k, step in enumerate(steps) if step in (0, 1, 2, 3, 5, 10, 20, 30)]
-        ax.set_xticks([k + 0.5 for k in shown], [str(steps[k]) for k in shown])
+        ax.set_xticks(np.arange(len(steps)) + 0.5, [str(step) for step in steps])
         ax.set_yticks(np.arange(len(rates)) + 0.5, [f"{rate:g}" for rate in rates])
         ax.set(xlabel="step", ylabel=LABELS["lr"], title=OPTIMIZER_NAMES[optimizer])
         ax.grid(visible=False)
@@ -179,3 +179,11 @@ def phase_maps(runs: Sequence[Trajectory]) -> Figure:
 
 def _enough(run: Trajectory) -> bool:
     return min(run.config.h, run.config.d) >= FEWEST
+
+
+def _thinned(steps: Sequence[int]) -> list[int]:
+    kept: list[int] = []
+    for step in steps:
+        if not kept or step == steps[-1] or step >= 1.33 * kept[-1]:
+            kept.append(step)
+    return kept

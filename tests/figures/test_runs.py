@@ -307,3 +307,5 @@ class TestStability:
         (mesh,) = figure.axes[0].collections
         assert [PHASES[int(k)] for k in mesh.get_array().ravel()] == ["random", "bulk + spikes"]
         assert [text.get_text() for text in figure.legends[0].get_texts()] == list(PHASES)
+        long = hp.phase_maps([run(0, steps=6, eigenvalues=[noise] * 7, **shape)])
+        assert [text.get_text() for text in long.axes[0].get_xticklabels()] == list("012346")
