@@ -12,9 +12,11 @@ from playwright.sync_api import Error, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # What only a reader of the web page needs; code is folded there, and the summary of a fold is no code.
-HIDDEN = """#jb-print-toc, .prev-next-area, .sidebar-toggle, .copybtn, .headerlink, .cell.tag_hide-cell, .explorer-still,
-.bd-header, .bd-header-article, .bd-footer, div.cell_input, details.hide, .verdict small { display: none !important }
-figure, .proof, table { break-inside: avoid }"""
+HIDDEN = """
+#jb-print-toc, .prev-next-area, .sidebar-toggle, .copybtn, .headerlink, .bd-header, .bd-header-article,
+.bd-footer, .cell.tag_hide-cell, div.cell_input, details.hide, .verdict small { display: none !important }
+figure, .proof, table { break-inside: avoid }
+"""
 A4 = {"format": "A4", "scale": 0.72, "print_background": True}
 MARGIN = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
 
@@ -36,7 +38,9 @@ def main(page: Path, target: Path) -> None:
             browser.close()
     except Error as error:
         reason = error.message.strip().splitlines()[0]
-        raise SystemExit(f"error: no Chromium that prints ({reason}): make browser, or set CHROMIUM") from None
+        raise SystemExit(
+            f"error: no Chromium that prints ({reason}): make browser, or set CHROMIUM"
+        ) from None
     print(f"The note is in {target}")
 
 
