@@ -31,6 +31,7 @@ from htlib.figures.losses import (
     gain_controls,
     gains,
     loss_change,
+    predicted_gains,
     ridge_losses,
     ridge_paths,
     tail_and_loss,
@@ -42,7 +43,7 @@ from htlib.figures.optimizers import optimizer_spectra
 from htlib.figures.runs import FIGURES, along_steps, draw, overview, rate_map, tail_controls
 from htlib.figures.setting import task
 from htlib.figures.spectra import hill, power_law, spectrum
-from htlib.figures.stability import along_edge, collapse
+from htlib.figures.stability import along_edge, collapse, phase_maps
 from htlib.figures.style import (
     BLACK,
     BLUE,
@@ -103,7 +104,9 @@ __all__ = [
     "optimizer_spectra",
     "overlap_maps",
     "overview",
+    "phase_maps",
     "power_law",
+    "predicted_gains",
     "predicted_hill",
     "prediction",
     "rate_map",
