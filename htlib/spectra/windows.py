@@ -127,7 +127,7 @@ def _grams(windows: list[Tensor]) -> Array:
         torch.from_numpy(copy).copy_(window)
     rows = stack if h <= d else stack.transpose(0, 2, 1)
     with np.errstate(over="ignore", invalid="ignore"):
-        return rows @ rows.transpose(0, 2, 1)
+        return np.asarray(rows @ rows.transpose(0, 2, 1), dtype=np.float64)
 
 
 def _starts(size: int, window: int, positions: int, reach_edge: bool) -> list[int]:
