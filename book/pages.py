@@ -44,6 +44,7 @@ def finish(folder: Path) -> None:
     pages = _with_formulas(pages, folder)
     pages = {path: _with_late_scripts(path, text) for path, text in pages.items()}
     pages = {path: _with_true_names(text) for path, text in pages.items()}
+    pages = _with_terms(pages, folder)
     pages = _with_one_sheet(pages, folder)
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
@@ -122,6 +123,52 @@ def _with_true_names(text: str) -> str:
     # the title and the search button stand outside all landmarks
     start = '<div class="sidebar-primary-items__start sidebar-primary__section"'
     return text.replace(start, f'{start} role="navigation" aria-label="Book"')
+
+
+def _with_terms(pages: dict[Path, str], folder: Path) -> dict[Path, str]:
+    """Link the first use of each word of the glossary in a chapter; the link shows its meaning."""
+    glossary = folder / "book" / "glossary.html"
+    anchors = {
+        re.sub(r"<[^>]*>", "", name): anchor
+        for anchor, name in re.findall(
+            r'<dt id="(term-[^"]+)">(.*?)<a class="headerlink"', pages.get(glossary, "")
+        )
+    }
+    if not anchors:
+        return pages
+    names = "|".join(re.escape(name) for name in sorted(anchors, key=len, reverse=True))
+    words = re.compile(rf"(?<![\w-])({names})(?![\w-])", re.IGNORECASE)
+    lower = {name.lower(): anchor for name, anchor in anchors.items()}
+
+    def with_terms(text: str) -> str:
+        seen: set[str] = set()
+
+        def link(word: re.Match[str]) -> str:
+            anchor = lower[word[0].lower()]
+            if anchor in seen:
+                return word[0]
+            seen.add(anchor)
+            return f'<a class="term" href="glossary.html#{anchor}">{word[0]}</a>'
+
+        def paragraph(match: re.Match[str]) -> str:
+            depth, parts = 0, []
+            for part in re.split(r"(<[^>]*>)", match[0]):
+                if re.match(r"<(a|code|span|button)\b", part):
+                    depth += 1
+                elif re.match(r"</(a|code|span|button)>", part):
+                    depth -= 1
+                elif not depth and not part.startswith("<"):
+                    part = words.sub(link, part)
+                parts.append(part)
+            return "".join(parts)
+
+        before, opening, rest = text.partition('<article class="bd-article">')
+        article, closing, after = rest.partition("</article>")
+        linked = re.sub(r"<p>.*?</p>", paragraph, article, flags=re.DOTALL)
+        return before + opening + linked + closing + after
+
+    numbered = re.compile(r"<h1><span class=\"section-number\">")
+    return {path: with_terms(text) if numbered.search(text) else text for path, text in pages.items()}
 
 
 def _with_one_sheet(pages: dict[Path, str], folder: Path) -> dict[Path, str]:
