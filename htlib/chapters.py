@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from htlib.figures.pictures import bundle
 from htlib.figures.style import rc_params
 from htlib.ledger import page as ledger_page
 from htlib.ledger.claims import load_ledger
@@ -42,11 +44,14 @@ def begin(profile: str) -> None:
     for_profile(profile, fast=None, paper=None)
     plt.rcParams.update(rc_params())
     try:
+        from IPython.core.getipython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats
     except ImportError:  # the chapter runs as a plain script
         return
-    # the layout of the style fits already: cropping would draw each figure a second time
-    set_matplotlib_formats("retina", bbox_inches=None)
+    shell: Any = get_ipython()
+    if shell is not None:
+        set_matplotlib_formats()  # no format of its own, but figures that a cell leaves open are shown
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, lambda figure, **_: bundle(figure))
 
 
 def quote(name: str, values: ArrayLike, *, unit: str = "") -> str:

@@ -3,8 +3,9 @@
 Small pieces take results and an optional Axes and return the Axes: `spectrum`, `power_law`, `hill`,
 `seeds`, `against_rate`, `trajectory`, `strips`, `prediction`, `layer_spectrum`, `filled_and_outlined`.  Whole
 figures take results and return a Figure: the members of `FIGURES`, which take runs and which `draw` finds by
-name, and others, as `overview`, `model_overview` or `worth`.  `titled` writes a message above a figure;
-`setting_label` and `legend_key` help with legends; `rc_params` returns the Matplotlib settings of the book.
+name, and others, as `overview`, `model_overview` or `worth`.  `titled` writes a message above a figure,
+`Frames` shows figures one at a time; `setting_label` and `legend_key` help with legends; `rc_params` returns
+the Matplotlib settings of the book.
 """
 
 from importlib.util import find_spec
@@ -14,6 +15,15 @@ if find_spec("seaborn") is None:
 
 from htlib.figures.controls import filled_and_outlined, label_control, noise_and_tail, upper_ends
 from htlib.figures.curves import against_rate, seeds, strips, trajectory
+from htlib.figures.estimators import (
+    heavy_calls,
+    law_exponents,
+    noise_exponents,
+    spectrum_calls,
+    spike_windows,
+    three_nulls,
+)
+from htlib.figures.frames import Frames
 from htlib.figures.labels import setting_label
 from htlib.figures.losses import (
     correlations,
@@ -21,6 +31,7 @@ from htlib.figures.losses import (
     gain_controls,
     gains,
     loss_change,
+    predicted_gains,
     ridge_losses,
     ridge_paths,
     tail_and_loss,
@@ -32,7 +43,7 @@ from htlib.figures.optimizers import optimizer_spectra
 from htlib.figures.runs import FIGURES, along_steps, draw, overview, rate_map, tail_controls
 from htlib.figures.setting import task
 from htlib.figures.spectra import hill, power_law, spectrum
-from htlib.figures.stability import along_edge, collapse
+from htlib.figures.stability import along_edge, collapse, phase_maps
 from htlib.figures.style import (
     BLACK,
     BLUE,
@@ -67,6 +78,7 @@ __all__ = [
     "ORANGE",
     "PINK",
     "SKY",
+    "Frames",
     "against_rate",
     "along_edge",
     "along_steps",
@@ -77,19 +89,24 @@ __all__ = [
     "filled_and_outlined",
     "gain_controls",
     "gains",
+    "heavy_calls",
     "hill",
     "label_control",
+    "law_exponents",
     "layer_spectrum",
     "legend_key",
     "looks_in_turn",
     "loss_change",
     "model_overview",
     "noise_and_tail",
+    "noise_exponents",
     "one_step_map",
     "optimizer_spectra",
     "overlap_maps",
     "overview",
+    "phase_maps",
     "power_law",
+    "predicted_gains",
     "predicted_hill",
     "prediction",
     "rate_map",
@@ -100,13 +117,16 @@ __all__ = [
     "seeds",
     "setting_label",
     "spectrum",
+    "spectrum_calls",
     "spike_and_labels",
+    "spike_windows",
     "strips",
     "subspace_overlaps",
     "tail_and_loss",
     "tail_controls",
     "task",
     "teacher_shares",
+    "three_nulls",
     "titled",
     "trajectory",
     "update_controls",

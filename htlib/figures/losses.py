@@ -19,6 +19,7 @@ from htlib.figures.curves import against_rate, seeds, strips
 from htlib.figures.labels import setting_label
 from htlib.figures.runs import figure_of_runs
 from htlib.figures.style import (
+    BLACK,
     BLUE,
     GREEN,
     GREY,
@@ -34,6 +35,7 @@ from htlib.figures.style import (
 )
 from htlib.ledger.effects import rank_correlation
 from htlib.student.run import Trajectory, tidy
+from htlib.theory.one_step import OneStepLaw
 
 Array = NDArray[np.float64]
 
@@ -112,13 +114,15 @@ def ridge_paths(runs: Sequence[Trajectory]) -> Figure:
 
 
 @in_book_style
-def worth(table: pd.DataFrame) -> Figure:
+def worth(table: pd.DataFrame, predicted: pd.DataFrame | None = None) -> Figure:
     """Draw the gain of one step against the rate, at a fixed and at the chosen ridge parameter.
 
     Parameters
     ----------
     table : DataFrame
         As of `gains`, with the columns fixed and chosen.
+    predicted : DataFrame, optional
+        As of `predicted_gains`, drawn as crosses.
 
     Returns
     -------
@@ -128,6 +132,8 @@ def worth(table: pd.DataFrame) -> Figure:
     for ax, (choice, title) in zip(axes, _CHOICES.items(), strict=True):
         for scale, group in table.groupby("scale"):
             against_rate(group, choice, linestyle=_DASHES[str(scale)], ax=ax)
+        if predicted is not None:
+            ax.plot(predicted["lr"], predicted[choice], "x", color=BLACK, ms=5, zorder=3)
         ax.axhline(0, color=GREY, lw=1)
         ax.set(title=title, ylabel="gain (below 0: worse)" if ax is axes[0] else "")
     axes[0].set_yscale("symlog", linthresh=0.05)
@@ -135,7 +141,9 @@ def worth(table: pd.DataFrame) -> Figure:
     axes[0].yaxis.set_major_formatter("{x:g}")
     handles = [legend_key(OPTIMIZER_NAMES[o], color=OPTIMIZER_COLORS[o]) for o in table["optimizer"].unique()]
     handles += [legend_key(setting_label(feature_scale=s), ls=_DASHES[s]) for s in table["scale"].unique()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    if predicted is not None:
+        handles.append(legend_key("closed form", color=BLACK, ls="", marker="x"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
@@ -147,6 +155,25 @@ def gains(losses: pd.DataFrame) -> pd.DataFrame:
     before = start.loc[pd.MultiIndex.from_frame(table[keys])].to_numpy()
     table[["fixed", "chosen"]] = before - table[["fixed", "chosen"]].to_numpy()
     return table
+
+
+def predicted_gains(table: pd.DataFrame, laws: Mapping[str, OneStepLaw]) -> pd.DataFrame:
+    """Return the gains of `gains` in closed form: one row per optimizer, feature scale and rate.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As of `gains`.
+    laws : mapping of str to OneStepLaw
+        By the name of the optimizer.
+    """
+    keys = ["optimizer", "scale", "lr"]
+    rows = []
+    for optimizer, scale, lr in table[keys].drop_duplicates().itertuples(index=False):
+        before, after = (laws[optimizer].ridge_risk(rate, scale) for rate in (0.0, lr))
+        gain = {"fixed": float(before(FIXED)) - float(after(FIXED)), "chosen": before.best - after.best}
+        rows.append(dict(zip(keys, (optimizer, scale, lr), strict=True)) | gain)
+    return pd.DataFrame(rows)
 
 
 @in_book_style
