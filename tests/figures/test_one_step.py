@@ -1,4 +1,4 @@
-"""Figures of one step; oracles are the law itself and the measures of the runs, read back from the artists."""
+"""Figures of one step; oracles are the law and the measures of the runs, read back from the artists."""
 
 import numpy as np
 import pytest
