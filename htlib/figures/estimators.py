@@ -115,7 +115,7 @@ def heavy_calls(table: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Above the share of matrices with alpha below 4, below the share below all noise matrices.
+        Above the share of matrices with alpha below 4, below the share that is below the level of noise.
     """
     cut = table.assign(heavy=table["alpha"] < _CUTOFF[1])
     titles = {
@@ -145,7 +145,7 @@ def spectrum_calls(table: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Mean exponents as numbers, the share below all noise matrices as colour.
+        Mean exponents as numbers, the share below the level of noise as colour.
     """
     null = table[table["kind"] == table["kind"].iloc[0]]
     null = null.assign(kind="noise, median", alpha=null["noise"], below_noise=False)
@@ -154,7 +154,7 @@ def spectrum_calls(table: pd.DataFrame) -> Figure:
     figure, ax = plt.subplots(figsize=(_WIDTH, 1.9 + 0.42 * len(texts)))
     _heat_map(ax, shares, texts)
     ax.set_title("One spectrum, seven exponents:\nheavy to some, light to others", loc="right")
-    _colour_bar(figure, ax, "percent of the seeds below all noise")
+    _colour_bar(figure, ax, "percent of the seeds below noise's 5 % level")
     return figure
 
 
