@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if TYPE_CHECKING:
     from htlib import explorer as explorer
     from htlib import figures as figures
+    from htlib.models.allocation import allocate, with_controls
     from htlib.models.comparison import compare_models
     from htlib.models.entries import CheckpointError
     from htlib.models.recorder import SpectrumRecorder
@@ -76,6 +77,7 @@ __all__ = [
     "StoreError",
     "SweepError",
     "Trajectory",
+    "allocate",
     "analyze",
     "bootstrap_power_law",
     "bootstrap_threshold",
@@ -110,10 +112,12 @@ __all__ = [
     "teacher_alignment",
     "train",
     "train_rates",
+    "with_controls",
 ]
 
 # The home of each name.  Type checkers and editors read the imports above instead.
 _NAMES = {
+    "htlib.models.allocation": "allocate with_controls",
     "htlib.models.comparison": "compare_models",
     "htlib.models.entries": "CheckpointError",
     "htlib.models.recorder": "SpectrumRecorder",
