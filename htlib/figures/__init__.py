@@ -17,6 +17,13 @@ from htlib.figures.labels import setting_label
 from htlib.figures.models import layer_spectrum, model_overview
 from htlib.figures.one_step import measured_and_predicted, prediction
 from htlib.figures.optimizers import optimizer_spectra
+from htlib.figures.practice import (
+    practice_controls,
+    practice_layers,
+    practice_pruning,
+    practice_rates,
+    practice_story,
+)
 from htlib.figures.runs import FIGURES, along_steps, draw, overview, rate_map, tail_controls
 from htlib.figures.spectra import hill, power_law, spectrum
 from htlib.figures.stability import along_edge, collapse
@@ -68,6 +75,11 @@ __all__ = [
     "overlap_maps",
     "overview",
     "power_law",
+    "practice_controls",
+    "practice_layers",
+    "practice_pruning",
+    "practice_rates",
+    "practice_story",
     "prediction",
     "rate_map",
     "rc_params",

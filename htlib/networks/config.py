@@ -69,8 +69,8 @@ class NetworkConfig:
     schedule : {"constant", "cosine"}
         "cosine" rises over the first 5 % of the steps and falls to a tenth.
     steps : int
-    batch : int or None
-        Samples, or windows of text, in a gradient; None is the full batch (digits only).
+    batch : int
+        Samples, or windows of text, in a gradient; 0 is the full batch (digits only).
     method : {"none", "tempbalance", "model-balancing", "alphadecay"}
         How rates, or weight decay, are allocated to the inner layers: presets of `htlib.allocate`.
     column : str
@@ -108,7 +108,7 @@ class NetworkConfig:
     weight_decay: float = 0.0
     schedule: str = "cosine"
     steps: int = 200
-    batch: int | None = 50
+    batch: int = 50
     method: str = "none"
     column: str = "alpha"
     every: int = 20
@@ -121,7 +121,7 @@ class NetworkConfig:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
-        least = {"width": 16, "seed": 0} | dict.fromkeys(
+        least = {"width": 16, "seed": 0, "batch": 0} | dict.fromkeys(
             ("depth", "context", "characters", "steps", "every", "probe_every"), 1
         )
         for name, minimum in least.items():
@@ -145,10 +145,8 @@ class NetworkConfig:
                 "sparsity must be in (0, 1) with pruned_by, and 0 without; "
                 f"got {self.sparsity}, pruned_by={self.pruned_by!r}"
             )
-        if self.batch is None and self.network == "transformer":
-            raise ValueError("batch = None, the full batch, is for digits; give the transformer a number")
-        if self.batch is not None and self.batch < 1:
-            raise ValueError(f"batch must be a positive integer or None; got {self.batch!r}")
+        if self.batch == 0 and self.network == "transformer":
+            raise ValueError("batch = 0, the full batch, is for digits; give the transformer a number")
         if self.method == "none" and self.column != "alpha":
             raise ValueError(f"column = {self.column!r} has no meaning without a method")
         if self.method == "alphadecay" and not self.weight_decay:

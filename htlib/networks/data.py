@@ -29,8 +29,8 @@ _TEST_DIGITS = 797
 class Data:
     """Inputs and targets for training and test.
 
-    For digits the inputs are (n, 64) pixels with mean 0 and variance 1, and the targets (n,) classes.  For text the
-    inputs are (n,) symbols and the targets the same symbols: the next one is to be predicted.
+    For digits the inputs are (n, 64) pixels with mean 0 and variance 1, and the targets (n,) classes.  For
+    text the inputs are (n,) symbols and the targets the same symbols: the next one is to be predicted.
     """
 
     inputs: Tensor

@@ -1,8 +1,8 @@
 """Measure the inner weights of a network, and allocate rates, decay or sparsity to them by their exponents.
 
-The methods are presets of `htlib.allocate`.  Their controls change only what stands in the place of alpha: the columns of
-`htlib.models.allocation.with_controls`, which get the values of alpha, so that only the order of the layers
-differs; and "mean", with which all layers get the mean of what alpha gives.
+The methods are presets of `htlib.allocate`.  Their controls change only what stands in the place of alpha:
+the columns of `htlib.models.allocation.with_controls`, which get the values of alpha, so that only the order
+of the layers differs; and "mean", with which all layers get the mean of what alpha gives.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def measure_units(units: Sequence[Unit]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per unit, with the columns of `htlib.analyze` that an allocation needs: name, shape, n_matrices (whose
-        spectra are pooled), alpha_hill, alpha_hill_null (its mean over Gaussian noise of this shape), alpha_hill_z,
-        stable_rank (the mean over the matrices).
+        One row per unit, with the columns of `htlib.analyze` that an allocation needs: name, shape,
+        n_matrices (whose spectra are pooled), alpha_hill, alpha_hill_null (its mean over Gaussian noise of
+        this shape), alpha_hill_z, stable_rank (the mean over the matrices).
     """
     rows = list[dict[str, Any]]()
     for unit in units:
@@ -57,7 +57,7 @@ def measure_units(units: Sequence[Unit]) -> pd.DataFrame:
 
 @cache
 def noise_alpha(h: int, d: int, count: int = 1) -> tuple[float, float]:
-    """Return mean and standard deviation of PL_Alpha_Hill over Gaussian noise: count matrices (h, d), pooled."""
+    """Return mean and standard deviation of PL_Alpha_Hill over noise: count matrices (h, d), pooled."""
     rng = np.random.default_rng([*sorted((h, d)), count])
     draws = [
         hill_alpha(np.concatenate([gaussian_esd(h, d, rng) for _ in range(count)]))

@@ -1,12 +1,13 @@
-"""The networks: small, without dropout and batch normalisation, so that their numbers are easy to reproduce."""
+"""The networks: small, without dropout and batch normalisation, so that numbers are easy to reproduce."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from htlib.networks.config import NetworkConfig
 from htlib.networks.data import N_SYMBOLS
@@ -40,7 +41,7 @@ def build(config: NetworkConfig) -> nn.Module:
 
 
 def units_of(network: nn.Module) -> list[Unit]:
-    """List the inner weights in the order of the network: all matrices but the first, the last and embeddings."""
+    """List the inner weights in order: all matrices except the first, the last and embeddings."""
     weights = [(name, p) for name, p in network.named_parameters() if p.ndim in (2, 4)]
     if isinstance(network, Transformer):
         return [Unit(name, p) for name, p in weights if name.startswith("blocks.")]
@@ -50,13 +51,13 @@ def units_of(network: nn.Module) -> list[Unit]:
 def _mlp(width: int) -> nn.Sequential:
     sizes = (64, width, width, width // 2, width, width, 10)
     layers: list[nn.Module] = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+    return _drawn(nn.Sequential(*layers[:-1]))
 
 
 def _cnn(width: int) -> nn.Sequential:
-    return nn.Sequential(
+    network = nn.Sequential(
         nn.Unflatten(1, (1, 8, 8)),
         nn.Conv2d(1, width, 3, padding=1),
         nn.ReLU(),
@@ -70,6 +71,15 @@ def _cnn(width: int) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(width, 10),
     )
+    return _drawn(network)
+
+
+def _drawn(network: nn.Sequential) -> nn.Sequential:
+    """Draw normal weights of variance 2 / fan-in (He et al. 2015), so that deep ones train at once."""
+    for layer in network:
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return network
 
 
 class Block(nn.Module):
@@ -87,9 +97,9 @@ class Block(nn.Module):
         heads = (
             part(y).unflatten(-1, (4, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
-        mixed = F.scaled_dot_product_attention(*heads, is_causal=True)
+        mixed = scaled_dot_product_attention(*heads, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
-        return x + self.down(F.gelu(self.up(self.before_mlp(x))))
+        return x + self.down(gelu(self.up(self.before_mlp(x))))
 
 
 class Transformer(nn.Module):

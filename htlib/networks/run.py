@@ -32,9 +32,9 @@ class NetworkRun:
     ----------
     config : NetworkConfig
     metrics : DataFrame
-        Indexed by step, where 0 is the start.  Losses are mean cross entropies in nats; for text the exponential of the
-        test loss is the perplexity per character.  ``accuracy`` is that on the test set.  The last row
-        is that of the pruned network, if the config names a pruning.
+        Indexed by step, where 0 is the start.  Losses are mean cross entropies in nats; for text the
+        exponential of the test loss is the perplexity per character.  ``accuracy`` is that on the test set.
+        The last row is that of the pruned network, if the config names a pruning.
     layers : DataFrame
         One row per measured step and inner weight: step, name, shape, n_matrices, and
         `LAYER_MEASURES`: PL_Alpha_Hill, its mean over Gaussian noise of that shape, the distance from that in

@@ -11,11 +11,11 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import cross_entropy
 
+from htlib.models.allocation import PRESETS
 from htlib.networks.config import NetworkConfig, Pruning
 from htlib.networks.data import Data, data_of
-from htlib.models.allocation import PRESETS
 from htlib.networks.methods import allocated, measure_units
 from htlib.networks.models import Transformer, Unit, build, units_of
 from htlib.networks.run import LAYER_MEASURES, NetworkRun, assemble
@@ -125,8 +125,8 @@ def train_network(
 def prune(units: Sequence[Unit], table: pd.DataFrame, reading: Pruning, seed: int) -> NDArray[np.float64]:
     """Set the smallest entries of each unit to zero, in place; return the sparsities.
 
-    The sparsities are those of AlphaPruning with the column of the reading in the place of alpha; their mean weighted by
-    the number of entries is `reading.sparsity`.
+    The sparsities are those of AlphaPruning with the column of the reading in the place of alpha; their mean
+    weighted by the number of entries is `reading.sparsity`.
     """
     given = allocated(table, "alphapruning", reading.pruned_by, seed, target=reading.sparsity, cap=_CAP)
     for unit, sparsity in zip(units, given, strict=True):
@@ -180,7 +180,7 @@ def _batches(config: NetworkConfig, data: Data) -> Iterator[tuple[Tensor, Tensor
     while config.network == "transformer":
         starts = rng.integers(0, n - config.context - 1, config.batch)
         yield _windows(data.inputs, starts, config.context)
-    while config.batch is None or config.batch >= n:
+    while not 0 < config.batch < n:
         yield data.inputs, data.targets
     while True:
         order = torch.from_numpy(rng.permutation(n))
@@ -195,7 +195,7 @@ def _windows(text: Tensor, starts: NDArray[np.int64], context: int) -> tuple[Ten
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+    return cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 
 @torch.no_grad()

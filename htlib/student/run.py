@@ -295,9 +295,7 @@ def write_record(
     return write_atomically(path, save(dict(tensors), {**header, "sha256": _checksum(tensors, header)}))
 
 
-def read_record(
-    path: str | os.PathLike[str], form: str
-) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def read_record(path: str | os.PathLike[str], form: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Read the tensors and the header that `write_record` has written, with this ``format`` in the header.
 
     FileNotFoundError if there is no file, RecordError if it is truncated, altered or of another format.

@@ -21,10 +21,9 @@ from htlib.student.run import Trajectory, tidy
 from htlib.student.training import Readings, readings_of
 from htlib.sweeps import workers as executors
 from htlib.sweeps.grid import Grid, expand, fields_of
-from htlib.sweeps.kinds import Config, Run
+from htlib.sweeps.kinds import Config, Run, Task, by_training
 from htlib.sweeps.progress import progress_bar
 from htlib.sweeps.store import Store
-from htlib.sweeps.workers import Task
 
 _LOSSES_ALLOWED = 3  # worker deaths in a row without a finished task between them
 _POLL = 0.2  # seconds
@@ -229,7 +228,7 @@ class _Sweep:
         self.notes: list[str] = []
         self._options, self._keep = options, keep
         self._configs = [task.config for task in tasks]
-        self._tasks = executors.by_training(tasks)
+        self._tasks = by_training(tasks)
         self._asked: dict[Config, set[Config]] = {}
         for task in tasks:
             self._asked.setdefault(task.training, set()).add(task.config)

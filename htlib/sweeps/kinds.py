@@ -1,14 +1,18 @@
-"""The kinds of runs that a sweep computes and a store keeps: the paper's student, and real networks.
+"""The kinds of runs that a sweep computes and a store keeps, and a task: one training of such a kind.
 
-A kind is one entry of `KINDS`.  Its configurations have ``seed``, ``training``, ``reading``, ``digest``, ``replace`` and
-``to_dict`` as those of `htlib.ExperimentConfig`; its runs have ``config``, ``metrics``, ``refits``, ``weights``,
-``overlaps``, ``diverged_at``, ``seconds``, ``read`` and ``save`` as an `htlib.Trajectory`.
+There are the student of the paper and real networks.
+
+A kind is one entry of `KINDS`.  Its configurations have ``seed``, ``training``, ``reading``, ``digest``,
+``replace`` and ``to_dict`` as those of `htlib.ExperimentConfig`; its runs have ``config``, ``metrics``,
+``refits``, ``weights``, ``overlaps``, ``diverged_at``, ``seconds``, ``read`` and ``save`` as an
+`htlib.Trajectory`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,10 +23,56 @@ from htlib.sweeps.numerics import NETWORKS, RUNS
 if TYPE_CHECKING:  # a store is opened, and a preset read, without torch
     from htlib.networks.run import NetworkRun
     from htlib.student.run import Trajectory
-    from htlib.sweeps.workers import Task
 
 Config: TypeAlias = "ExperimentConfig | NetworkConfig"
 Run: TypeAlias = "Trajectory | NetworkRun"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One training, with all that is to be read of it.
+
+    Attributes
+    ----------
+    config : ExperimentConfig or NetworkConfig
+    readings : tuple
+    device : str
+    keep_weights, keep_overlaps : bool
+    """
+
+    config: Any  # of one of the kinds of `htlib.sweeps.kinds`
+    readings: tuple[Any, ...]
+    device: str = "cpu"
+    keep_weights: bool = False
+    keep_overlaps: bool = False
+
+    def joined(self, other: Task) -> Task:
+        """Return the task that reads and keeps all that this one and another one of its training do."""
+        return replace(
+            self,
+            readings=tuple(dict.fromkeys(self.readings + other.readings)),
+            keep_weights=self.keep_weights or other.keep_weights,
+            keep_overlaps=self.keep_overlaps or other.keep_overlaps,
+        )
+
+    @property
+    def training(self) -> Config:
+        """Equal for tasks that train alike, whatever they read."""
+        return self.config.training
+
+    @property
+    def start_key(self) -> str:
+        """Tasks with the same one share their problem, first gradient and first probe."""
+        return kind_of(self.config).start_key(self.config)
+
+
+def by_training(tasks: Iterable[Task]) -> dict[Config, Task]:
+    """Join the tasks that train alike: each training, with all that is asked of it."""
+    joined: dict[Config, Task] = {}
+    for task in tasks:
+        known = joined.get(task.training)
+        joined[task.training] = task if known is None else known.joined(task)
+    return joined
 
 
 class Kind(ABC):
@@ -118,7 +168,7 @@ class _Network(Kind):
     def work(self, task: Task) -> float:
         c: NetworkConfig = task.config
         if c.network == "transformer":
-            weights, batch, tested = 12.0 * c.depth * c.width**2, (c.batch or 1) * c.context, 128 * c.context
+            weights, batch, tested = 12.0 * c.depth * c.width**2, c.batch * c.context, 128 * c.context
         else:
             positions = 1 if c.network == "mlp" else 16  # of an image at which a weight is used
             weights = 5.0 * c.width**2 if c.network == "mlp" else 72.0 * c.width**2

@@ -22,11 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from htlib.student.config import for_profile
 from htlib.sweeps.grid import expand
-from htlib.sweeps.kinds import KINDS
+from htlib.sweeps.kinds import KINDS, Task, by_training
 
 if TYPE_CHECKING:
     from htlib.sweeps.store import Store
-    from htlib.sweeps.workers import Task
 
 _FOLDER = "experiments"
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -70,8 +69,6 @@ class Experiment:
 
     def tasks(self, device: str = "cpu", seeds: int | Iterable[int] | None = None) -> list[Task]:
         """Return the work that it asks for, one task per configuration."""
-        from htlib.sweeps.workers import Task
-
         return [
             Task(config, (config.reading,), device, keep_overlaps=self.keep_overlaps)
             for config in self.configs(seeds)
@@ -88,7 +85,6 @@ class Experiment:
         `store` and `scheduler` are those of `runs`, `options` its ``workers``, ``threads`` and ``progress``.
         """
         from htlib.sweeps.compute import run_tasks
-        from htlib.sweeps.workers import by_training
 
         return run_tasks(list(by_training(self.tasks()).values()), store, scheduler, **options)
 

@@ -12,10 +12,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -24,7 +24,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from htlib.student.start import forget_starts
-from htlib.sweeps.kinds import Config, Run, kind_of
+from htlib.sweeps.kinds import Run, Task, kind_of
 
 _CONNECT_SECONDS = 10
 _WORTH_PROCESSES = 2e12  # operations for each worker, some twenty seconds: then starting processes pays
@@ -34,53 +34,6 @@ _UNGUARDED = (
 )
 _given_up: set[str] = set()
 _pause = threading.Event()
-
-
-@dataclass(frozen=True)
-class Task:
-    """One training, with all that is to be read of it.
-
-    Attributes
-    ----------
-    config : ExperimentConfig or NetworkConfig
-    readings : tuple
-    device : str
-    keep_weights, keep_overlaps : bool
-    """
-
-    config: Any  # of one of the kinds of `htlib.sweeps.kinds`
-    readings: tuple[Any, ...]
-    device: str = "cpu"
-    keep_weights: bool = False
-    keep_overlaps: bool = False
-
-    def joined(self, other: Task) -> Task:
-        """Return the task that reads and keeps all that this one and another one of its training do."""
-        return replace(
-            self,
-            readings=tuple(dict.fromkeys(self.readings + other.readings)),
-            keep_weights=self.keep_weights or other.keep_weights,
-            keep_overlaps=self.keep_overlaps or other.keep_overlaps,
-        )
-
-    @property
-    def training(self) -> Config:
-        """Equal for tasks that train alike, whatever they read."""
-        return self.config.training
-
-    @property
-    def start_key(self) -> str:
-        """Tasks with the same one share their problem, first gradient and first probe."""
-        return kind_of(self.config).start_key(self.config)
-
-
-def by_training(tasks: Iterable[Task]) -> dict[Config, Task]:
-    """Join the tasks that train alike: each training, with all that is asked of it."""
-    joined: dict[Config, Task] = {}
-    for task in tasks:
-        known = joined.get(task.training)
-        joined[task.training] = task if known is None else known.joined(task)
-    return joined
 
 
 @contextmanager
