@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from htlib.networks.config import NetworkConfig
     from htlib.networks.run import NetworkRun
     from htlib.networks.training import train_network
+    from htlib.practice.balance import TempBalance
+    from htlib.practice.pruning import prune_
+    from htlib.practice.weights import bit_widths, lora_experts, parameter_groups
     from htlib.spectra.alternatives import compare_distributions
     from htlib.spectra.eigenvalues import effective_rank, esd, spectral_entropy, stable_rank
     from htlib.spectra.generalized import GeneralizedMarchenkoPastur
@@ -84,10 +87,12 @@ __all__ = [
     "Store",
     "StoreError",
     "SweepError",
+    "TempBalance",
     "Trajectory",
     "against_controls",
     "allocate",
     "analyze",
+    "bit_widths",
     "bootstrap_power_law",
     "bootstrap_threshold",
     "compare_distributions",
@@ -102,13 +107,16 @@ __all__ = [
     "hill_plot",
     "kernel_target_alignment",
     "load_experiment",
+    "lora_experts",
     "make_problem",
     "moment_tail_index",
     "null_distribution",
     "one_step_law",
+    "parameter_groups",
     "predict_one_step",
     "predict_sharpness",
     "principal_angles",
+    "prune_",
     "singular_vector_overlaps",
     "smooth",
     "spectral_entropy",
@@ -137,6 +145,9 @@ _NAMES = {
     "htlib.networks.config": "NetworkConfig",
     "htlib.networks.run": "NetworkRun",
     "htlib.networks.training": "train_network",
+    "htlib.practice.balance": "TempBalance",
+    "htlib.practice.pruning": "prune_",
+    "htlib.practice.weights": "bit_widths lora_experts parameter_groups",
     "htlib.spectra.alternatives": "compare_distributions",
     "htlib.spectra.eigenvalues": "effective_rank esd spectral_entropy stable_rank",
     "htlib.spectra.generalized": "GeneralizedMarchenkoPastur",

@@ -32,6 +32,7 @@ class Entry:
     channels_last: bool = False  # a kernel is stored as (k, k, in, out)
     gates: tuple[str, ...] = ()  # of a recurrent layer, stacked along the last axis but one
     reason: str | None = None  # why it is no weight, where that is known without loading it
+    part_of: str | None = None  # the weight that it is an ingredient of
     identity: object = None  # the same for all names of one tensor
     file: str = ""
 

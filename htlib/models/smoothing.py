@@ -66,7 +66,7 @@ def smooth(
     known = {entry.name: entry for entry in entries}
     result: dict[str, Tensor] = {}
     for entry in entries:
-        if entry.reason is not None and entry.reason.startswith("a part of"):
+        if entry.part_of is not None:
             raise ValueError(f"{entry.name} is {entry.reason}: smooth a model whose weights are whole")
         result[entry.name] = tensor = entry.load().clone()
         own = replace(entry, load=lambda tensor=tensor: tensor, identity=None)

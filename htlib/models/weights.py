@@ -59,7 +59,7 @@ def _once(entries: list[Entry]) -> Iterator[Entry]:
 
 
 def _part(entry: Entry, whole: str) -> Entry:
-    return replace(entry, reason=f"a part of {whole}")
+    return replace(entry, reason=f"a part of {whole}", part_of=whole)
 
 
 Made = tuple[list[Entry], list[str]]

@@ -1,0 +1,1 @@
+"""Put allocations to use: learning rates and weight decay per layer, pruning, experts, bit widths."""
