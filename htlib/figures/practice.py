@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,7 +63,7 @@ def practice_layers(runs: Sequence[NetworkRun]) -> Figure:
     networks = list(dict.fromkeys(run.config.network for run in plain))
     figure, axes = plt.subplots(1, len(networks), figsize=(WIDTH, 4.4), squeeze=False)
     for ax, network in zip(axes[0], networks, strict=True):
-        last = pd.concat(
+        last: Any = pd.concat(
             [
                 run.layers[run.layers["step"] == run.metrics.index[-1]]
                 for run in plain

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from htlib.models.allocation import PRESETS, allocate, with_controls
+from htlib.models.allocation import PRESETS, allocate, block_of, with_controls
 from htlib.networks.models import Unit
 from htlib.spectra.eigenvalues import esd
 from htlib.spectra.nulls import gaussian_esd
@@ -88,8 +88,18 @@ def allocated(
     (n_units,) array
     """
     system = PRESETS[preset]
-    controls = with_controls(table, by=system.by, matched=True, seed=seed)
+    units = [(block_of(unit) if system.by == "block" else unit) for unit in table["name"]]
+    order = _seed_of_derangement(len(set(units)), seed)
+    controls = with_controls(table, by=system.by, matched=True, seed=order)
     name = "alpha_hill" if column in ("alpha", "mean") else column
     given = allocate(controls, system.rule, column=name, by=system.by, **system.options, **options)
     values = given.to_numpy(np.float64)
     return np.full(len(values), values.mean()) if column == "mean" else values
+
+
+def _seed_of_derangement(n: int, seed: int) -> int:
+    """Return a seed with which a permutation of n leaves nothing in its place; different seeds give others."""
+    candidate = 1000 * seed
+    while n > 1 and (np.random.default_rng(candidate).permutation(n) == np.arange(n)).any():
+        candidate += 1
+    return candidate
