@@ -144,7 +144,7 @@ def practice_rates(runs: Sequence[NetworkRun]) -> Figure:
     -------
     Figure
     """
-    table = pd.DataFrame(
+    table: Any = pd.DataFrame(
         [
             {
                 "fraction": run.config.fraction,
@@ -227,9 +227,9 @@ def practice_controls(table: pd.DataFrame, *, measure: str = "accuracy") -> Figu
         One panel for each fraction of the data, or for each network or sparsity, at most three.
     """
     panels = [
-        name for name in ("network", "fraction", "sparsity") if name in table and table[name].nunique() > 1
+        name for name in ("network", "fraction", "sparsity") if name in table and len(set(table[name])) > 1
     ]
-    groups = list(table.groupby(panels, sort=True)) if panels else [("", table)]
+    groups: list[tuple[Any, Any]] = list(table.groupby(panels, sort=True)) if panels else [("", table)]
     groups = groups[:3]
     rows = [name for name in _CONTROLS if name in set(table["against"])]
     figure, axes = plt.subplots(
@@ -268,8 +268,8 @@ def _panel_title(panels: Sequence[str], key: object) -> str:
     return "\n".join(words)
 
 
-def _excess(run: NetworkRun) -> pd.Series[float]:
-    excess = run.layers["alpha_hill"] - run.layers["alpha_hill_null"]
+def _excess(run: NetworkRun) -> Any:
+    excess: Any = run.layers["alpha_hill"] - run.layers["alpha_hill_null"]
     return excess.groupby(run.layers["step"]).mean()
 
 

@@ -41,7 +41,7 @@ def network_difference(runs: Sequence[NetworkRun], *, measure: str, of: Setting,
     """Return a measure of networks at the end of their training in one setting, minus that in another.
 
     A measure is "test_loss", "accuracy", or "excess": PL_Alpha_Hill minus its mean over noise of the layer's
-    shape, averaged over the inner layers.
+    shape, averaged over the inner layers, where a run that diverged counts with its last measurement.
     """
     return (_measured(runs, measure, of) - _measured(runs, measure, minus))[:, None]
 
@@ -70,7 +70,7 @@ def against_controls(runs: Sequence[NetworkRun], measure: str = "test_loss") -> 
     """
     if measure not in HIGHER_IS_BETTER:
         raise ValueError(f"measure must be one of {', '.join(HIGHER_IS_BETTER)}; got {measure!r}")
-    table = pd.DataFrame([_row(run, measure) for run in runs])
+    table: Any = pd.DataFrame([_row(run, measure) for run in runs])
     varying = [name for name in _SETTING if table[name].nunique(dropna=False) > 1]
     rows = list[dict[str, Any]]()
     for (method, *setting), of_alpha in _groups(table[table["by"] == "alpha"], ["method", *varying]):
@@ -82,7 +82,7 @@ def against_controls(runs: Sequence[NetworkRun], measure: str = "test_loss") -> 
             control = control if isinstance(control, str) else control[0]
             if not len(of_control) or (method == "pruning" and control == "none"):
                 continue
-            pairs = of_alpha.set_index("seed")["value"] - of_control.set_index("seed")["value"]
+            pairs: Any = of_alpha.set_index("seed")["value"] - of_control.set_index("seed")["value"]
             mean, low, high = seed_interval(pairs.dropna().to_numpy())
             sign = 1 if HIGHER_IS_BETTER[measure] else -1
             better, worse = min(sign * low, sign * high) > 0, max(sign * low, sign * high) < 0
@@ -104,7 +104,7 @@ def against_controls(runs: Sequence[NetworkRun], measure: str = "test_loss") -> 
     return pd.DataFrame(rows)
 
 
-def _groups(table: pd.DataFrame, by: list[str]) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+def _groups(table: Any, by: list[str]) -> list[tuple[tuple[Any, ...], Any]]:
     return list(table.groupby(by, sort=False, dropna=False)) if len(table) else []
 
 
@@ -135,7 +135,7 @@ def _measured(runs: Sequence[NetworkRun], measure: str, setting: Setting) -> Arr
 
 def _last(run: NetworkRun, measure: str) -> float:
     if measure == "excess":
-        last = run.layers[run.layers["step"] == run.metrics.index[-1]]
+        last: Any = run.layers[run.layers["step"] == run.metrics.index[-1]]
         return float((last["alpha_hill"] - last["alpha_hill_null"]).mean())
     if measure not in HIGHER_IS_BETTER:
         raise ValueError(f"measure must be excess or one of {', '.join(HIGHER_IS_BETTER)}; got {measure!r}")

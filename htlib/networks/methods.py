@@ -98,7 +98,7 @@ def allocated(
 
 
 def _seed_of_derangement(n: int, seed: int) -> int:
-    """Return a seed with which a permutation of n leaves nothing in its place; different seeds give others."""
+    """Return a seed whose permutation of n leaves nothing in its place; another seed gives another one."""
     candidate = 1000 * seed
     while n > 1 and (np.random.default_rng(candidate).permutation(n) == np.arange(n)).any():
         candidate += 1

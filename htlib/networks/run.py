@@ -22,6 +22,7 @@ METRICS = ("train_loss", "test_loss", "accuracy", "lr")
 PRUNED = ("test_loss", "accuracy")  # what a pruning changes
 LAYER_MEASURES = ("alpha_hill", "alpha_hill_null", "alpha_hill_z", "stable_rank", "share")
 _FORMAT = "htlib-network-1"
+_PLAIN = Pruning("none", 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ class NetworkRun:
         wanted = Pruning(pruned_by, sparsity)
         if wanted == self.config.reading:
             return self
-        if wanted not in self.refits or self.config.reading != Pruning("none", 0.0):
+        if wanted not in self.refits or self.config.reading != _PLAIN:
             known = ", ".join(f"({by}, {part:g})" for by, part in self.refits)
             raise ValueError(f"this run was not read as {tuple(wanted)}, only as {known or 'it is'}")
         metrics = self.metrics.copy()
@@ -100,7 +101,7 @@ class NetworkRun:
             "config": json.dumps(self.config.training.to_dict()),
             "units": json.dumps([names, first["shape"].tolist(), first["n_matrices"].tolist()]),
             "data": self.data_digest,
-            "readings": json.dumps(list(self.refits)),
+            "readings": json.dumps([_PLAIN, *self.refits]),  # a store looks here for what a run has
             "diverged_at": json.dumps(self.diverged_at),
             "seconds": json.dumps(self.seconds),
         }
@@ -120,7 +121,7 @@ class NetworkRun:
                 _, step, key = name.split("/", 2)
                 weights.setdefault(int(step), {})[key] = array
         names, shapes, counts = json.loads(header["units"])
-        readings = [Pruning(*reading) for reading in json.loads(header["readings"])]
+        readings = [Pruning(*reading) for reading in json.loads(header["readings"])[1:]]
         return assemble(
             config,
             tensors["steps"],
