@@ -60,7 +60,7 @@ BALANCED := --dist loadfile --no-loadscope-reorder --durations 25 --durations-mi
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY: $(EXECUTED)
-.PHONY: help env lock book pages runs quick browser test lint format strip bench serve clean distclean FORCE
+.PHONY: help env lock book pages runs quick browser test lint format strip note bench serve clean distclean FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -163,6 +163,9 @@ format: $(ENV) ## Format the code and strip the notebooks
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(if $(NOTEBOOKS),$(STRIP) $(NOTEBOOKS))
+
+note: book ## Print the book's note as a PDF
+	@$(BIN)/python book/print_note.py _build/html/book/note.html _build/note.pdf
 
 bench: $(ENV) ## Measure against the calls that cannot be avoided
 	$(BIN)/python -m benchmarks

@@ -5,7 +5,7 @@ is downloaded into _build/models.  Calls of the peers alternate with htlib's; a 
 turns of the ratios within a turn, with the smallest and the largest, so that a busy machine matters little.
 Both get modules with the same Linear weights.
 
-    python -m benchmarks.toolbox [scan] [models] [spikes] [memory]
+    python -m benchmarks.toolbox [scan] [models] [spikes] [memory] [windows]
 """
 
 import contextlib
@@ -223,10 +223,51 @@ def memory() -> None:
         print(f"  growth {(after - before) / tensor:.1f} times the tensor (goal below 5 for 2000)")
 
 
+def windows() -> None:
+    """Time windows of a matrix beside loops of decompositions, and measure their peak memory."""
+    rng = torch.Generator().manual_seed(0)
+    for side, ratio, shape in ((100, 1.0, (512, 2048)), (100, 2.0, (512, 2048)), (500, 1.0, (1500, 1500))):
+        W = torch.randn(*shape, generator=rng)
+        width, positions = int(ratio * side), 9 if side < 500 else 3
+        starts = [
+            range(0, n - w + 1, (n - w) // (positions - 1)) for n, w in zip(shape, (side, width), strict=True)
+        ]
+        parts = [W[i : i + side, j : j + width] for i in starts[0] for j in starts[1]]
+        calls = {
+            "htlib": partial(ht.spectrum_windows, W, side, ratio, positions),
+            "loop of numpy.linalg.svd": partial(each, np.linalg.svd, [part.numpy() for part in parts]),
+            "loop of torch.linalg.svd": partial(each, torch.linalg.svd, parts),
+            "loop of torch.linalg.svdvals": partial(each, torch.linalg.svdvals, parts),
+        }
+        goals = {"loop of numpy.linalg.svd": 5, "loop of torch.linalg.svd": 5}
+        report(f"{len(parts)} windows of {side} x {width} in {shape[0]} x {shape[1]}", race(calls, 5), goals)
+    program = (
+        "import sys, torch, htlib as ht\n"
+        "from benchmarks.memory import peak\n"
+        "size, side, positions = map(int, sys.argv[1:])\n"
+        "ht.spectrum_windows(torch.randn(300, 300), 100)\n"
+        "W = torch.randn(size, size)\n"
+        "before = peak()\n"
+        "ht.spectrum_windows(W, side, positions=positions)\n"
+        "print(before, peak())"
+    )
+    for size, side, positions in ((4000, 100, 9), (2000, 1000, 3), (2000, 2000, 1)):
+        command = [sys.executable, "-c", program, *map(str, (size, side, positions))]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        before, after = (float(number) / 2**20 for number in done.stdout.split())
+        growth = 1 + (after - before) / (size**2 * 4 / 2**20)
+        print(f"Peak memory, {size} x {size} float32, windows of {side}: {growth:.1f} tensors (goal below 6)")
+
+
+def each(call, parts: list) -> list:
+    """Return the results of a call for each part."""
+    return [call(part) for part in parts]
+
+
 def main(parts: list[str] | None = None) -> None:
     """Run the named parts, or all parts."""
     torch.set_num_threads(THREADS)
-    known = {"scan": scan, "models": models, "spikes": spikes, "memory": memory}
+    known = {"scan": scan, "models": models, "spikes": spikes, "memory": memory, "windows": windows}
     for name in parts or known:
         known[name]()
 

@@ -22,7 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pages
 import papermill
+import pictures
+import reference
 import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -86,6 +89,7 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path 
     check_executed(notebook, chapter)
     _tidy(notebook)
     notebook.metadata["inputs"] = inputs
+    notebook.metadata["seconds"] = round(time.monotonic() - began)
     nbformat.write(notebook, partial)
     partial.replace(target)
     print(f"{chapter}: executed in {time.monotonic() - began:.0f} s")
@@ -145,23 +149,41 @@ def render(executed: Path, html: Path, book: Path, repository: str = "", live: P
     stage = html.parent / "render"
     shutil.rmtree(stage, ignore_errors=True)
     shutil.copytree(
-        book, stage / book.name, ignore=shutil.ignore_patterns("*.ipynb", "*.py", "__pycache__", ".*")
+        book,
+        stage / book.name,
+        ignore=lambda folder, names: [
+            name
+            for name in names
+            if name == "__pycache__"
+            or name.startswith(".")
+            or (Path(folder) == book and Path(name).suffix in (".ipynb", ".py", ".cjs"))
+        ],
     )
     for chapter in sorted(book.glob("*.ipynb")):
         source = executed / chapter.name
         if not source.exists():
             raise BookError(f"{chapter} was not executed: {source} is missing")
-        check_executed(nbformat.read(source, as_version=4), source)
-        shutil.copy2(source, stage / book.name)
+        notebook = nbformat.read(source, as_version=4)
+        check_executed(notebook, source)
+        pictures.place(notebook, stage / book.name)
+        nbformat.write(notebook, stage / book.name / chapter.name)
     if live is not None:
         shutil.copytree(live, stage / book.name / "static" / "live")
-    shutil.copy2(book.parent / "_toc.yml", stage)
+    contents = (book.parent / "_toc.yml").read_text(encoding="utf-8")
+    (stage / "_toc.yml").write_text(contents, encoding="utf-8")
+    made_from = reference.Build(book, executed, f"{repository}/blob/main" if repository else "")
+    for name, write in reference.PAGES.items():
+        if re.search(rf"file: {book.name}/{name}$", contents, re.MULTILINE):
+            (stage / book.name / f"{name}.md").write_text(write(made_from), encoding="utf-8")
     config = yaml.safe_load((book.parent / "_config.yml").read_text(encoding="utf-8"))
     (stage / "_config.yml").write_text(yaml.safe_dump(with_repository(config, repository)), encoding="utf-8")
 
     command = [Path(sys.executable).with_name("jupyter-book"), "build", str(stage)]
     command += ["--path-output", str(stage), "--warningiserror", "--keep-going", "--quiet"]
-    result = subprocess.run(command, capture_output=True, encoding="utf-8")
+    # _config.yml names book/reference.py among the extensions
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
     # MyST-NB reports line 3 of cell 2 as line 20004.
     reports = re.sub(
         r"\.ipynb:(\d+)(\d{4}):",
@@ -170,6 +192,10 @@ def render(executed: Path, html: Path, book: Path, repository: str = "", live: P
     )
     if result.returncode:
         raise BookError(f"the pages could not be rendered\n{reports or result.stdout}")
+    try:
+        pages.finish(stage / "_build" / "html")
+    except pages.PageError as error:
+        raise BookError(str(error)) from error
     shutil.rmtree(html, ignore_errors=True)
     (stage / "_build" / "html").replace(html)
     shutil.rmtree(stage)
@@ -236,12 +262,12 @@ def main() -> int:
     one.add_argument("target", type=Path)
     one.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     one.add_argument("--code", type=Path, help="a file that changes with the code which the chapter calls")
-    pages = commands.add_parser("render", help="make the HTML pages")
-    pages.add_argument("executed", type=Path)
-    pages.add_argument("html", type=Path)
-    pages.add_argument("--book", type=Path, default=Path(__file__).parent)
-    pages.add_argument("--live", type=Path, help="folder of the experiments that run in the pages")
-    pages.add_argument("--repository", default="", metavar="URL", help="the project's public address")
+    site = commands.add_parser("render", help="make the HTML pages")
+    site.add_argument("executed", type=Path)
+    site.add_argument("html", type=Path)
+    site.add_argument("--book", type=Path, default=Path(__file__).parent)
+    site.add_argument("--live", type=Path, help="folder of the experiments that run in the pages")
+    site.add_argument("--repository", default="", metavar="URL", help="the project's public address")
     options = parser.parse_args()
     try:
         if options.command == "execute":

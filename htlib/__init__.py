@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from htlib.practice.weights import bit_widths, lora_experts, parameter_groups
     from htlib.spectra.alternatives import compare_distributions
     from htlib.spectra.eigenvalues import effective_rank, esd, spectral_entropy, stable_rank
+    from htlib.spectra.estimators import fit_released_peak, measure_noise, tail_exponent
     from htlib.spectra.generalized import GeneralizedMarchenkoPastur
     from htlib.spectra.measures import SpectrumMeasures, spectrum_measures
     from htlib.spectra.noise import MarchenkoPastur
@@ -49,7 +50,9 @@ if TYPE_CHECKING:
     from htlib.spectra.resampling import Bootstrap, GoodnessOfFit, bootstrap_power_law, goodness_of_fit
     from htlib.spectra.spikes import BulkFit, fit_marchenko_pastur
     from htlib.spectra.tail_index import bootstrap_threshold, moment_tail_index
+    from htlib.spectra.traps import CorrelationTraps, correlation_traps, det_x
     from htlib.spectra.vectors import Overlaps, principal_angles, singular_vector_overlaps
+    from htlib.spectra.windows import spectrum_windows
     from htlib.student.config import ExperimentConfig
     from htlib.student.problem import Dataset, Problem, make_problem
     from htlib.student.readout import kernel_target_alignment, teacher_alignment
@@ -65,6 +68,7 @@ __all__ = [
     "Bootstrap",
     "BulkFit",
     "CheckpointError",
+    "CorrelationTraps",
     "Dataset",
     "Experiment",
     "ExperimentConfig",
@@ -97,11 +101,14 @@ __all__ = [
     "bootstrap_threshold",
     "compare_distributions",
     "compare_models",
+    "correlation_traps",
     "describe",
+    "det_x",
     "effective_rank",
     "esd",
     "fit_marchenko_pastur",
     "fit_power_law",
+    "fit_released_peak",
     "goodness_of_fit",
     "hill_alpha",
     "hill_plot",
@@ -109,6 +116,7 @@ __all__ = [
     "load_experiment",
     "lora_experts",
     "make_problem",
+    "measure_noise",
     "moment_tail_index",
     "null_distribution",
     "one_step_law",
@@ -121,11 +129,13 @@ __all__ = [
     "smooth",
     "spectral_entropy",
     "spectrum_measures",
+    "spectrum_windows",
     "stability",
     "stable_rank",
     "summarize",
     "sweep",
     "sweep_runs",
+    "tail_exponent",
     "teacher_alignment",
     "train",
     "train_network",
@@ -150,6 +160,7 @@ _NAMES = {
     "htlib.practice.weights": "bit_widths lora_experts parameter_groups",
     "htlib.spectra.alternatives": "compare_distributions",
     "htlib.spectra.eigenvalues": "effective_rank esd spectral_entropy stable_rank",
+    "htlib.spectra.estimators": "fit_released_peak measure_noise tail_exponent",
     "htlib.spectra.generalized": "GeneralizedMarchenkoPastur",
     "htlib.spectra.measures": "SpectrumMeasures spectrum_measures",
     "htlib.spectra.noise": "MarchenkoPastur",
@@ -158,7 +169,9 @@ _NAMES = {
     "htlib.spectra.resampling": "Bootstrap GoodnessOfFit bootstrap_power_law goodness_of_fit",
     "htlib.spectra.spikes": "BulkFit fit_marchenko_pastur",
     "htlib.spectra.tail_index": "bootstrap_threshold moment_tail_index",
+    "htlib.spectra.traps": "CorrelationTraps correlation_traps det_x",
     "htlib.spectra.vectors": "Overlaps principal_angles singular_vector_overlaps",
+    "htlib.spectra.windows": "spectrum_windows",
     "htlib.student.config": "ExperimentConfig",
     "htlib.student.problem": "Dataset Problem make_problem",
     "htlib.student.readout": "kernel_target_alignment teacher_alignment",

@@ -34,7 +34,11 @@ _KINDS = ("linear", "conv", "stack", "query", "key", "value", "gate", "update", 
 _K = 10  # leading directions that --against compares
 _LEAST = {"-k": 1, "--min-size": 1, "--max-size": 2, "--top": 3, "--replicates": 2}
 _READING = """\
-A smaller alpha is a heavier tail. Trust alpha_hill beside alpha_hill_null (noise of the same shape);
+A smaller alpha is a heavier tail. Report three numbers of a layer, each beside its null:
+  1. alpha_hill beside that of noise of the same shape: alpha_hill_null with --null gaussian;
+  2. alpha_hill_z again with --null shuffle and --null profile: what its entries, or the lengths of its rows
+     and columns, would give without any other structure;
+  3. n_spikes beside 0, which noise has; "no bulk" where the rest is not noise and the number counts nothing.
 alpha_ks depends on a threshold that jumps from layer to layer: trust it less."""
 _READING_OF_CHANGES = """\
 left_overlap and right_overlap are of the leading {k} directions before and after: 1 if they are kept, and
@@ -49,10 +53,9 @@ what a row is
   One weight: a matrix (h, d), or n_matrices of this shape (positions of a kernel, stacked experts), whose
   spectra are pooled. Fused query, key and value, and the gates of LSTM and GRU layers, are rows of their own.
 how to read the numbers
-  A smaller alpha is a heavier tail, but noise has an exponent too, which depends on the shape: read
-  alpha_hill beside alpha_hill_null, or the verdict: "heavier" or "lighter" by three standard deviations.
-  alpha_ks depends on a threshold that jumps: trust it less, and never between layers of different n_tail.
-  n_spikes counts eigenvalues beyond the noise edge; where the rest is not noise it says "no bulk".
+  Noise has an exponent too, which depends on the shape, so the verdict compares alpha_hill with its null:
+  "heavier" or "lighter" by three standard deviations. Never compare alpha_ks between layers of different
+  n_tail. The lines below a table say which three numbers to report.
 
 example: htlib analyze model.safetensors --exclude '*lm_head*' --output table.csv --plot model.png
 """

@@ -17,9 +17,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator
+from numpy.typing import NDArray
 
 from htlib.figures.curves import against_rate, strips, trajectory
-from htlib.figures.labels import by_setting, setting_label, varying
+from htlib.figures.labels import by_setting, looks_of, setting_label, varying
 from htlib.figures.spectra import spectrum
 from htlib.figures.style import (
     GREEN,
@@ -40,8 +41,11 @@ from htlib.student.probes import METRICS
 from htlib.student.run import Trajectory, tidy
 
 P = ParamSpec("P")
+Array = NDArray[Any]
 
 FIGURES: dict[str, Callable[..., Figure]] = {}
+
+RATE_METRICS = ("spectral_norm", "alignment", "alpha_hill", "alpha_ks", "kta", "test_loss")
 
 _ON_SCALE = {metric.name for metric in METRICS.values() if metric.reads == "features"}
 _LOGARITHMIC = {"spectral_norm", "alpha_ks"}
@@ -136,7 +140,7 @@ def overview(run: Trajectory, *, step: int | None = None) -> Figure:
 
 
 @figure_of_runs
-def rate_map(runs: Sequence[Trajectory]) -> Figure:
+def rate_map(runs: Sequence[Trajectory], *, metrics: Sequence[str] = RATE_METRICS) -> Figure:
     """Draw measures after the last step against the learning rate, one curve per optimizer.
 
     Kernel-target alignment and test loss have one curve per feature scale.  A dotted line is the start.
@@ -146,6 +150,8 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
     ----------
     runs : sequence of Trajectory
         They may differ in optimizer, rate, seed and feature scale.
+    metrics : sequence of str
+        Columns of the metrics, one panel each, up to three in a row.
 
     Returns
     -------
@@ -161,9 +167,8 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
     ends, starts = _ends_and_starts(runs, fields)
     failed = {(run.config.optimizer, run.config.lr) for run in runs if run.diverged_at is not None}
     scales, optimizers = _occurring("feature_scale", runs), _occurring("optimizer", runs)
-    metrics = ("spectral_norm", "alignment", "alpha_hill", "alpha_ks", "kta", "test_loss")
-    figure, axes = plt.subplots(3, 2, figsize=(WIDTH, 9.4), sharex=True)
-    for ax, metric in zip(axes.flat, metrics, strict=True):
+    figure, axes = _panels(len(metrics))
+    for ax, metric in zip(axes.flat, metrics, strict=False):
         for scale in scales if metric in _ON_SCALE else scales[:1]:
             # only the probes depend on the scale: the other curves take each run once
             at, begin = (_of_scale(table, metric, scale) for table in (ends, starts))
@@ -175,8 +180,10 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
         ax.set(xscale="log", xlabel="", ylabel=LABELS[metric])
         if metric in _LOGARITHMIC and np.isfinite(starts[metric]).any():
             ax.set_yscale("log")
-    axes[0, 1].set_ylim(bottom=0)
-    _plain_log(axes[1, 1])
+            if metric == "alpha_ks":
+                _plain_log(ax)
+        if metric == "alignment":
+            ax.set_ylim(bottom=0)
     for ax in axes[-1]:
         ax.set_xlabel(LABELS["lr"])
         ax.xaxis.set_minor_locator(NullLocator())
@@ -184,16 +191,19 @@ def rate_map(runs: Sequence[Trajectory]) -> Figure:
         legend_key(OPTIMIZER_NAMES[name], color=OPTIMIZER_COLORS[name], marker=OPTIMIZER_MARKERS[name])
         for name in optimizers
     ]
-    handles += [legend_key(setting_label(feature_scale=name), ls=_SCALE_LINES[name]) for name in scales]
+    if _ON_SCALE & set(metrics):
+        handles += [legend_key(setting_label(feature_scale=name), ls=_SCALE_LINES[name]) for name in scales]
     handles.append(legend_key("start", ls=":"))
     if failed:
         handles.append(legend_key("diverged", ls="", marker="x"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(5, len(handles)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
     return figure
 
 
 @figure_of_runs
-def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figure:
+def along_steps(
+    runs: Sequence[Trajectory], *, metrics: Sequence[str] | None = None, log_steps: bool = False
+) -> Figure:
     """Draw measures along the steps, one curve per setting.
 
     A setting has the fields that differ among the runs, except seed and feature scale.  Losses and
@@ -203,6 +213,8 @@ def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figur
     Parameters
     ----------
     runs : sequence of Trajectory
+    metrics : sequence of str, optional
+        Columns of the metrics.  By default exponent, alignment, and all that depends on features.
     log_steps : bool
         Use a logarithmic axis for the steps, linear up to the first measured one; for long runs.
 
@@ -217,14 +229,14 @@ def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figur
     """
     settings = by_setting(runs, ignore=["feature_scale"])
     scales = _occurring("feature_scale", runs)
-    panels = [("alpha_hill", scales[0]), ("alignment", scales[0])]
-    panels += [(metric, scale) for metric in ("test_loss", "ridge_train_loss", "kta") for scale in scales]
-    if len(scales) == 1:
-        panels.append(("spectral_norm", scales[0]))
+    if metrics is None:
+        metrics = ["alpha_hill", "alignment", "test_loss", "ridge_train_loss", "kta"]
+        metrics += ["spectral_norm"] * (len(scales) == 1)
+    panels = [(name, scale) for name in metrics for scale in (scales if name in _ON_SCALE else scales[:1])]
     steps = [int(step) for run in runs for step in run.metrics.index if step > 0]
-    looks = dict(zip(settings, looks_in_turn(), strict=False))
-    figure, axes = plt.subplots(len(panels) // 2, 2, figsize=(WIDTH, 0.9 + 1.42 * len(panels)), sharex=True)
-    for ax, (metric, scale) in zip(axes.flat, panels, strict=True):
+    looks = looks_of(settings)
+    figure, axes = _panels(len(panels))
+    for ax, (metric, scale) in zip(axes.flat, panels, strict=False):
         for label, group in settings.items():
             if one := [run for run in group if run.config.feature_scale == scale]:
                 trajectory(one, metric, ax=ax, label=label, **looks[label])
@@ -235,14 +247,16 @@ def along_steps(runs: Sequence[Trajectory], *, log_steps: bool = False) -> Figur
         if metric in _LOGARITHMIC:
             ax.set_yscale("log")
             _plain_log(ax)
+        if metric == "alignment":
+            ax.set_ylim(bottom=0)
         if log_steps and steps:
             ax.set_xscale("symlog", linthresh=min(steps))
             ax.xaxis.set_major_formatter("{x:g}")
-    axes[0, 1].set_ylim(bottom=0)
     for ax in axes[-1]:
         ax.set_xlabel(LABELS["step"])
     handles = [legend_key(label, **look) for label, look in looks.items()]
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
+    columns = min(len(handles), 5 if len(panels) == 3 else 2 if len(panels) < 3 else 3)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     _note_diverged(figure, runs)
     return figure
 
@@ -288,9 +302,20 @@ def tail_controls(runs: Sequence[Trajectory]) -> Figure:
     axes[1].set_xlim(left=0)
     handles = [legend_key(label, **{**look, "linestyle": ""}) for label, look in looks.items()]
     handles.append(legend_key("start", ls=":"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)))
     _note_diverged(figure, runs)
     return figure
+
+
+def _panels(count: int) -> tuple[Figure, Array]:
+    """Make panels: up to three in one row, more in two columns."""
+    if count <= 3:
+        return plt.subplots(1, count, figsize=(3.5 * max(count, 2), 3.8), squeeze=False)
+    rows = -(-count // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(WIDTH, 0.9 + 2.84 * rows), sharex=True)
+    if count % 2:
+        axes[-1, -1].remove()
+    return figure, axes
 
 
 def _control(labels: str, update: str) -> str:

@@ -1,4 +1,4 @@
-"""Draw runs of gradient descent against the edge of stability."""
+"""Draw runs against the edge of stability, and the phases of their spectra."""
 
 from __future__ import annotations
 
@@ -6,18 +6,33 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
 from htlib.figures.curves import trajectory
 from htlib.figures.labels import by_setting
 from htlib.figures.runs import figure_of_runs
-from htlib.figures.style import BLUE, GREY, LABELS, OPTIMIZER_NAMES, ORANGE, WIDTH, legend_key, looks_in_turn
+from htlib.figures.style import (
+    BLACK,
+    BLUE,
+    GOLD,
+    GREY,
+    LABELS,
+    OPTIMIZER_NAMES,
+    ORANGE,
+    SKY,
+    WIDTH,
+    legend_key,
+    looks_in_turn,
+)
+from htlib.spectra.phases import FEWEST, PHASES, phase
 from htlib.student.config import ExperimentConfig
-from htlib.student.problem import draw_readout
 from htlib.student.run import Trajectory
-from htlib.theory.stability import predict_sharpness
+from htlib.theory.stability import drawn_edge
 
+_PHASE_COLORS = ("#e8e8e8", SKY, BLUE, GOLD, ORANGE, BLACK)  # in the order of PHASES
 ONSET = (1.2, 1.7)  # the range in which the book's ledger expects the tail to begin, in units of the edge
 
 
@@ -44,19 +59,15 @@ def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: i
     Raises
     ------
     ValueError
-        If there is no run, or one of another optimizer.
+        If there is no run, or one of another optimizer, with momentum or with weight decay.
     """
-    if others := {run.config.optimizer for run in runs} - {"gd"}:
-        raise ValueError(f"the edge of stability is predicted for gd only; got runs of {min(others)}")
-    if any(run.config.momentum or run.config.weight_decay for run in runs):
-        raise ValueError("the edge of stability is predicted without momentum and weight decay")
     if step is None:
         step = int(min(run.metrics.index[-1] for run in runs))
     figure, (plain, scaled) = plt.subplots(1, 2, figsize=(WIDTH, 3.9), sharey=True)
     usual = ExperimentConfig.noise_std
     for group in by_setting(runs, ignore=["lr"]).values():
         rates = sorted({run.config.lr for run in group})
-        edges = [2 / predict_sharpness(run.config, readout=draw_readout(run.config)) for run in group]
+        edges = [drawn_edge(run.config) for run in group]
         of_rate = [
             [run.metrics[measure][step] - run.metrics[measure][0] for run in group if run.config.lr == rate]
             for rate in rates
@@ -116,3 +127,63 @@ def along_edge(runs: Sequence[Trajectory]) -> Figure:
     below.set(title="The exponent")
     above.legend(loc="lower right")
     return figure
+
+
+@figure_of_runs
+def phase_maps(runs: Sequence[Trajectory]) -> Figure:
+    """Draw the phase of the spectrum (`htlib.spectra.phases`) over rate and step, one map per optimizer.
+
+    A cell has the phase that most seeds are in; of two with equally many, the one that comes first in
+    `PHASES`.  It is empty for a matrix that is too small to have one.  Of many steps, some are shown, about a
+    third apart.
+
+    Parameters
+    ----------
+    runs : sequence of Trajectory
+        Those of one optimizer have the same rates for all seeds.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no run.
+    """
+    optimizers = list(dict.fromkeys(run.config.optimizer for run in runs))
+    figure, axes = plt.subplots(1, len(optimizers), figsize=(WIDTH, 4.6), squeeze=False)
+    for ax, optimizer in zip(axes[0], optimizers, strict=True):
+        group = [run for run in runs if run.config.optimizer == optimizer]
+        rates = sorted({run.config.lr for run in group})
+        steps = _thinned(sorted(set[int]().union(*(run.metrics.index for run in group))))
+        cells = np.full((len(rates), len(steps)), np.nan)  # a run that diverged has no later steps
+        for i, rate in enumerate(rates):
+            for j, step in enumerate(steps):
+                found = [
+                    PHASES.index(phase(run.esd(step), run.config.h, run.config.d))
+                    for run in group
+                    if run.config.lr == rate and step in run.metrics.index and _enough(run)
+                ]
+                if found:
+                    cells[i, j] = np.bincount(found).argmax()
+        ax.pcolormesh(cells, cmap=ListedColormap(list(_PHASE_COLORS)), vmin=-0.5, vmax=len(PHASES) - 0.5)
+        ax.set_xticks(np.arange(len(steps)) + 0.5, [str(step) for step in steps])
+        ax.set_yticks(np.arange(len(rates)) + 0.5, [f"{rate:g}" for rate in rates])
+        ax.set(xlabel="step", ylabel=LABELS["lr"], title=OPTIMIZER_NAMES[optimizer])
+        ax.grid(visible=False)
+    keys = [Patch(color=color, label=name) for name, color in zip(PHASES, _PHASE_COLORS, strict=True)]
+    figure.legend(handles=keys, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _enough(run: Trajectory) -> bool:
+    return min(run.config.h, run.config.d) >= FEWEST
+
+
+def _thinned(steps: Sequence[int]) -> list[int]:
+    kept: list[int] = []
+    for step in steps:
+        if not kept or step == steps[-1] or step >= 1.33 * kept[-1]:
+            kept.append(step)
+    return kept

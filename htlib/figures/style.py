@@ -36,6 +36,12 @@ OPTIMIZER_COLORS = {name: optimizer.color for name, optimizer in OPTIMIZERS.item
 OPTIMIZER_MARKERS = {name: optimizer.marker for name, optimizer in OPTIMIZERS.items()}
 OPTIMIZER_NAMES = {name: optimizer.label for name, optimizer in OPTIMIZERS.items()}
 
+LABEL_LOOKS: Mapping[str, Mapping[str, Any]] = {
+    "real": {"color": GREEN, "marker": "o", "linestyle": "-"},
+    "shuffled": {"color": PINK, "marker": "s", "linestyle": "--"},
+    "noise": {"color": GREY, "marker": "^", "linestyle": "-."},
+}
+
 LABELS: Mapping[str, str] = {
     **{name: column.label for name, column in SHOWN.items()},
     "lr": r"learning rate $\eta$",
@@ -90,6 +96,12 @@ def in_book_style(function: Callable[P, Figure]) -> Callable[P, Figure]:
         return figure
 
     return drawn
+
+
+def titled(figure: Figure, title: str) -> Figure:
+    """Write the message of a figure above it, and return the figure."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13.5, fontweight="bold")
+    return figure
 
 
 def legend_key(label: str, **look: Any) -> Line2D:

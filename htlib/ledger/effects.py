@@ -6,7 +6,7 @@ Seeds are paired: a difference is taken within a seed.  The claims of the book (
 these functions and give their arguments.  An argument is a *setting*, which picks runs
 (`htlib.ledger.settings`), a text or a number.
 
-A measure is a column of a run's metrics or a function under `measure`.
+A measure is a column of a run's metrics or a member of `htlib.ledger.measures.MEASURES`.
 """
 
 from __future__ import annotations
@@ -20,31 +20,23 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from htlib.ledger.measures import read
 from htlib.ledger.settings import Setting, chosen, grouped, law_of, matching, shape_of, step_of
-from htlib.spectra.power_law import hill_alpha
+from htlib.spectra.phases import phase
 from htlib.student.config import ExperimentConfig
 from htlib.student.probes import SHOWN
-from htlib.student.problem import draw_readout
 from htlib.student.run import Trajectory
-from htlib.theory.stability import predict_sharpness
+from htlib.theory.stability import drawn_edge
 
 Array = NDArray[np.float64]
-Measure = Callable[[Trajectory, int], float]
 F = TypeVar("F", bound=Callable[..., Array])
 
 EFFECTS: dict[str, Callable[..., Array]] = {}
-MEASURES: dict[str, Measure] = {}
 
 
 def effect(function: F) -> F:
     """Register a function as an effect, so that the checks of a ledger can name it."""
     EFFECTS[function.__name__] = function
-    return function
-
-
-def measure(function: Measure) -> Measure:
-    """Register a function of a run and a step as a measure, so that effects can use it."""
-    MEASURES[function.__name__] = function
     return function
 
 
@@ -160,7 +152,7 @@ def change_at(runs: Sequence[Trajectory], *, measure: str, where: Setting, step:
     for curves in _settings(runs, where):
         columns.append([])
         for curve in curves:
-            rates, changes = _against_edge(curve, measure, int(step))
+            rates, changes = _againstdrawn_edge(curve, measure, int(step))
             if not rates[0] <= math.log(at) <= rates[-1]:
                 raise ValueError(
                     f"at = {at:g} lies outside the rates of seed {curve[0].config.seed}, "
@@ -192,11 +184,11 @@ def onset(
     for curves in _settings(runs, where):
         columns.append([])
         for curve in curves:
-            rates, changes = _against_edge(curve, measure, int(step))
+            rates, changes = _againstdrawn_edge(curve, measure, int(step))
             rate = _first_below(rates, changes, -fall)
             if over == "spike":
                 first = curve[0].config
-                rate += math.log(_edge(first) / law_of(curve[0], drawn=True).critical_lr)
+                rate += math.log(drawn_edge(first) / law_of(curve[0], drawn=True).critical_lr)
             columns[-1].append(math.exp(rate))
     return np.array(columns).T
 
@@ -226,7 +218,7 @@ def onset_over_overshoot(
         columns.append([])
         for curve, first in zip(curves, firsts, strict=True):
             rates = np.log([run.config.lr for run in curve])
-            changes = np.array([_read(r, measure, int(step)) - _read(r, measure, 0) for r in curve])
+            changes = np.array([read(r, measure, int(step)) - read(r, measure, 0) for r in curve])
             losses = np.array([run.metrics.train_loss[1] / run.metrics.train_loss[0] for run in first])
             overshoot = _first_below(np.log([run.config.lr for run in first]), -np.log(losses), 0.0)
             columns[-1].append(math.exp(_first_below(rates, changes, -fall) - overshoot))
@@ -242,45 +234,83 @@ def sharpness_error(runs: Sequence[Trajectory], *, where: Setting) -> Array:
     """
     return np.array(
         [
-            [_edge(run.config) / (run.config.lr / run.metrics.sharpness[0]) - 1 for (run,) in curves]
+            [drawn_edge(run.config) / (run.config.lr / run.metrics.sharpness[0]) - 1 for (run,) in curves]
             for curves in _settings(runs, where)
         ]
     ).T
 
 
-@measure
-def second_over_first(run: Trajectory, step: int) -> float:
-    """Return s_2 / s_1."""
-    values = run.esd(step)
-    return math.sqrt(values[-2] / values[-1])
+@effect
+def ridge_risk_error(
+    runs: Sequence[Trajectory], *, where: Setting, ridge_lambda: float | str, upto: float = math.inf
+) -> Array:
+    """Return the relative error of the predicted test loss after one step and refit, one column per setting.
 
-
-@measure
-def alpha_hill_without_top(run: Trajectory, step: int) -> float:
-    """Return PL_Alpha_Hill of a spectrum without its three largest values."""
-    return hill_alpha(run.esd(step)[:-3])
-
-
-@measure
-def tail_spread_hill(run: Trajectory, step: int) -> float:
-    """Return the spread of the tail, divided by that of a power law with PL_Alpha_Hill."""
-    return _tail_spread(run.esd(step), run.metrics.alpha_hill[step])
-
-
-@measure
-def tail_spread_ks(run: Trajectory, step: int) -> float:
-    """Return the spread of the tail, divided by that of a power law with PL_Alpha_KS."""
-    return _tail_spread(run.esd(step), run.metrics.alpha_ks[step])
-
-
-@measure
-def overlap(run: Trajectory, step: int) -> float:
-    """Return the overlap of the update with the weights after it.
-
-    It is the mean squared cosine between their d/10 leading right directions.
+    The ridge parameter is a number, or "best": then the lowest predicted loss is compared with that at the
+    parameter of lowest mean test loss among those that were run.  Only rates up to `upto` times the predicted
+    critical rate count.  The prediction (`htlib.OneStepLaw.ridge_risk`) uses the |a| that the seed has drawn.
     """
-    k = min(len(run.overlaps[step].after.right), max(1, run.config.d // 10))
-    return run.overlaps[step].after.subspace(k)[1]
+    if isinstance(ridge_lambda, str) and ridge_lambda != "best":
+        raise ValueError(f"ridge_lambda must be a number or 'best'; got {ridge_lambda!r}")
+    columns: list[Array] = []
+    found: dict[ExperimentConfig, list[Trajectory]] = {}
+    for run in runs:
+        if all(getattr(run.config, name) == wish for name, wish in where.items()):
+            plain = run.config.replace(seed=0, ridge_lambda=ExperimentConfig.ridge_lambda)
+            found.setdefault(plain, []).append(run)
+    for setting, group in found.items():
+        if setting.lr > upto * law_of(group[0], labels="real").critical_lr:
+            continue
+        same = {"lr": setting.lr, "optimizer": setting.optimizer, "activation": setting.activation}
+        same |= {"feature_scale": setting.feature_scale, "labels": setting.labels}
+        measured = _measured(group, "test_loss", {**same, "ridge_lambda": ridge_lambda})
+        first = {run.config.seed: run for run in group}
+        risks = [
+            law_of(first[seed], drawn=True).ridge_risk(setting.lr, setting.feature_scale)
+            for seed in sorted(first)
+        ]
+        expected = [risk.best if ridge_lambda == "best" else float(risk(ridge_lambda)) for risk in risks]
+        columns.append(measured / np.array(expected) - 1)
+    if not columns:
+        raise ValueError(f"where = {dict(where)} and upto = {upto:g} pick no run")
+    return np.stack(columns, axis=1)
+
+
+@effect
+def inside_minus_outside(
+    runs: Sequence[Trajectory], *, measure: str, x: str, low: float, high: float, of: Setting, along: str
+) -> Array:
+    """Return the mean of a measure where another, x, lies between two numbers, minus its mean where not.
+
+    Runs differ in the field `along`, and are looked at at their last step.  A seed that has runs only inside
+    or only outside is a ValueError.
+    """
+    rows: list[list[float]] = []
+    for curve in grouped(runs, of, along):
+        inside = [low < read(run, x, run.config.steps) < high for run in curve]
+        values = np.array([read(run, measure, run.config.steps) for run in curve])
+        if all(inside) or not any(inside):
+            raise ValueError(
+                f"{x} must lie in ({low:g}, {high:g}) for some runs of a seed and not for all; seed "
+                f"{curve[0].config.seed} has {'all' if all(inside) else 'none'} there"
+            )
+        rows.append([float(values[inside].mean() - values[~np.array(inside)].mean())])
+    return np.array(rows)
+
+
+@effect
+def phases_seen(runs: Sequence[Trajectory], *, where: Setting) -> Array:
+    """Return the number of phases (`htlib.spectra.phases`) that occur at any rate and step, per seed."""
+    seen: dict[int, set[str]] = {}
+    for run in runs:
+        if all(getattr(run.config, name) == wish for name, wish in where.items()):
+            shape = run.config.h, run.config.d
+            seen.setdefault(run.config.seed, set()).update(
+                phase(run.esd(k), *shape) for k in run.metrics.index
+            )
+    if not seen:
+        raise ValueError(f"where = {dict(where)} picks no run")
+    return np.array([[float(len(seen[seed]))] for seed in sorted(seen)])
 
 
 def half_peak_rate(curve: Sequence[tuple[float, float]]) -> float:
@@ -318,18 +348,11 @@ def _settings(runs: Sequence[Trajectory], where: Setting) -> list[list[list[Traj
     ]
 
 
-def _against_edge(curve: Sequence[Trajectory], measure: str, step: int) -> tuple[Array, Array]:
+def _againstdrawn_edge(curve: Sequence[Trajectory], measure: str, step: int) -> tuple[Array, Array]:
     """Return the logs of a curve's rates over the edge of stability, and the changes of a measure."""
-    rates = np.log([run.config.lr / _edge(run.config) for run in curve])
-    changes = [_read(run, measure, step_of(run, {"step": step})) - _read(run, measure, 0) for run in curve]
+    rates = np.log([run.config.lr / drawn_edge(run.config) for run in curve])
+    changes = [read(run, measure, step_of(run, {"step": step})) - read(run, measure, 0) for run in curve]
     return rates, np.array(changes)
-
-
-def _edge(config: ExperimentConfig) -> float:
-    """Return the predicted critical rate of gradient descent, with the readout that the seed has drawn."""
-    if config.optimizer != "gd" or config.momentum or config.weight_decay:
-        raise ValueError("the edge of stability is predicted for gd without momentum and weight decay")
-    return 2 / predict_sharpness(config, readout=draw_readout(config))
 
 
 def _first_below(x: Array, y: Array, level: float) -> float:
@@ -347,22 +370,7 @@ def _change(runs: Sequence[Trajectory], measure: str, setting: Setting) -> Array
 
 def _measured(runs: Sequence[Trajectory], name: str, setting: Setting) -> Array:
     """Compute the (n_seeds,) values of a measure."""
-    return np.array([_read(run, name, step_of(run, setting)) for run in chosen(runs, setting)])
-
-
-def _read(run: Trajectory, name: str, step: int) -> float:
-    """Return the value of a measure of a run."""
-    if name not in SHOWN and name not in MEASURES:
-        raise ValueError(f"measure must be one of {', '.join((*SHOWN, *MEASURES))}; got {name!r}")
-    return MEASURES[name](run, step) if name in MEASURES else float(run.metrics.loc[step, name])
-
-
-def _tail_spread(values: Array, alpha: float) -> float:
-    """Divide ln(second over eleventh eigenvalue) by its value in a power law of density exponent alpha.
-
-    For independent values that is sum_{k=2}^{10} 1 / (k (alpha - 1)).
-    """
-    return math.log(values[-2] / values[-11]) * (alpha - 1) / sum(1 / k for k in range(2, 11))
+    return np.array([read(run, name, step_of(run, setting)) for run in chosen(runs, setting)])
 
 
 def _crossings(curves: list[list[Trajectory]]) -> Array:

@@ -165,12 +165,12 @@ def allocate(
     -----
     What is published, and where this differs:
 
-    - "tempbalance" (Zhou et al. 2023): learning rates, "linear" from 0.5 to 1.5.  The first and the last row
-      and those with fewer than 50 eigenvalues are left out and get 1.  Equal exponents get 1 here; there, all
-      get the maximum.  A spread of 1e-6 uses the whole range, unless `least_spread` says what counts.  At a
-      random start exponents only know the shape of a layer, and so does the allocation of its first epoch;
-      the column "excess" of `with_controls` does not.  Vectors are no rows: there, a batch normalisation
-      follows the convolution that its name follows.
+    - "tempbalance" (Zhou et al. 2023): learning rates, "linear" from 0.5 to 1.5.  The first and the last
+      unit and rows with fewer than 50 eigenvalues are left out and get 1.  Equal exponents get 1 here; there,
+      all get the maximum.  A spread of 1e-6 uses the whole range, unless `least_spread` says what counts.
+      At a random start exponents only know the shape of a layer, and so does the allocation of its first
+      epoch; the column "excess" of `with_controls` does not.  Vectors are no rows: there, a batch
+      normalisation follows the convolution that its name follows.
     - "model-balancing" (2410.12178): learning rates of blocks, "sigmoid".  Rows outside blocks get 1.
     - "alphapruning" (2410.10912): sparsity of blocks, `spread` 0.3; give `target`, which is the mean over the
       blocks.  Rows outside blocks (embedding, head, pooler) get 0.  Shares above 1, which the released code
@@ -181,7 +181,7 @@ def allocate(
     - "farms" (2506.06280): "alphapruning" with exponents pooled over windows, in a column of yours.  It is
       published with wider ranges; here the range is that of its host, so that only exponents differ.
     - "alphadecay" (2506.14562): weight decay, "linear" from 0.67 to 3 (also published: 5).  The first and the
-      last row get 1.  Its mean is not 1: compare with ``mean=1``, or with uniform decay of the same mean.
+      last unit get 1.  Its mean is not 1: compare with ``mean=1``, or with uniform decay of the same mean.
     - "llr" (2605.22297): learning rates, "linear" from 1 to 5; rows outside blocks (embedding, head) get 5.
     - "alphaq" (2606.04980): bits, at most 3.5 on average, with the variance of the entries.  `choices` and
       `gamma` are ours.  Its exponent is that of the largest tenth of the eigenvalues of blocks of 128 x 128.
@@ -440,8 +440,7 @@ def _left_out(rows: _Rows, criteria: tuple[str, ...]) -> NDArray[np.bool_]:
 
 
 def _ends(rows: _Rows) -> NDArray[np.bool_]:
-    place = np.arange(len(rows.name))
-    return (place == 0) | (place == len(place) - 1)
+    return np.array([unit in (rows.unit[0], rows.unit[-1]) for unit in rows.unit])
 
 
 _LEFT_OUT: dict[str, Callable[[_Rows], NDArray[np.bool_]]] = {

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import prune
 
+from htlib.models.allocation import tensor_of_row
 from htlib.models.checkpoints import entries_of
-from htlib.models.layers import Selection, Skipped, layers_of
+from htlib.models.layers import Layer, Selection, Skipped, layers_of
 from htlib.practice.weights import means_by_tensor
 
 Batch = Tensor | Sequence[Any] | Mapping[str, Any]
@@ -48,9 +49,9 @@ def prune_(
     ----------
     model : Module
     sparsity : Series or float
-        Of `htlib.allocate` for the model's table, or one number for all of its rows.  Rows of one tensor
-        (gates, query, key and value) are pruned together, to their mean.  A tied weight is pruned in all of
-        the modules that have it.
+        Of `htlib.allocate` for the model's table, or one number for all rows of `htlib.analyze`.  Rows of one
+        tensor (gates, query, key and value) are pruned together, to their mean.  A tied weight is pruned in
+        all of the modules that have it.
     score : {"magnitude", "wanda"}
         "magnitude": |W_ij|.  "wanda": |W_ij| times the norm of the input that the entry meets, over all
         samples and positions of `batches`; for a convolution it is the norm at that place of the kernel.
@@ -61,9 +62,10 @@ def prune_(
     -------
     DataFrame
         One row per pruned weight: ``name``, ``sparsity``, the share of its entries that are zero now, and
-        ``n_entries``.  ``.attrs["skipped"]`` maps every other weight of `sparsity` to the reason why it is
-        as it was: it is quantised or made of several parameters, or Wanda does not see its inputs (LSTM, GRU,
-        attention's ``in_proj_weight`` and ``out_proj``), which magnitude can prune.
+        ``n_entries``.  ``.attrs["skipped"]`` maps every other weight of `sparsity` (of the model, for one
+        number) to the reason why it is as it was: it is quantised or made of several parameters, or Wanda
+        does not see its inputs (LSTM, GRU, attention's ``in_proj_weight`` and ``out_proj``), which magnitude
+        can prune.
 
     Raises
     ------
@@ -87,9 +89,15 @@ def prune_(
         raise ValueError(f"score must be one of {', '.join(_SCORES)}; got {score!r}")
     if (score == "wanda") != (batches is not None):
         raise ValueError("batches must be given for the score 'wanda', and for no other")
-    shares = _shares(model, sparsity)
-    targets: list[_Target] = []
     skipped: dict[str, str] = {}
+    if isinstance(sparsity, pd.Series):
+        shares = means_by_tensor("sparsity", sparsity)
+    else:
+        shares, skipped = _uniform(model, sparsity)
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"sparsity must be from 0 to 1; {name} has {share}")
+    targets: list[_Target] = []
     for name in shares:
         found = _target(model, name)
         if isinstance(found, str):
@@ -117,20 +125,13 @@ def prune_(
     return table
 
 
-def _shares(model: nn.Module, sparsity: pd.Series | float) -> dict[str, float]:
-    """Return the share of each tensor that is to be zero."""
-    if not isinstance(sparsity, pd.Series):
-        sparsity = pd.Series({name: float(sparsity) for name in _rows(model)}, dtype=float)
-    shares = means_by_tensor("sparsity", sparsity)
-    for name, share in shares.items():
-        if not 0 <= share <= 1:
-            raise ValueError(f"sparsity must be from 0 to 1; {name} has {share}")
-    return shares
-
-
-def _rows(model: nn.Module) -> list[str]:
-    layers = layers_of(entries_of(model), Selection())
-    return [layer.name for layer in layers if not isinstance(layer, Skipped)]
+def _uniform(model: nn.Module, share: float) -> tuple[dict[str, float], dict[str, str]]:
+    """Return one share for each tensor that `htlib.analyze` has, and the reasons for the others."""
+    if not isinstance(share, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"sparsity must be a Series or a number; got {type(share).__name__}")
+    layers = list(layers_of(entries_of(model), Selection()))
+    shares = {tensor_of_row(layer.name): float(share) for layer in layers if isinstance(layer, Layer)}
+    return shares, {layer.name: layer.reason for layer in layers if isinstance(layer, Skipped)}
 
 
 def _target(model: nn.Module, name: str) -> _Target | str:

@@ -33,6 +33,7 @@ from htlib.student.optimizers import OPTIMIZERS
 from htlib.student.problem import Problem
 from htlib.theory.bulk import StepNoise, expected_noise, noise_of_problem
 from htlib.theory.gradient import GradientConstants, gradient_constants
+from htlib.theory.ridge_risk import RidgeRisk, risk_after_step
 
 Array = NDArray[np.float64]
 
@@ -166,12 +167,51 @@ class OneStepLaw:
         """
         if lr != math.inf:
             ExperimentConfig(lr=lr)  # raises for a rate that cannot be run
+        self._check_size()
+        noise = self._noise if problem is None else self._noise_of(problem)
+        return noise.bulk(lr, lr == math.inf or self.strength(lr) > critical_strength(self.h, self.d))
+
+    def ridge_risk(self, lr: float, feature_scale: str = "paper") -> RidgeRisk:
+        """Return the test loss after one step and the refit of stage 2, at every ridge parameter.
+
+        Parameters
+        ----------
+        lr : float
+        feature_scale : {"paper", "released-code"}
+            As in `htlib.ExperimentConfig`.  The probe set has n samples, too.
+
+        Returns
+        -------
+        RidgeRisk
+            Call it with ridge parameters; it has ``best`` and ``best_lambda``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `htlib.ExperimentConfig` does not take the rate or the scale, or h or d is 1.
+
+        References
+        ----------
+        Cui, Pesce, Dandi, Krzakala, Lu, Zdeborova & Loureiro (2024) and Dandi, Pesce, Cui, Krzakala, Lu &
+        Loureiro (2024), for gradient descent.
+
+        Examples
+        --------
+        >>> law = one_step_law(n=1000, d=500, h=750)
+        >>> [round(law.ridge_risk(lr).best, 3) for lr in (0.0, 0.3, 10.0)]
+        [0.954, 0.928, 0.962]
+        """
+        ExperimentConfig(lr=lr)  # raises for a rate that cannot be run
+        self._check_size()
+        row = math.sqrt(self.d + self.gain * lr**2 - 2 * self.drag * lr)
+        alignment = min(math.sqrt(self.signal) * lr / row, 1.0)
+        return risk_after_step(self.constants, self._noise, lr, row, alignment, feature_scale)
+
+    def _check_size(self) -> None:
         if min(self.h, self.d) < 2:
             raise ValueError(
                 f"h and d must be at least 2 to leave a bulk beside the spike; got {self.h}, {self.d}"
             )
-        noise = self._noise if problem is None else self._noise_of(problem)
-        return noise.bulk(lr, lr == math.inf or self.strength(lr) > critical_strength(self.h, self.d))
 
     @cached_property
     def _noise(self) -> StepNoise:

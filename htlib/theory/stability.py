@@ -23,7 +23,7 @@ from htlib.student.config import ExperimentConfig
 from htlib.student.curvature import Product, divided, hessian_product, largest_eigenvalue, top_of
 from htlib.student.functions import ACTIVATIONS, gaussian_mean
 from htlib.student.optimizers import OPTIMIZERS
-from htlib.student.problem import Problem
+from htlib.student.problem import Problem, draw_readout
 from htlib.student.start import Start, prepare
 
 _DENSE = 4000  # samples up to which the n x n matrix is made
@@ -200,6 +200,20 @@ def predict_sharpness(config: ExperimentConfig, *, readout: ArrayLike | None = N
             f"{config.activation!r}, n = {config.n}, d = {config.d}"
         )
     return 2 / config.n * square * (top + variance)
+
+
+def drawn_edge(config: ExperimentConfig) -> float:
+    """Return 2 over the predicted sharpness, the critical rate of gradient descent, for the readout as drawn.
+
+    Another optimizer, momentum or weight decay is a ValueError: no tail was measured against their edge.
+    """
+    if config.optimizer != "gd" or config.momentum or config.weight_decay:
+        changed = {name: getattr(config, name) for name in ("optimizer", "momentum", "weight_decay")}
+        raise ValueError(
+            "the edge of stability is predicted for optimizer = 'gd' without momentum and weight decay; got "
+            + ", ".join(f"{name} = {value!r}" for name, value in changed.items())
+        )
+    return 2 / predict_sharpness(config, readout=draw_readout(config))
 
 
 def _overshoot(config: ExperimentConfig, start: Start, W: Tensor) -> float:

@@ -54,7 +54,7 @@ def test_the_table_is_printed_with_what_was_skipped(checkpoint, capsys):
         assert f"{row.alpha_hill_z:.4g}" in line
     assert f"{table['stable_rank'].median():.4g}" in out
     assert closing_sentence(table) in out
-    assert "Trust alpha_hill" in out
+    assert "Report three numbers" in out
     assert "2 analysed, 1 skipped:" in out
     assert "1  a vector (bias or normalisation): bias" in out
 

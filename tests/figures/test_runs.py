@@ -11,6 +11,7 @@ from matplotlib.text import Text
 import htlib as ht
 from htlib import figures as hp
 from htlib.figures.style import BLUE, LABELS, ORANGE
+from htlib.spectra.phases import PHASES
 from htlib.student.config import CHOICES
 from htlib.student.probes import METRICS
 from htlib.student.problem import draw_readout
@@ -289,9 +290,22 @@ class TestStability:
                 assert line.get_xdata() == pytest.approx(np.array([10.0, 20.0]) / edge)
 
     def test_other_optimizers_and_runs_without_the_sharpness_are_refused(self):
-        with refused("", "gd only", "adam", error=ValueError):
+        with refused("", "optimizer = 'gd'", "adam", error=ValueError):
             hp.collapse(trained())
         with refused("", "without momentum", error=ValueError):
             hp.collapse(trained(optimizer="gd", momentum=0.5))
         with refused("", "probe_sharpness=True", error=ValueError):
             hp.along_edge(trained())
+
+    def test_a_cell_of_the_phase_maps_is_the_phase_of_most_seeds(self):
+        rng = np.random.default_rng(0)
+        shape = {"n": 20, "d": 40, "h": 60}
+        noise = ht.esd(rng.standard_normal((60, 40)))
+        spiked = np.r_[noise[:-1], 1e4]
+        runs = [run(s, eigenvalues=[noise, spiked if s else noise], lr=1.0, **shape) for s in range(3)]
+        figure = hp.phase_maps(runs)
+        (mesh,) = figure.axes[0].collections
+        assert [PHASES[int(k)] for k in mesh.get_array().ravel()] == ["random", "bulk + spikes"]
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == list(PHASES)
+        long = hp.phase_maps([run(0, steps=6, eigenvalues=[noise] * 7, **shape)])
+        assert [text.get_text() for text in long.axes[0].get_xticklabels()] == list("012346")

@@ -173,7 +173,7 @@ def test_onset_and_changes_are_interpolated_per_setting_in_units_of_the_edge():
     assert ends == pytest.approx(np.full((2, 1), 0.8))
     with refused("at = 9", "seed 0", "0.8 to 3.2"):
         effects.change_at(runs, **common, where={}, at=9.0)
-    with refused("", "without momentum"):
+    with refused("", "without momentum", "momentum = 0.5"):
         effects.onset(around_the_edge(0, (0.0,) * 4, momentum=0.5), **common, where={}, fall=0.05)
     with refused("where", "'noise'"):
         effects.onset(runs, **common, where={"labels": "noise"}, fall=0.05)
@@ -205,3 +205,57 @@ def test_the_error_of_the_sharpness_is_that_of_the_formula():
     edges = [ht.predict_sharpness(r.config, readout=draw_readout(r.config)) for r in runs]
     expected = [ht.stability(r.config).hessian / edge - 1 for r, edge in zip(runs, edges, strict=True)]
     assert effects.sharpness_error(runs, where={})[:, 0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_error_of_the_ridge_risk_is_that_of_each_setting_and_the_best_is_compared_with_the_best():
+    shape = {"n": 60, "d": 30, "h": 45, "optimizer": "gd"}
+    runs = []
+    for lr in (5.0, 500.0):
+        for seed in (0, 1):
+            law = law_of(run(seed, lr=lr, **shape), drawn=True)
+            risk = law.ridge_risk(lr)
+            for ridge_lambda in (0.1, risk.best_lambda, 100.0):
+                loss = 1.1 * float(risk(ridge_lambda))
+                runs.append(
+                    run(seed, lr=lr, ridge_lambda=round(ridge_lambda, 1), test_loss=[9.0, loss], **shape)
+                )
+    found = effects.ridge_risk_error(runs, where={}, ridge_lambda=0.1)
+    assert found == pytest.approx(np.full((2, 2), 0.1), abs=1e-6)
+    # the best parameters of two seeds differ, and only one of each seed was run
+    same = [one for one in runs if one.config.seed == 0]
+    found = effects.ridge_risk_error(same, where={}, ridge_lambda="best")
+    assert found == pytest.approx(np.full((1, 2), 0.1), abs=1e-3)
+    assert effects.ridge_risk_error(same, where={}, ridge_lambda=0.1, upto=1.0).shape == (1, 1)
+    with refused("where", "'adam'"):
+        effects.ridge_risk_error(runs, where={"optimizer": "adam"}, ridge_lambda=0.1)
+    with refused("ridge_lambda must", "'least'"):
+        effects.ridge_risk_error(runs, where={}, ridge_lambda="least")
+
+
+def test_a_window_is_compared_with_what_lies_outside_it():
+    hills, losses = (2.4, 2.1, 1.8, 3.0), (1.0, 2.0, 4.0, 8.0)
+    runs = [
+        run(seed, lr=float(k + 1), alpha_hill=[0.0, hill], test_loss=[0.0, loss + seed])
+        for seed in (0, 1)
+        for k, (hill, loss) in enumerate(zip(hills, losses, strict=True))
+    ]
+    window = {"measure": "test_loss", "x": "alpha_hill", "of": {}, "along": "lr"}
+    found = effects.inside_minus_outside(runs, **window, low=2.0, high=2.5)
+    assert found.tolist() == [[1.5 - 6.0]] * 2
+    with refused("", "seed 0 has none"):
+        effects.inside_minus_outside(runs, **window, low=5.0, high=6.0)
+
+
+def test_phases_are_counted_over_rates_and_steps():
+    rng = np.random.default_rng(0)
+    noise = ht.esd(rng.standard_normal((60, 40)))
+    spiked, heavy = np.r_[noise[:-1], 1e4], np.sort(rng.pareto(1.0, 40))
+    shape = {"n": 20, "d": 40, "h": 60}
+    runs = [
+        run(s, eigenvalues=[noise, last], lr=lr, **shape)
+        for s in (0, 1)
+        for lr, last in ((1.0, spiked), (2.0, heavy if s else noise))
+    ]
+    assert effects.phases_seen(runs, where={}).tolist() == [[2.0], [3.0]]
+    with refused("where", "'gd'"):
+        effects.phases_seen(runs, where={"optimizer": "gd"})

@@ -335,6 +335,12 @@ def test_small_layers_keep_their_rate_under_tempbalance():
     assert ht.allocate(table, preset="tempbalance").tolist() == [1, 1, 0.5, 1.5, 1]
 
 
+def test_the_ends_are_whole_tensors():
+    names = [f"attention.in_proj_weight[{part}]" for part in ("query", "key", "value")]
+    table = table_of([2, 3, 4, 2, 3, 9], [(64, 64)] * 6, [*names, "up.weight", "down.weight", "head.weight"])
+    assert ht.allocate(table, preset="tempbalance", by="tensor").tolist() == [1, 1, 1, 0.5, 1.5, 1]
+
+
 def test_a_layer_that_is_left_out_may_have_no_exponent():
     values = np.random.default_rng(0).uniform(2, 5, 10)
     values[9] = np.nan

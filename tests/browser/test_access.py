@@ -1,0 +1,85 @@
+"""The pages with a keyboard, a screen reader, large type or a phone.  Oracle: the rules of axe-core."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Visit
+from tests.browser.test_pages import PAGES, look
+
+AXE = Path(__file__).parents[2] / "live" / "node_modules" / "axe-core" / "axe.min.js"
+# The glyphs of a formula are hidden from screen readers, and its MathML is hidden from sight.
+RUN = "axe.run({ exclude: [['mjx-container']] }, { resultTypes: ['violations'] })"
+SHOWN = (
+    "[...document.querySelectorAll('article :is(h1, h2, figure, table)')]"
+    ".filter(e => e.checkVisibility()).length"
+)
+
+
+def barriers(visit: Visit) -> list[str]:
+    violations: list[Any] = visit.page.evaluate(RUN)["violations"]
+    return [f"{v['id']}: {node['target']} {node['html'][:200]}" for v in violations for node in v["nodes"]]
+
+
+def open_with_axe(visit: Visit, address: str) -> None:
+    look(visit, address)
+    if visit.page.locator("[data-explorer], .htlib-explorer").count():
+        visit.page.locator(".htlib-explorer[data-settled]").wait_for()
+    visit.page.evaluate(AXE.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
+def test_no_barriers(visit: Visit, book: str, name: str) -> None:
+    """In both themes, on a phone (or at a zoom of 400 %) and on a screen."""
+    page = visit.page
+    open_with_axe(visit, f"{book}{name}.html")
+    for width in (1280, 320):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(500)  # the theme finds what scrolls a moment after a change of size
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, width
+        for theme in ("light", "dark"):
+            page.emulate_media(color_scheme=theme)
+            page.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
+            assert barriers(visit) == [], (width, theme)
+
+
+def test_barriers_are_seen(visit: Visit, book: str) -> None:
+    open_with_axe(visit, f"{book}search.html")
+    faults = '<img src="a.png"><p style="color: #999; background: #fff">pale</p><button></button>'
+    visit.page.evaluate(
+        "html => document.querySelector('article').insertAdjacentHTML('beforeend', html)", faults
+    )
+    found = {barrier.split(":")[0] for barrier in barriers(visit)}
+    assert found >= {"image-alt", "color-contrast", "button-name"}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_zoom_and_print(visit: Visit, book: str, name: str) -> None:
+    """Nothing is cut off at a zoom of 200 % or on paper, and paper shows all that the screen shows."""
+    page = visit.page
+    look(visit, f"{book}{name}.html")
+    page.set_viewport_size({"width": 640, "height": 450})
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    shown = page.evaluate(SHOWN)
+    page.emulate_media(media="print")
+    assert page.evaluate(SHOWN) >= shown
+    assert page.locator("#pst-primary-sidebar").is_hidden()
+
+
+def test_the_keyboard_reaches_text_and_controls(visit: Visit, book: str) -> None:
+    """The first stop leads past the menus; no stop is a trap; the controls of the explorer are stops."""
+    page = visit.page
+    open_with_axe(visit, f"{book}{PAGES[0]}.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "#main-content"
+    page.keyboard.press("Enter")
+    where = "e => e.closest('.htlib-explorer') ? 'explorer' : e.outerHTML.slice(0, 120)"
+    stops = []
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        stops.append(page.locator(":focus").evaluate(where))
+    assert "explorer" in stops
+    assert len(set(stops)) > 20
