@@ -1,4 +1,4 @@
-"""Oracles: training twice, plain training, torch's own steps, the drop-in of htlib.practice, numbers by hand."""
+"""Oracles: training twice, plain training, steps of torch, the drop-in of htlib.practice, numbers by hand."""
 
 from functools import partial
 
