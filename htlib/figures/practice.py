@@ -227,9 +227,11 @@ def practice_controls(table: pd.DataFrame, *, measure: str = "accuracy") -> Figu
         One panel for each fraction of the data, or for each network or sparsity, at most three.
     """
     panels = [
-        name for name in ("network", "fraction", "sparsity") if name in table and len(set(table[name])) > 1
+        name
+        for name in ("method", "network", "fraction", "sparsity")
+        if name in table and len(set(table[name])) > 1
     ]
-    groups: list[tuple[Any, Any]] = list(table.groupby(panels, sort=True)) if panels else [("", table)]
+    groups: list[tuple[Any, Any]] = list(table.groupby(panels, sort=True)) if panels else [((), table)]
     groups = groups[:3]
     rows = [name for name in _CONTROLS if name in set(table["against"])]
     figure, axes = plt.subplots(
@@ -259,7 +261,9 @@ def _panel_title(panels: Sequence[str], key: object) -> str:
     values = key if isinstance(key, tuple) else (key,)
     words: list[str] = []
     for name, value in zip(panels, values, strict=True):
-        if name == "network":
+        if name == "method":
+            words.append(_METHODS[str(value)])
+        elif name == "network":
             words.append(_NETWORKS[str(value)])
         elif name == "fraction":
             words.append(f"{100 * float(str(value)):g} % of the data")

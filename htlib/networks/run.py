@@ -43,7 +43,7 @@ class NetworkRun:
     data_digest : str
         Of the data; for text it tells which corpus was installed.
     refits : dict
-        Pruning -> the metrics `PRUNED` of the network pruned in this way.
+        Pruning -> the metrics `PRUNED` of the network pruned in this way; that without pruning is among them.
     weights : dict
         Step -> name -> array, of the start and the end; empty unless ``keep_weights``.
     diverged_at : int or None
@@ -68,25 +68,27 @@ class NetworkRun:
         Raises
         ------
         ValueError
-            If the run was not read in this way, or is a reading of a pruning itself.
+            If the run was not read in this way; the message lists how it was.
         """
         wanted = Pruning(pruned_by, sparsity)
         if wanted == self.config.reading:
             return self
-        if wanted not in self.refits or self.config.reading != _PLAIN:
+        if wanted not in self.refits:
             known = ", ".join(f"({by}, {part:g})" for by, part in self.refits)
-            raise ValueError(f"this run was not read as {tuple(wanted)}, only as {known or 'it is'}")
+            raise ValueError(f"this run was not read as {tuple(wanted)}, only as {known}")
         metrics = self.metrics.copy()
         metrics.loc[metrics.index[-1], list(PRUNED)] = self.refits[wanted]
         return replace(self, config=self.config.replace(**wanted._asdict()), metrics=metrics)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the record to one file, all or nothing."""
+        """Write the record with all of its readings to one file, all or nothing."""
+        plain = self.read(*_PLAIN)
         names = self.layers["name"].unique().tolist()
         first = self.layers.iloc[: len(names)]
         tensors = {
             "steps": self.metrics.index.to_numpy(np.int64),
-            "metrics": np.ascontiguousarray(self.metrics.to_numpy(np.float64)),
+            "metrics": np.ascontiguousarray(plain.metrics.to_numpy(np.float64)),
+            "refits": np.stack(list(self.refits.values())),
             "layers": np.ascontiguousarray(self.layers[list(LAYER_MEASURES)].to_numpy(np.float64)),
             **{
                 f"weights/{step}/{name}": W
@@ -94,14 +96,12 @@ class NetworkRun:
                 for name, W in all_of.items()
             },
         }
-        if self.refits:
-            tensors["refits"] = np.stack(list(self.refits.values()))
         header = {
             "format": _FORMAT,
             "config": json.dumps(self.config.training.to_dict()),
             "units": json.dumps([names, first["shape"].tolist(), first["n_matrices"].tolist()]),
             "data": self.data_digest,
-            "readings": json.dumps([_PLAIN, *self.refits]),  # a store looks here for what a run has
+            "readings": json.dumps(list(self.refits)),
             "diverged_at": json.dumps(self.diverged_at),
             "seconds": json.dumps(self.seconds),
         }
@@ -121,7 +121,7 @@ class NetworkRun:
                 _, step, key = name.split("/", 2)
                 weights.setdefault(int(step), {})[key] = array
         names, shapes, counts = json.loads(header["units"])
-        readings = [Pruning(*reading) for reading in json.loads(header["readings"])[1:]]
+        readings = [Pruning(*reading) for reading in json.loads(header["readings"])]
         return assemble(
             config,
             tensors["steps"],
@@ -129,7 +129,7 @@ class NetworkRun:
             (names, [tuple(shape) for shape in shapes], counts),
             tensors["layers"],
             header["data"],
-            dict(zip(readings, tensors["refits"], strict=True)) if readings else {},
+            dict(zip(readings, tensors["refits"], strict=True)),
             weights,
             json.loads(header["diverged_at"]),
             json.loads(header["seconds"]),
@@ -150,17 +150,18 @@ def assemble(
 ) -> NetworkRun:
     """Make a run from its arrays: metrics (n_probes, 4), layers (n_probes * n_units, 5)."""
     index = pd.Index(steps, name="step")
+    table = pd.DataFrame(metrics.reshape(-1, len(METRICS)), index=index, columns=list(METRICS))
     names, shapes, counts = units
-    table = pd.DataFrame(layers.reshape(-1, len(LAYER_MEASURES)), columns=list(LAYER_MEASURES))
-    table.insert(0, "step", np.repeat(steps, len(names)))
+    layers_of_steps = pd.DataFrame(layers.reshape(-1, len(LAYER_MEASURES)), columns=list(LAYER_MEASURES))
+    layers_of_steps.insert(0, "step", np.repeat(steps, len(names)))
     for place, (column, given) in enumerate((("name", names), ("shape", shapes), ("n_matrices", counts)), 1):
-        table.insert(place, column, list(given) * len(steps))
+        layers_of_steps.insert(place, column, list(given) * len(steps))
     return NetworkRun(
         config,
-        pd.DataFrame(metrics.reshape(-1, len(METRICS)), index=index, columns=list(METRICS)),
         table,
+        layers_of_steps,
         data_digest,
-        dict(refits),
+        {_PLAIN: table[list(PRUNED)].iloc[-1].to_numpy(), **refits},
         dict(sorted(weights.items())),
         {},
         diverged_at,

@@ -176,3 +176,12 @@ def test_what_is_stored_is_what_was_computed(run, tmp_path):
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(RecordError):
         NetworkRun.load(path)
+
+
+def test_a_run_can_be_read_from_any_reading_and_is_stored_without_one(run, tmp_path):
+    pruned = run.read("alpha", 0.8)
+    assert pruned.read("uniform", 0.8).metrics.equals(run.read("uniform", 0.8).metrics)
+    assert pruned.read().metrics.equals(run.metrics)
+    loaded = NetworkRun.load(pruned.save(tmp_path / "run.safetensors"))
+    assert loaded.metrics.equals(run.metrics)
+    assert loaded.config == run.config
