@@ -152,6 +152,6 @@ def test_an_old_python_is_named(project: Project) -> None:
 
 def test_help_names_the_targets(project: Project) -> None:
     project.make()
-    targets = ("env", "book", "runs", "quick", "test", "bench", "serve", "lock", "clean", "distclean")
+    targets = ("env", "book", "runs", "quick", "test", "bench", "serve", "lock", "clean", "distclean", "pdf")
     for target in targets:
         assert f"make {target} " in project.result.stdout
