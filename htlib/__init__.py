@@ -7,6 +7,8 @@ Companion of arXiv 2406.04657.  ``import htlib as ht`` is the one door to
 - the two-layer student of the paper: `ExperimentConfig`, `make_problem`, `train`;
 - one step in closed form: `one_step_law`, `predict_one_step`; where training is stable: `stability`,
   `predict_sharpness`;
+- real networks with rates, decay or sparsity allocated to their layers, and the controls: `train_network`,
+  `against_controls`;
 - many runs, kept in a store: `sweep`, `load_experiment`, `Store`.
 
 `ht.figures` draws all of these and `ht.explorer` moves them.  Each name is imported when it is first used, so
@@ -24,12 +26,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if TYPE_CHECKING:
     from htlib import explorer as explorer
     from htlib import figures as figures
+    from htlib.ledger.controls import against_controls
     from htlib.models.allocation import allocate, with_controls
     from htlib.models.comparison import compare_models
     from htlib.models.entries import CheckpointError
     from htlib.models.recorder import SpectrumRecorder
     from htlib.models.smoothing import smooth
     from htlib.models.table import analyze, describe, summarize
+    from htlib.networks.config import NetworkConfig
+    from htlib.networks.run import NetworkRun
+    from htlib.networks.training import train_network
     from htlib.practice.balance import TempBalance
     from htlib.practice.pruning import prune_
     from htlib.practice.weights import bit_widths, lora_experts, parameter_groups
@@ -70,6 +76,8 @@ __all__ = [
     "GoodnessOfFit",
     "HillPlot",
     "MarchenkoPastur",
+    "NetworkConfig",
+    "NetworkRun",
     "NullDistribution",
     "OneStepLaw",
     "OneStepPrediction",
@@ -85,6 +93,7 @@ __all__ = [
     "SweepError",
     "TempBalance",
     "Trajectory",
+    "against_controls",
     "allocate",
     "analyze",
     "bit_widths",
@@ -129,6 +138,7 @@ __all__ = [
     "tail_exponent",
     "teacher_alignment",
     "train",
+    "train_network",
     "train_rates",
     "with_controls",
 ]
@@ -141,6 +151,10 @@ _NAMES = {
     "htlib.models.recorder": "SpectrumRecorder",
     "htlib.models.smoothing": "smooth",
     "htlib.models.table": "analyze describe summarize",
+    "htlib.ledger.controls": "against_controls",
+    "htlib.networks.config": "NetworkConfig",
+    "htlib.networks.run": "NetworkRun",
+    "htlib.networks.training": "train_network",
     "htlib.practice.balance": "TempBalance",
     "htlib.practice.pruning": "prune_",
     "htlib.practice.weights": "bit_widths lora_experts parameter_groups",

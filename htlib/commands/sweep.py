@@ -38,7 +38,7 @@ a preset is a TOML file:
   paper = {seeds = 5, grid = {n = 2000}}
 """
 _TABLES = (".parquet", ".csv")
-_SHOWN = ("alpha_hill", "alignment", "spectral_norm", "test_loss")
+_SHOWN = ("alpha_hill", "alignment", "spectral_norm", "test_loss", "accuracy")
 _PREDICTED = ("predicted_spectral_norm", "predicted_alignment", "critical_lr")
 _GRID = tuple(name for name in FIELDS if name != "seed")
 
@@ -228,6 +228,6 @@ def _last_step(table: pd.DataFrame) -> pd.DataFrame:
     settings = columns[: columns.index("seed")]
     varying = [name for name in settings if len(table[name].unique()) > 1] or settings[:1]
     last = table.groupby([*varying, "seed"], sort=False, dropna=False).tail(1)
-    shown = [*_SHOWN, *(name for name in _PREDICTED if name in columns)]
+    shown = [name for name in (*_SHOWN, *_PREDICTED) if name in columns]
     means = pd.DataFrame(last.groupby(varying, sort=False, dropna=False)[shown].mean())
     return means.dropna(axis="columns", how="all")

@@ -40,6 +40,13 @@ from htlib.figures.losses import (
 from htlib.figures.models import layer_spectrum, model_overview
 from htlib.figures.one_step import one_step_map, predicted_hill, prediction, rate_spectra, spike_and_labels
 from htlib.figures.optimizers import optimizer_spectra
+from htlib.figures.practice import (
+    practice_controls,
+    practice_layers,
+    practice_pruning,
+    practice_rates,
+    practice_story,
+)
 from htlib.figures.runs import FIGURES, along_steps, draw, overview, rate_map, tail_controls
 from htlib.figures.setting import task
 from htlib.figures.spectra import hill, power_law, spectrum
@@ -106,6 +113,11 @@ __all__ = [
     "overview",
     "phase_maps",
     "power_law",
+    "practice_controls",
+    "practice_layers",
+    "practice_pruning",
+    "practice_rates",
+    "practice_story",
     "predicted_gains",
     "predicted_hill",
     "prediction",

@@ -48,7 +48,9 @@ def noise_exponents(table: pd.DataFrame) -> Figure:
     """
     figure, ax = plt.subplots(figsize=(_WIDTH, 4.4))
     for name, look in zip(dict.fromkeys(table["estimator"]), looks_in_turn(), strict=False):
-        _mean_and_range(ax, table[table["estimator"] == name], "ratio", "alpha", label=_LABELS[name], **look)
+        _mean_and_range(
+            ax, table.loc[table["estimator"] == name], "ratio", "alpha", label=_LABELS[name], **look
+        )
     ax.axhspan(*_CUTOFF, color=GREY, alpha=0.2, lw=0)
     ax.text(0.1, 2.1, "called good: 2 to 4", fontsize=10)
     ax.set(xscale="log", yscale="log", xlabel="shorter side / longer side", ylabel=r"exponent $\alpha$")
@@ -88,7 +90,7 @@ def law_exponents(table: pd.DataFrame) -> Figure:
             if np.isfinite(LAWS[law].alpha):
                 ax.axvline(LAWS[law].alpha, color=GREY, ls="--", lw=1.4)
             for place, name in enumerate(names):
-                alphas = table["alpha"][(table["law"] == law) & (table["estimator"] == name)].to_numpy()
+                alphas = np.asarray(table.loc[(table["law"] == law) & (table["estimator"] == name), "alpha"])
                 low, middle, high = np.quantile(alphas, [0.1, 0.5, 0.9], method="nearest")
                 ends = np.clip([low, high], low_end, high_end)
                 ax.plot(ends, [place + shift] * 2, color=color, lw=2.4, alpha=0.6)
@@ -113,7 +115,7 @@ def heavy_calls(table: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Above the share of matrices with alpha below 4, below the share below all noise matrices.
+        Above the share of matrices with alpha below 4, below the share that is below the level of noise.
     """
     cut = table.assign(heavy=table["alpha"] < _CUTOFF[1])
     titles = {
@@ -143,7 +145,7 @@ def spectrum_calls(table: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Mean exponents as numbers, the share below all noise matrices as colour.
+        Mean exponents as numbers, the share below the level of noise as colour.
     """
     null = table[table["kind"] == table["kind"].iloc[0]]
     null = null.assign(kind="noise, median", alpha=null["noise"], below_noise=False)
@@ -152,7 +154,7 @@ def spectrum_calls(table: pd.DataFrame) -> Figure:
     figure, ax = plt.subplots(figsize=(_WIDTH, 1.9 + 0.42 * len(texts)))
     _heat_map(ax, shares, texts)
     ax.set_title("One spectrum, seven exponents:\nheavy to some, light to others", loc="right")
-    _colour_bar(figure, ax, "percent of the seeds below all noise")
+    _colour_bar(figure, ax, "percent of the seeds below noise's 5 % level")
     return figure
 
 
@@ -173,15 +175,11 @@ def spike_windows(table: pd.DataFrame, h: int, d: int) -> Figure:
         Means over seeds, with their range; a tick on the axis is where a spike leaves the bulk of a window.
     """
     figure, ax = plt.subplots(figsize=(_WIDTH, 4.2))
-    for (side, group), color, marker in zip(
-        table.groupby("side"), (BLUE, ORANGE, GREEN, GOLD), "osD^", strict=False
-    ):
-        by_strength = group.groupby("strength").seen
-        label = "whole matrix" if side == 0 else f"windows of {side:.0f} x {side:.0f}"
-        ax.plot(by_strength.mean(), color=color, marker=marker, label=label)
-        ax.fill_between(
-            by_strength.mean().index, by_strength.min(), by_strength.max(), color=color, alpha=0.2, lw=0
-        )
+    sides = sorted({int(side) for side in table["side"]})
+    for side, color, marker in zip(sides, (BLUE, ORANGE, GREEN, GOLD), "osD^", strict=False):
+        label = "whole matrix" if side == 0 else f"windows of {side} x {side}"
+        shown = table.loc[table["side"] == side]
+        _mean_and_range(ax, shown, "strength", "seen", label=label, color=color, marker=marker)
         critical = 1.0 if side == 0 else (h * d) ** 0.25 / np.sqrt(side)
         ax.axvline(critical, color=color, ls=":", lw=1.6)
     ax.set(
@@ -232,7 +230,7 @@ def three_nulls(table: pd.DataFrame) -> Figure:
 def _mean_and_range(ax: Axes, table: pd.DataFrame, x: str, y: str, *, color: str, **line: Any) -> None:
     """Draw means over seeds as a line, and the range as a band."""
     places = sorted(set(table[x]))
-    values = np.array([table[y][table[x] == place].to_numpy(np.float64) for place in places])
+    values = np.array([table.loc[table[x] == place, y] for place in places])
     ax.fill_between(places, values.min(axis=1), values.max(axis=1), color=color, alpha=0.2, lw=0)
     ax.plot(places, values.mean(axis=1), color=color, **line)
 

@@ -53,12 +53,12 @@ _SCALE_LINES = {"paper": "-", "released-code": "--"}
 
 
 def figure_of_runs(
-    function: Callable[Concatenate[Sequence[Trajectory], P], Figure],
-) -> Callable[Concatenate[Sequence[Trajectory], P], Figure]:
+    function: Callable[Concatenate[Sequence[Any], P], Figure],
+) -> Callable[Concatenate[Sequence[Any], P], Figure]:
     """Register a figure in `FIGURES`, in the style of the book; it raises ValueError if there are no runs."""
 
     @wraps(function)
-    def drawn(runs: Sequence[Trajectory], /, *args: P.args, **kwargs: P.kwargs) -> Figure:
+    def drawn(runs: Sequence[Any], /, *args: P.args, **kwargs: P.kwargs) -> Figure:
         if not runs:
             raise ValueError("no runs to draw")
         return function(runs, *args, **kwargs)
@@ -67,7 +67,7 @@ def figure_of_runs(
     return FIGURES[function.__name__]
 
 
-def draw(name: str, runs: Sequence[Trajectory]) -> Figure:
+def draw(name: str, runs: Sequence[Any]) -> Figure:
     """Draw a figure by its name.
 
     Parameters

@@ -145,7 +145,7 @@ def _claim(entry: Any, where: str) -> Claim:
 
 
 def _check(entry: Any, where: str) -> Check:
-    from htlib.ledger.effects import EFFECTS  # imports torch
+    from htlib.ledger.controls import EFFECTS  # all of them; imports torch
 
     function = EFFECTS.get(str(entry.get("effect"))) if isinstance(entry, dict) else None
     if function is None:

@@ -20,11 +20,11 @@ import yaml
 from numpy.typing import ArrayLike
 
 from htlib.ledger.claims import Check, Claim, Ledger, LedgerError
-from htlib.ledger.effects import EFFECTS
+from htlib.ledger.controls import EFFECTS
 from htlib.student.files import write_atomically
-from htlib.student.run import Trajectory
+from htlib.sweeps.kinds import KINDS
 from htlib.sweeps.numerics import VERDICTS, code_digest
-from htlib.sweeps.presets import load_experiment
+from htlib.sweeps.presets import Experiment, load_experiment
 from htlib.sweeps.seeds import seed_interval
 from htlib.sweeps.store import Store
 
@@ -79,7 +79,7 @@ def evaluate(
     """
     claims = list(claims)
     marks = fingerprints(claims, profile)
-    runs: dict[str, list[Trajectory]] = {}
+    runs: dict[str, list[Any]] = {}
     verdicts: dict[str, Verdict] = {}
     for claim in claims:
         results: list[CheckResult] = []
@@ -126,7 +126,7 @@ def fingerprints(claims: Iterable[Claim], profile: str) -> dict[str, str]:
     The first mark changes when a check, its threshold or its runs change; the second changes with the code
     that makes the runs and judges them (`htlib.sweeps.numerics`).
     """
-    code = code_digest(VERDICTS)[:8]
+    experiments: dict[str, Experiment] = {}
     digests: dict[str, list[str]] = {}
     marks: dict[str, str] = {}
     for claim in claims:
@@ -136,7 +136,10 @@ def fingerprints(claims: Iterable[Claim], profile: str) -> dict[str, str]:
         names = sorted({check.experiment for check in claim.checks})
         for name in names:
             if name not in digests:
-                digests[name] = [config.digest() for config in load_experiment(name, profile).configs()]
+                experiments[name] = load_experiment(name, profile)
+                digests[name] = [config.digest() for config in experiments[name].configs()]
+        kinds = {KINDS[experiments[name].kind].code for name in names}
+        code = code_digest((*VERDICTS, *sorted(root for roots in kinds for root in roots)))[:8]
         text = json.dumps([tests, {name: digests[name] for name in names}], sort_keys=True)
         marks[claim.id] = f"{hashlib.sha256(text.encode()).hexdigest()[:8]}-{code}"
     return marks
@@ -179,7 +182,8 @@ def confirm(ledger: Ledger, profile: str, **options: Any) -> dict[str, Verdict]:
     """Test all claims and return the verdicts, if they are the recorded ones.
 
     Otherwise a LedgerError has one line for each verdict that is missing, stale or contradicted at this
-    profile, and for each that is missing or stale at the other profile.  The options are those of `evaluate`.
+    profile, and for each that is stale at the other profile, where a verdict may be missing: the page says
+    "not recorded".  The options are those of `evaluate`.
     """
     recorded = load_verdicts(ledger.verdicts)
     found = evaluate(ledger.claims, profile, **options)
@@ -206,7 +210,7 @@ def contradictions(found: Mapping[str, Verdict], recorded: Mapping[str, Verdict]
 
 
 def stale(claims: Sequence[Claim], recorded: Mapping[str, Mapping[str, Verdict]]) -> list[str]:
-    """Return one line for each verdict that is missing, superfluous, or from another test or other code.
+    """Return one line for each recorded verdict that is superfluous, or from another test or other code.
 
     Nothing is run.
     """
@@ -214,6 +218,7 @@ def stale(claims: Sequence[Claim], recorded: Mapping[str, Mapping[str, Verdict]]
         _unrecorded(name, profile, mark, recorded[profile])
         for profile in PROFILES
         for name, mark in fingerprints(claims, profile).items()
+        if name in recorded[profile]
     ]
     names = {claim.id for claim in claims}
     lines += [

@@ -112,7 +112,7 @@ def _spectra(windows: list[Tensor]) -> Array:
     grams = _grams(windows)  # the copies of the windows are gone before LAPACK makes its own
     if not np.isfinite(grams).all():
         raise ValueError("the squared singular values overflow float64; rescale the matrix")
-    result = np.linalg.eigvalsh(grams)
+    result = np.linalg.eigvalsh(grams).astype(np.float64, copy=False)
     for row, window in enumerate(windows):
         # the Gram matrix has lost small eigenvalues to rounding, or has rounding in place of zeros
         if is_ill_conditioned(torch.from_numpy(result[row])):
@@ -127,7 +127,7 @@ def _grams(windows: list[Tensor]) -> Array:
         torch.from_numpy(copy).copy_(window)
     rows = stack if h <= d else stack.transpose(0, 2, 1)
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(rows @ rows.transpose(0, 2, 1), dtype=np.float64)
+        return rows @ rows.transpose(0, 2, 1)
 
 
 def _starts(size: int, window: int, positions: int, reach_edge: bool) -> list[int]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -203,8 +204,7 @@ class Trajectory:
             "diverged_at": json.dumps(self.diverged_at),
             "seconds": json.dumps(self.seconds),
         }
-        header["sha256"] = _checksum(tensors, header)
-        return write_atomically(path, save(tensors, metadata=header))
+        return write_record(path, tensors, header)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trajectory:
@@ -216,20 +216,7 @@ class Trajectory:
         RecordError
             If the file is truncated, altered or not a record of this format.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"no record at {path}")
-        try:
-            with safe_open(path, framework="numpy") as file:
-                header = file.metadata() or {}
-                names = file.keys()  # the handle itself cannot be iterated over
-                tensors = {name: file.get_tensor(name) for name in names}
-        except SafetensorError as error:  # an OSError does not mean that the file is bad
-            raise RecordError(f"{path} is not a readable record, perhaps truncated: {error}") from error
-        if header.get("format") != _FORMAT:
-            raise RecordError(f"{path} is not a run of htlib: its format is {header.get('format')!r}")
-        if header.pop("sha256", None) != _checksum(tensors, header):
-            raise RecordError(f"{path} was altered after it was written: its checksum does not match")
+        tensors, header = read_record(path, _FORMAT)
         overlaps = {
             int(name.split("/")[1]): StepOverlaps(
                 *(
@@ -301,17 +288,46 @@ def assemble(
     )
 
 
-def readings_in(path: Path) -> set[Reading]:
+def write_record(
+    path: str | os.PathLike[str], tensors: Mapping[str, NDArray[np.generic]], header: Mapping[str, str]
+) -> Path:
+    """Write tensors and a header, with a checksum of both, to one safetensors file, all or nothing."""
+    return write_atomically(path, save(dict(tensors), {**header, "sha256": _checksum(tensors, header)}))
+
+
+def read_record(path: str | os.PathLike[str], form: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Read the tensors and the header that `write_record` has written, with this ``format`` in the header.
+
+    FileNotFoundError if there is no file, RecordError if it is truncated, altered or of another format.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no record at {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            names = file.keys()  # the handle itself cannot be iterated over
+            tensors = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:  # an OSError does not mean that the file is bad
+        raise RecordError(f"{path} is not a readable record, perhaps truncated: {error}") from error
+    if header.get("format") != form:
+        raise RecordError(f"{path} is not a run of htlib: its format is {header.get('format')!r}")
+    if header.pop("sha256", None) != _checksum(tensors, header):
+        raise RecordError(f"{path} was altered after it was written: its checksum does not match")
+    return tensors, header
+
+
+def readings_in(path: Path) -> set[tuple[Any, ...]]:
     """Read from the head of a record which readings it has; none, if there is no readable record."""
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
-        return {Reading(*reading) for reading in json.loads(header["readings"])}
+        return {tuple(reading) for reading in json.loads(header["readings"])}
     except (FileNotFoundError, SafetensorError, KeyError):
         return set()
 
 
-def tidy(runs: Sequence[Trajectory], fields: Iterable[str]) -> pd.DataFrame:
+def tidy(runs: Sequence[Any], fields: Iterable[str]) -> pd.DataFrame:
     """Make one row per measured step of every run: the named fields of its config, seed, step, measures."""
     names = [name for name in fields if name != "seed"] + ["seed"]
     lengths = [len(run.metrics) for run in runs]
@@ -321,8 +337,11 @@ def tidy(runs: Sequence[Trajectory], fields: Iterable[str]) -> pd.DataFrame:
     table = settings.loc[np.repeat(settings.index, lengths)].reset_index(drop=True)
     table["step"] = np.concatenate([run.metrics.index.to_numpy() for run in runs])
     measures = np.concatenate([run.metrics.to_numpy(np.float64) for run in runs])
-    measures = pd.DataFrame(measures, columns=runs[0].metrics.columns).astype({"n_outliers": np.int64})
-    return pd.concat([table, measures], axis=1)
+    measures = pd.DataFrame(measures, columns=runs[0].metrics.columns)
+    if "n_outliers" in measures:
+        measures = measures.astype({"n_outliers": np.int64})
+    # a network has the rate of each step among its measures, and its largest rate among its fields
+    return pd.concat([table, measures.drop(columns=table.columns, errors="ignore")], axis=1)
 
 
 _FORMAT = "htlib-run-2"

@@ -17,14 +17,13 @@ import pandas as pd
 from filelock import BaseFileLock
 from tqdm import tqdm
 
-from htlib.student.config import ExperimentConfig
 from htlib.student.run import Trajectory, tidy
 from htlib.student.training import Readings, readings_of
 from htlib.sweeps import workers as executors
 from htlib.sweeps.grid import Grid, expand, fields_of
+from htlib.sweeps.kinds import Config, Run, Task, by_training
 from htlib.sweeps.progress import progress_bar
 from htlib.sweeps.store import Store
-from htlib.sweeps.workers import Task
 
 _LOSSES_ALLOWED = 3  # worker deaths in a row without a finished task between them
 _POLL = 0.2  # seconds
@@ -170,7 +169,7 @@ def run_tasks(
     workers: int | None = None,
     threads: int | None = None,
     progress: bool = True,
-) -> list[Trajectory]:
+) -> list[Any]:
     """Return the runs of some tasks, in their order, from the store or computed."""
     options = _Options(scheduler, executor, workers, threads, progress)
     return _Sweep(tasks, store, options, keep=lambda run: run).runs()
@@ -224,17 +223,17 @@ class _Sweep:
         tasks: Sequence[Task],
         store: Store | str | os.PathLike[str] | None,
         options: _Options,
-        keep: Callable[[Trajectory], Trajectory] | None,
+        keep: Callable[[Any], Any] | None,
     ) -> None:
         self.notes: list[str] = []
         self._options, self._keep = options, keep
         self._configs = [task.config for task in tasks]
-        self._tasks = executors.by_training(tasks)
-        self._asked: dict[ExperimentConfig, set[ExperimentConfig]] = {}
+        self._tasks = by_training(tasks)
+        self._asked: dict[Config, set[Config]] = {}
         for task in tasks:
             self._asked.setdefault(task.training, set()).add(task.config)
         self._store = store if isinstance(store, Store) else Store(store)
-        self._results: dict[ExperimentConfig, Trajectory | None] = {}
+        self._results: dict[Config, Run | None] = {}
         self._computed, self._diverged, self._began = 0, 0, time.monotonic()
         self._told = len(self._store.set_aside)  # a Store may have served other sweeps
         self._bar: Any = None
@@ -317,8 +316,8 @@ class _Sweep:
         todo = {key: deque[Task]() for key in sorted(work, key=lambda key: -work[key])}
         for task in sorted(tasks, key=executors.work_of, reverse=True):
             todo[task.start_key].append(task)
-        running: dict[Future[Trajectory], Task] = {}
-        claims: dict[ExperimentConfig, BaseFileLock] = {}
+        running: dict[Future[Run], Task] = {}
+        claims: dict[Config, BaseFileLock] = {}
         errors: list[Exception] = []
         name, previous = uuid.uuid4().hex, None
         try:
@@ -355,7 +354,7 @@ class _Sweep:
             raise errors[0]
 
     def _claim(
-        self, todo: dict[str, deque[Task]], previous: str | None, claims: dict[ExperimentConfig, BaseFileLock]
+        self, todo: dict[str, deque[Task]], previous: str | None, claims: dict[Config, BaseFileLock]
     ) -> Task | None:
         """Choose a task that no other process has: of the previous problem, or of the next that has some."""
         for key in sorted(todo, key=lambda key: key != previous):
@@ -368,10 +367,10 @@ class _Sweep:
                 todo[key].append(task)
         return None
 
-    def _lacks(self, training: ExperimentConfig) -> bool:
+    def _lacks(self, training: Config) -> bool:
         return not self._asked[training] <= self._results.keys()
 
-    def _look_up(self, training: ExperimentConfig) -> bool:
+    def _look_up(self, training: Config) -> bool:
         """Take a training from the store, if it is there with all that is asked of it."""
         task = self._tasks[training]
         wanted: Any = {
@@ -388,13 +387,13 @@ class _Sweep:
             self._take(training, run)
         return run is not None
 
-    def _save(self, task: Task, run: Trajectory) -> None:
+    def _save(self, task: Task, run: Run) -> None:
         self._store.save(run, keep_weights=task.keep_weights, keep_overlaps=task.keep_overlaps)
         self._take(task.training, run)
         self._computed += len(self._asked[task.training])
         self._count(task)
 
-    def _take(self, training: ExperimentConfig, run: Trajectory) -> None:
+    def _take(self, training: Config, run: Run) -> None:
         asked = self._asked[training]
         self._diverged += len(asked) * (run.diverged_at is not None)
         for config in asked:

@@ -21,12 +21,16 @@ from importlib.resources.abc import Traversable
 from importlib.util import resolve_name
 
 RUNS = ("htlib.student.training",)
+NETWORKS = ("htlib.networks.training",)
 VERDICTS = (*RUNS, "htlib.ledger.verdicts")
 _HOLDERS = frozenset(
     {
         "htlib.student.files",
         "htlib.student.config",
         "htlib.student.run",
+        "htlib.networks.config",
+        "htlib.networks.run",
+        "htlib.sweeps.kinds",
         "htlib.sweeps.numerics",
         "htlib.sweeps.presets",
         "htlib.sweeps.store",
@@ -41,8 +45,8 @@ _FOR_ANNOTATIONS = frozenset({"__future__", "collections.abc", "jaxtyping", "num
 def code_digest(roots: tuple[str, ...], folder: Traversable | None = None) -> str:
     """Return 16 hexadecimal digits for the code behind some modules, the same in every version of Python.
 
-    The roots are `RUNS`, `VERDICTS` or other dotted names of modules; the folder of the package is by default
-    that of the imported one.  Errors are those of `modules_behind`.
+    The roots are `RUNS`, `NETWORKS`, `VERDICTS` or other dotted names of modules; the folder of the package
+    is by default that of the imported one.  Errors are those of `modules_behind`.
     """
     text = "\n".join(f"{name} {code}" for name, code in sorted(modules_behind(roots, folder).items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

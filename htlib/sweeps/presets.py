@@ -2,6 +2,7 @@
 
 title = "..."                    what the preset shows
 figure = "rate_map"              a member of `htlib.figures.FIGURES`: runs -> Figure
+kind = "student"                 optional: "network" for real networks (`htlib.sweeps.kinds`)
 keep_overlaps = false            optional, as for `htlib.train`
 [[grid]]                         one or more grids, see `htlib.sweep`
 [fast] and [paper]               seeds, and `grid`: a table of values that replace those of every grid,
@@ -19,18 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htlib.student.config import ExperimentConfig, for_profile
+from htlib.student.config import for_profile
 from htlib.sweeps.grid import expand
+from htlib.sweeps.kinds import KINDS, Task, by_training
 
 if TYPE_CHECKING:
-    from htlib.student.run import Trajectory
     from htlib.sweeps.store import Store
-    from htlib.sweeps.workers import Task
 
 _FOLDER = "experiments"
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "title": ((str,), "a text"),
     "figure": ((str,), "a text"),
+    "kind": ((str,), "a text"),
     "keep_overlaps": ((bool,), "true or false"),
     "grid": ((dict, list), "a table or an array of tables"),
     "fast": ((dict,), "a table"),
@@ -50,6 +51,8 @@ class Experiment:
     grid : list of dict
     seeds : int or list of int
     keep_overlaps : bool
+    kind : str
+        A member of `htlib.sweeps.kinds.KINDS`.
     """
 
     name: str
@@ -58,18 +61,17 @@ class Experiment:
     grid: list[dict[str, Any]]
     seeds: int | list[int]
     keep_overlaps: bool = False
+    kind: str = "student"
 
-    def configs(self) -> list[ExperimentConfig]:
-        """Return the configurations that it runs, in order."""
-        return expand(self.grid, self.seeds)
+    def configs(self, seeds: int | Iterable[int] | None = None) -> list[Any]:
+        """Return the configurations that it runs, in order; `seeds` are by default those of the preset."""
+        return expand(self.grid, self.seeds if seeds is None else seeds, KINDS[self.kind].config)
 
-    def tasks(self, device: str = "cpu") -> list[Task]:
+    def tasks(self, device: str = "cpu", seeds: int | Iterable[int] | None = None) -> list[Task]:
         """Return the work that it asks for, one task per configuration."""
-        from htlib.sweeps.workers import Task
-
         return [
             Task(config, (config.reading,), device, keep_overlaps=self.keep_overlaps)
-            for config in self.configs()
+            for config in self.configs(seeds)
         ]
 
     def trainings(
@@ -77,13 +79,12 @@ class Experiment:
         store: Store | str | os.PathLike[str] | None = None,
         scheduler: str | None = None,
         **options: Any,
-    ) -> list[Trajectory]:
+    ) -> list[Any]:
         """Return each of its trainings once, with all of the readings that its grids name.
 
         `store` and `scheduler` are those of `runs`, `options` its ``workers``, ``threads`` and ``progress``.
         """
         from htlib.sweeps.compute import run_tasks
-        from htlib.sweeps.workers import by_training
 
         return run_tasks(list(by_training(self.tasks()).values()), store, scheduler, **options)
 
@@ -93,8 +94,9 @@ class Experiment:
         scheduler: str | None = None,
         *,
         seeds: int | Iterable[int] | None = None,
+        device: str = "cpu",
         **options: Any,
-    ) -> list[Trajectory]:
+    ) -> list[Any]:
         """Return its runs, which are read from the store or computed.
 
         Parameters
@@ -103,17 +105,18 @@ class Experiment:
             As for `htlib.sweep`.
         seeds : int or iterable of int, optional
             By default those of the preset.
+        device : str
+            Any torch device, for the student.
         **options
-            ``device``, ``workers``, ``threads``, ``progress`` of `htlib.sweep`.
+            ``workers``, ``threads``, ``progress`` of `htlib.sweep`.
 
         Returns
         -------
-        list of Trajectory
+        list of Trajectory, or of NetworkRun
         """
-        from htlib.sweeps.compute import sweep_runs
+        from htlib.sweeps.compute import run_tasks
 
-        chosen = self.seeds if seeds is None else seeds
-        return sweep_runs(self.grid, chosen, store, scheduler, keep_overlaps=self.keep_overlaps, **options)
+        return run_tasks(self.tasks(device, seeds), store, scheduler, **options)
 
 
 def load_experiment(name: str | os.PathLike[str], profile: str = "fast") -> Experiment:
@@ -143,10 +146,12 @@ def load_experiment(name: str | os.PathLike[str], profile: str = "fast") -> Expe
         raise ValueError(f"{path} is not TOML: {error}") from error
     if unknown := sorted(content.keys() - _KINDS.keys()):
         raise ValueError(f"{path}: unknown key {unknown[0]!r}; a preset has {', '.join(sorted(_KINDS))}")
-    if missing := sorted(_KINDS.keys() - content.keys() - {"keep_overlaps"}):
+    if missing := sorted(_KINDS.keys() - content.keys() - {"kind", "keep_overlaps"}):
         raise ValueError(f"{path}: {missing[0]!r} is missing")
     for name, value in content.items():
         _check_kind(path, name, value)
+    if (kind := content.get("kind", "student")) not in KINDS:
+        raise ValueError(f"{path}: 'kind' must be one of {', '.join(KINDS)}; got {kind!r}")
     sizes: Mapping[str, Any] = for_profile(profile, fast=content["fast"], paper=content["paper"])
     if unknown := sorted(sizes.keys() - {"seeds", "grid"}):
         raise ValueError(f"{path}: unknown key {unknown[0]!r} in [{profile}]; it has seeds and grid")
@@ -160,6 +165,7 @@ def load_experiment(name: str | os.PathLike[str], profile: str = "fast") -> Expe
         grid=change if isinstance(change, list) else [{**grid, **change} for grid in grids],
         seeds=sizes.get("seeds", 5),
         keep_overlaps=content.get("keep_overlaps", False),
+        kind=kind,
     )
     try:
         experiment.configs()

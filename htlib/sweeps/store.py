@@ -24,17 +24,14 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from htlib.student.config import ExperimentConfig, Reading
 from htlib.student.files import write_atomically
-from htlib.sweeps.numerics import RUNS, code_digest
-
-if TYPE_CHECKING:  # a store is opened without torch
-    from htlib.student.run import Trajectory
+from htlib.sweeps.kinds import Config, Run, kind_of
+from htlib.sweeps.numerics import code_digest
 
 _MARKER = "htlib-store.json"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
@@ -89,22 +86,20 @@ class Store:
         if others and not (self.path / _MARKER).exists():
             raise StoreError(f"{self.path} holds other things and is no store; name a new or empty folder")
 
-    def file_of(
-        self, config: ExperimentConfig, *, keep_weights: bool = False, keep_overlaps: bool = False
-    ) -> Path:
+    def file_of(self, config: Config, *, keep_weights: bool = False, keep_overlaps: bool = False) -> Path:
         """Return the path of the run of a configuration, stored or not; all of its readings share it."""
         what = [config.training.digest(), keep_weights, keep_overlaps]
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
-        return self._runs / key[:2] / f"{key}.safetensors"
+        return self.path / "runs" / code_digest(kind_of(config).code) / key[:2] / f"{key}.safetensors"
 
     def load(
         self,
-        config: ExperimentConfig,
+        config: Config,
         *,
-        readings: Iterable[Reading] = (),
+        readings: Iterable[tuple[Any, ...]] = (),
         keep_weights: bool = False,
         keep_overlaps: bool = False,
-    ) -> Trajectory | None:
+    ) -> Any:
         """Read the stored run of a configuration; return None if it, or one of these readings, is missing.
 
         A run that was stored with more than what is asked for serves, too.  A file that fails its checks is
@@ -121,9 +116,9 @@ class Store:
 
     def has(
         self,
-        config: ExperimentConfig,
+        config: Config,
         *,
-        readings: Iterable[Reading] = (),
+        readings: Iterable[tuple[Any, ...]] = (),
         keep_weights: bool = False,
         keep_overlaps: bool = False,
     ) -> bool:
@@ -135,7 +130,7 @@ class Store:
             wanted <= readings_in(path) for path in self._candidates(config, keep_weights, keep_overlaps)
         )
 
-    def save(self, run: Trajectory, *, keep_weights: bool = False, keep_overlaps: bool = False) -> Path:
+    def save(self, run: Run, *, keep_weights: bool = False, keep_overlaps: bool = False) -> Path:
         """Store a run, complete or not at all, together with the earlier readings of the same training.
 
         Raises
@@ -148,7 +143,7 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             before = self._read(path, run.config)
             if before is not None and before.metrics.index.equals(run.metrics.index):
-                run = dataclasses.replace(run, refits={**before.refits, **run.refits})
+                run = dataclasses.replace(run, refits=dict(before.refits) | dict(run.refits))
             return run.save(path)
 
     def check_writable(self) -> None:
@@ -230,14 +225,10 @@ class Store:
                         shutil.rmtree(folder)
         return runs, size
 
-    def _candidates(self, config: ExperimentConfig, weights: bool, overlaps: bool) -> list[Path]:
+    def _candidates(self, config: Config, weights: bool, overlaps: bool) -> list[Path]:
         """Return the files in which a run can be, with these things or more."""
         kept = product(*([True] if one else [False, True] for one in (weights, overlaps)))
         return [self.file_of(config, keep_weights=w, keep_overlaps=o) for w, o in kept]
-
-    @property
-    def _runs(self) -> Path:
-        return self.path / "runs" / code_digest(RUNS)
 
     def _clear_leftovers(self, older_than: float) -> None:
         """Delete half-written files; newer ones belong to processes that came later."""
@@ -246,11 +237,11 @@ class Store:
                 if path.stat().st_mtime < older_than:
                     path.unlink()
 
-    def _read(self, path: Path, config: ExperimentConfig) -> Trajectory | None:
-        from htlib.student.run import RecordError, Trajectory
+    def _read(self, path: Path, config: Config) -> Any:
+        from htlib.student.run import RecordError
 
         try:
-            run = Trajectory.load(path)
+            run = kind_of(config).load(path)
             if run.config.training != config.training:
                 raise RecordError(f"{path} holds another run than its name says")
         except FileNotFoundError:

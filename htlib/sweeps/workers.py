@@ -12,10 +12,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -23,10 +23,8 @@ import psutil
 import torch
 from threadpoolctl import ThreadpoolController
 
-from htlib.student.config import ExperimentConfig, Reading
-from htlib.student.run import Trajectory
-from htlib.student.start import forget_starts, start_key
-from htlib.student.training import train
+from htlib.student.start import forget_starts
+from htlib.sweeps.kinds import Run, Task, kind_of
 
 _CONNECT_SECONDS = 10
 _WORTH_PROCESSES = 2e12  # operations for each worker, some twenty seconds: then starting processes pays
@@ -36,53 +34,6 @@ _UNGUARDED = (
 )
 _given_up: set[str] = set()
 _pause = threading.Event()
-
-
-@dataclass(frozen=True)
-class Task:
-    """One training, with all that is to be read of it.
-
-    Attributes
-    ----------
-    config : ExperimentConfig
-    readings : tuple of Reading
-    device : str
-    keep_weights, keep_overlaps : bool
-    """
-
-    config: ExperimentConfig
-    readings: tuple[Reading, ...]
-    device: str = "cpu"
-    keep_weights: bool = False
-    keep_overlaps: bool = False
-
-    def joined(self, other: Task) -> Task:
-        """Return the task that reads and keeps all that this one and another one of its training do."""
-        return replace(
-            self,
-            readings=tuple(dict.fromkeys(self.readings + other.readings)),
-            keep_weights=self.keep_weights or other.keep_weights,
-            keep_overlaps=self.keep_overlaps or other.keep_overlaps,
-        )
-
-    @property
-    def training(self) -> ExperimentConfig:
-        """Equal for tasks that train alike, whatever they read."""
-        return self.config.training
-
-    @property
-    def start_key(self) -> str:
-        """Tasks with the same one share their problem, first gradient and first probe."""
-        return start_key(self.config)
-
-
-def by_training(tasks: Iterable[Task]) -> dict[ExperimentConfig, Task]:
-    """Join the tasks that train alike: each training, with all that is asked of it."""
-    joined: dict[ExperimentConfig, Task] = {}
-    for task in tasks:
-        known = joined.get(task.training)
-        joined[task.training] = task if known is None else known.joined(task)
-    return joined
 
 
 @contextmanager
@@ -135,7 +86,7 @@ def lost_workers() -> tuple[type[Exception], ...]:
     return (BrokenExecutor, CancelledError, *([distributed.KilledWorker] if distributed else []))
 
 
-def compute(task: Task, threads: int, sweep: str = "") -> Trajectory:
+def compute(task: Task, threads: int, sweep: str = "") -> Run:
     """Train; the start is kept for the next task of the same problem.
 
     Parameters
@@ -154,15 +105,7 @@ def compute(task: Task, threads: int, sweep: str = "") -> Trajectory:
             raise CancelledError
 
     began = time.perf_counter()
-    run = train(
-        task.config,
-        device=task.device,
-        keep_weights=task.keep_weights,
-        keep_overlaps=task.keep_overlaps,
-        readings=task.readings,
-        progress=False,
-        on_step=on_step,
-    )
+    run = kind_of(task.config).train(task, on_step)
     return replace(run, seconds=time.perf_counter() - began)
 
 
@@ -185,23 +128,7 @@ def process_as_it_was() -> Generator[None]:
 
 def work_of(task: Task) -> float:
     """Floating-point operations of a task, roughly."""
-    c = task.config
-    probes = 1 + c.steps / c.probe_every
-    small, fit = min(c.h, c.d), min(c.n, c.h)
-    training = 4.0 * c.n * c.h * c.d * c.steps
-    features = 2.0 * (2 * c.n + c.n_test) * c.h * c.d
-    # float64 counts twice; a tridiagonalisation runs at a fifth of the speed of a product
-    spectrum = 2 * (c.h * c.d * small + 5 * small**3 * (4 if task.keep_overlaps else 1))
-    refit = 2 * (c.n * c.h * fit + len(task.readings) * fit**3 / 3)
-    return training + probes * (features + spectrum + refit)
-
-
-def bytes_of(config: ExperimentConfig) -> float:
-    """Memory of a run at work, roughly: data, weights and their float64 copies, features, Gram matrices."""
-    c = config
-    single = 4.0 * ((2 * c.n + c.n_test) * c.d + 8 * c.h * c.d + 3 * c.n * c.h)
-    double = 8.0 * (2 * c.h * c.d + (c.n + c.n_test) * c.h + 3 * min(c.n, c.h) ** 2 + 3 * min(c.h, c.d) ** 2)
-    return single + double
+    return kind_of(task.config).work(task)
 
 
 def available_cores() -> int:
@@ -215,7 +142,7 @@ def _workers_for(tasks: Sequence[Task]) -> int:
     """One for each core, as far as there are tasks, and memory for the interpreter with torch and a run."""
     if tasks[0].device != "cpu":
         return 1
-    need = 3e8 + max(bytes_of(task.config) for task in tasks)
+    need = 3e8 + max(kind_of(task.config).bytes(task.config) for task in tasks)
     return max(1, min(available_cores(), len(tasks), int(0.8 * psutil.virtual_memory().available / need)))
 
 
