@@ -211,7 +211,7 @@ def _with_one_sheet(pages: dict[Path, str], folder: Path) -> dict[Path, str]:
     joined: dict[tuple[Path, ...], Path] = {}
 
     def with_one_sheet(path: Path, text: str) -> str:
-        own = named[path]
+        own = _sheets(path, text)
         if own not in joined:
             css = "\n".join(purged[sheet] for sheet in own)
             joined[own] = folder / "_static" / f"pages-{sha256(css.encode()).hexdigest()[:10]}.css"
