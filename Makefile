@@ -16,6 +16,7 @@ NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 EXECUTED  := $(NOTEBOOKS:book/%=_build/$(PROFILE)/%)
 SLOWEST   := $(filter %/running-at-scale.ipynb %/released-code.ipynb,$(EXECUTED))
 PAGE      := _build/html/index.html
+PDF       := _build/heavy-tails-without-noise.pdf
 # The files that a chapter's numbers depend on, and the files that a page shows beside the chapters.
 CODE      := $(sort $(shell find htlib experiments -type f ! -path 'htlib/explorer/static/*' ! -name '*.pyc' ! -name '.*' 2>/dev/null))
 MATTER    := $(sort $(shell find book -type f ! -name '*.ipynb' ! -name '*.pyc' ! -name '.*'))
@@ -60,7 +61,7 @@ BALANCED := --dist loadfile --no-loadscope-reorder --durations 25 --durations-mi
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .SECONDARY: $(EXECUTED)
-.PHONY: help env lock book pages runs quick browser test lint format strip note bench serve clean distclean FORCE
+.PHONY: help env lock book pages pdf runs quick browser test lint format strip note bench serve clean distclean FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -142,6 +143,11 @@ $(PAGE): $(LIVE) $(SLOWEST) $(EXECUTED) $(MATTER) _config.yml _toc.yml requireme
 	@$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"
 	@touch $@
 
+pdf: $(PDF) ## Print the book of this PROFILE as one PDF (needs Chromium)
+
+$(PDF): $(PAGE)
+	@$(BIN)/python -m book.pdf _build/html $@
+
 # A check after a change of a formula; it needs no book, no browser, no npm and no second process.
 quick: $(ENV) ## Run the linters and the quick tests, in parallel
 	$(CHECKS)
@@ -156,6 +162,7 @@ test: lint book browser ## Run the linters and the whole suite, on the book of t
 
 lint: $(ENV) $(MODULES) ## Run only the linters
 	$(CHECKS)
+	$(BIN)/codespell
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx tsc
 	$(if $(NOTEBOOKS),$(STRIP) --verify $(NOTEBOOKS))
 

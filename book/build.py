@@ -193,7 +193,7 @@ def render(executed: Path, html: Path, book: Path, repository: str = "", live: P
     if result.returncode:
         raise BookError(f"the pages could not be rendered\n{reports or result.stdout}")
     try:
-        pages.finish(stage / "_build" / "html")
+        pages.finish(stage / "_build" / "html", public_address(config["repository"]["url"] or repository))
     except pages.PageError as error:
         raise BookError(str(error)) from error
     shutil.rmtree(html, ignore_errors=True)
@@ -222,6 +222,16 @@ def with_repository(config: dict[str, Any], repository: str) -> dict[str, Any]:
         "html": config["html"] | buttons,
         "launch_buttons": launch,
     }
+
+
+def public_address(repository: str) -> str:
+    """Return where GitHub publishes the pages of a repository; of other hosts nothing is known.
+
+    >>> public_address("https://github.com/someone/htlib/")
+    'https://someone.github.io/htlib'
+    """
+    match = re.fullmatch(r"https://github\.com/([^/]+)/([^/]+?)/?", repository)
+    return f"https://{match[1].lower()}.github.io/{match[2]}" if match else ""
 
 
 def _failure(partial: Path, error: Exception) -> str:

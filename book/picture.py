@@ -1,4 +1,4 @@
-"""Draw static/spectrum.svg, the picture of the README and the landing page, from a run at the paper's sizes.
+"""Draw the picture of the landing page and the card of links to the book, from a run at the paper's sizes.
 
 python book/picture.py
 """
@@ -27,7 +27,11 @@ def main() -> None:
         ax.label_outer()
     axes[0].text(60, 90, "Marchenko-Pastur law", fontsize=10)
     axes[0].set(ylim=(0.5, 300))
-    figure.savefig(Path(__file__).parent / "static" / "spectrum.svg", metadata={"Date": None})
+    static = Path(__file__).parent / "static"
+    figure.savefig(static / "spectrum.svg", metadata={"Date": None})
+    figure.set_size_inches(12, 6.3)  # the shape of a card
+    figure.suptitle("Heavy tails without noise", fontsize=26)
+    figure.savefig(static / "card.png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ HIDDEN = """
 .bd-footer, .cell.tag_hide-cell, div.cell_input, details.hide, .verdict small { display: none !important }
 figure, .proof, table { break-inside: avoid }
 """
-A4 = {"format": "A4", "scale": 0.72, "print_background": True}
+A4 = {"format": "A4", "scale": 0.8, "print_background": True}
 MARGIN = {"top": "18mm", "bottom": "18mm", "left": "16mm", "right": "16mm"}
 
 

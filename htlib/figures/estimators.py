@@ -6,6 +6,7 @@ All are narrow enough for a telephone: panels stand above each other, and a pane
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,12 +47,10 @@ def noise_exponents(table: pd.DataFrame) -> Figure:
     Figure
     """
     figure, ax = plt.subplots(figsize=(_WIDTH, 4.4))
-    for (name, group), look in zip(table.groupby("estimator", sort=False), looks_in_turn(), strict=False):
-        by_ratio = group.groupby("ratio").alpha
-        ax.fill_between(
-            by_ratio.mean().index, by_ratio.min(), by_ratio.max(), color=look["color"], alpha=0.2, lw=0
+    for name, look in zip(dict.fromkeys(table["estimator"]), looks_in_turn(), strict=False):
+        _mean_and_range(
+            ax, table.loc[table["estimator"] == name], "ratio", "alpha", label=_LABELS[name], **look
         )
-        ax.plot(by_ratio.mean(), label=_LABELS[str(name)], **look)
     ax.axhspan(*_CUTOFF, color=GREY, alpha=0.2, lw=0)
     ax.text(0.1, 2.1, "called good: 2 to 4", fontsize=10)
     ax.set(xscale="log", yscale="log", xlabel="shorter side / longer side", ylabel=r"exponent $\alpha$")
@@ -88,13 +87,11 @@ def law_exponents(table: pd.DataFrame) -> Figure:
     names, (low_end, high_end) = list(ESTIMATORS), _SHOWN
     for ax, (title, laws) in zip(axes, panels.items(), strict=True):
         for law, color, marker, shift in zip(laws, (BLUE, ORANGE), "os", (0, 0.3), strict=False):
-            shown = table[table.law == law]
-            truth = float(shown.truth.iloc[0])
-            if np.isfinite(truth):
-                ax.axvline(truth, color=GREY, ls="--", lw=1.4)
+            if np.isfinite(LAWS[law].alpha):
+                ax.axvline(LAWS[law].alpha, color=GREY, ls="--", lw=1.4)
             for place, name in enumerate(names):
-                alphas = shown.alpha[shown.estimator == name]
-                low, middle, high = alphas.quantile([0.1, 0.5, 0.9], interpolation="nearest")
+                alphas = np.asarray(table.loc[(table["law"] == law) & (table["estimator"] == name), "alpha"])
+                low, middle, high = np.quantile(alphas, [0.1, 0.5, 0.9], method="nearest")
                 ends = np.clip([low, high], low_end, high_end)
                 ax.plot(ends, [place + shift] * 2, color=color, lw=2.4, alpha=0.6)
                 shape = ">" if middle > high_end else marker
@@ -118,9 +115,9 @@ def heavy_calls(table: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Above the share of matrices with alpha below 4, below the share below all noise matrices.
+        Above the share of matrices with alpha below 4, below the share that is below the level of noise.
     """
-    cut = table.assign(heavy=table.alpha < _CUTOFF[1])
+    cut = table.assign(heavy=table["alpha"] < _CUTOFF[1])
     titles = {
         "heavy": r"Called heavy by $\alpha < 4$: noise is, too",
         "below_noise": "Called heavy beside noise of the shape:\nnow it depends on the estimator",
@@ -148,18 +145,16 @@ def spectrum_calls(table: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Mean exponents as numbers, the share below all noise matrices as colour.
+        Mean exponents as numbers, the share below the level of noise as colour.
     """
-    alphas = _square(table, "alpha")
-    noise = table.groupby("estimator", sort=False).noise.first()
-    texts = alphas.map(_short)
-    texts.loc["noise, median"] = noise.map(_short)
-    shares = _square(table, "below_noise")
-    shares.loc["noise, median"] = 0.0
+    null = table[table["kind"] == table["kind"].iloc[0]]
+    null = null.assign(kind="noise, median", alpha=null["noise"], below_noise=False)
+    table = pd.concat([table, null])
+    shares, texts = _square(table, "below_noise"), _square(table, "alpha").map(_short)
     figure, ax = plt.subplots(figsize=(_WIDTH, 1.9 + 0.42 * len(texts)))
     _heat_map(ax, shares, texts)
     ax.set_title("One spectrum, seven exponents:\nheavy to some, light to others", loc="right")
-    _colour_bar(figure, ax, "percent of the seeds below all noise")
+    _colour_bar(figure, ax, "percent of the seeds below noise's 5 % level")
     return figure
 
 
@@ -180,15 +175,11 @@ def spike_windows(table: pd.DataFrame, h: int, d: int) -> Figure:
         Means over seeds, with their range; a tick on the axis is where a spike leaves the bulk of a window.
     """
     figure, ax = plt.subplots(figsize=(_WIDTH, 4.2))
-    for (side, group), color, marker in zip(
-        table.groupby("side"), (BLUE, ORANGE, GREEN, GOLD), "osD^", strict=False
-    ):
-        by_strength = group.groupby("strength").seen
-        label = "whole matrix" if side == 0 else f"windows of {side:.0f} x {side:.0f}"
-        ax.plot(by_strength.mean(), color=color, marker=marker, label=label)
-        ax.fill_between(
-            by_strength.mean().index, by_strength.min(), by_strength.max(), color=color, alpha=0.2, lw=0
-        )
+    sides = sorted({int(side) for side in table["side"]})
+    for side, color, marker in zip(sides, (BLUE, ORANGE, GREEN, GOLD), "osD^", strict=False):
+        label = "whole matrix" if side == 0 else f"windows of {side} x {side}"
+        shown = table.loc[table["side"] == side]
+        _mean_and_range(ax, shown, "strength", "seen", label=label, color=color, marker=marker)
         critical = 1.0 if side == 0 else (h * d) ** 0.25 / np.sqrt(side)
         ax.axvline(critical, color=color, ls=":", lw=1.6)
     ax.set(
@@ -217,14 +208,14 @@ def three_nulls(table: pd.DataFrame) -> Figure:
         Standard deviations of the null as colour and number, means over seeds; then the eigenvalues beyond
         the noise edge of the matrix and of its shuffled entries.
     """
-    means = table.groupby("kind", sort=False)[[*_NULLS, "n_spikes", "traps"]].mean()
+    means = table.pivot_table(index="kind", values=[*_NULLS, "n_spikes", "traps"], sort=False)
+    means = means[[*_NULLS, "n_spikes", "traps"]]
     figure, ax = plt.subplots(figsize=(_WIDTH, 2.6 + 0.36 * len(means)))
     z = means[list(_NULLS)]
     image = ax.imshow(z.clip(-10, 10), cmap="PuOr", vmin=-14, vmax=14, aspect="auto")
     ax.set_xlim(-0.5, 4.5)
-    for row, (_, values) in enumerate(means.iterrows()):
-        for column, value in enumerate(values):
-            ax.text(column, row, f"{value:.0f}".replace("-0", "0"), ha="center", va="center", fontsize=10)
+    for (row, column), value in np.ndenumerate(means.to_numpy(np.float64)):
+        ax.text(column, row, str(round(value)), ha="center", va="center", fontsize=10)
     ax.axvline(2.5, color=GREY, lw=1)
     ax.set_yticks(range(len(means)), [_kind_label(str(kind)) for kind in means.index])
     names = [*_NULLS.values(), "spikes", "spikes,\nshuffled"]
@@ -236,27 +227,27 @@ def three_nulls(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def _mean_and_range(ax: Axes, table: pd.DataFrame, x: str, y: str, *, color: str, **line: Any) -> None:
+    """Draw means over seeds as a line, and the range as a band."""
+    places = sorted(set(table[x]))
+    values = np.array([table.loc[table[x] == place, y] for place in places])
+    ax.fill_between(places, values.min(axis=1), values.max(axis=1), color=color, alpha=0.2, lw=0)
+    ax.plot(places, values.mean(axis=1), color=color, **line)
+
+
 def _square(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return the means over seeds, one row per kind and one column per estimator, in order of appearance."""
-    means = table.groupby(["kind", "estimator"], sort=False)[column].mean().unstack("estimator")
-    return means.reindex(index=table.kind.unique(), columns=table.estimator.unique())
+    means = table.pivot_table(index="kind", columns="estimator", values=column, dropna=False)
+    return means.loc[list(dict.fromkeys(table["kind"])), list(dict.fromkeys(table["estimator"]))]
 
 
 def _heat_map(ax: Axes, shares: pd.DataFrame, texts: pd.DataFrame) -> None:
     """Draw shares as colours with a text on each."""
     ax.imshow(100 * shares, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-    for row, kind in enumerate(shares.index):
-        for column, name in enumerate(shares.columns):
-            bright = shares.loc[kind, name] > 0.5
-            ax.text(
-                column,
-                row,
-                texts.loc[kind, name],
-                ha="center",
-                va="center",
-                color="black" if bright else "white",
-                fontsize=9.5,
-            )
+    for (row, column), share in np.ndenumerate(shares.to_numpy(np.float64)):
+        color = "black" if share > 0.5 else "white"
+        text = str(texts.iat[row, column])
+        ax.text(column, row, text, ha="center", va="center", color=color, fontsize=9.5)
     names = [_LABELS[str(name)] for name in shares.columns]
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
     ax.set_yticks(range(len(shares)), [_kind_label(str(kind)) for kind in shares.index])

@@ -33,7 +33,7 @@ _FORMS = {
     "teacher_decay": "weights $k^{{-{}}}$",
     "batch_size": "batches of {}",
     "update": "{} update",
-    "feature_scale": "{} scale",
+    "feature_scale": "{} feature scale",
 }
 _WORDS: dict[tuple[str, Any], str] = {
     ("steps", 1): "1 step",

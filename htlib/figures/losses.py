@@ -45,6 +45,7 @@ SCALE_LOOKS: Mapping[str, Mapping[str, Any]] = {
     "released-code": {"color": ORANGE, "marker": "s"},
 }
 _DASHES = {"paper": "-", "released-code": "--"}
+_MARKS = {"paper": "x", "released-code": "+"}  # of the closed form
 _CHOICES = {"fixed": rf"$\lambda$ = {FIXED:g}", "chosen": r"$\lambda$ chosen for each run"}
 
 
@@ -122,7 +123,7 @@ def worth(table: pd.DataFrame, predicted: pd.DataFrame | None = None) -> Figure:
     table : DataFrame
         As of `gains`, with the columns fixed and chosen.
     predicted : DataFrame, optional
-        As of `predicted_gains`, drawn as crosses.
+        As of `predicted_gains`: x at the paper's feature scale and + at the released code's.
 
     Returns
     -------
@@ -133,7 +134,8 @@ def worth(table: pd.DataFrame, predicted: pd.DataFrame | None = None) -> Figure:
         for scale, group in table.groupby("scale"):
             against_rate(group, choice, linestyle=_DASHES[str(scale)], ax=ax)
         if predicted is not None:
-            ax.plot(predicted["lr"], predicted[choice], "x", color=BLACK, ms=5, zorder=3)
+            for scale, group in predicted.groupby("scale"):
+                ax.plot(group["lr"], group[choice], _MARKS[str(scale)], color=BLACK, ms=7, zorder=3)
         ax.axhline(0, color=GREY, lw=1)
         ax.set(title=title, ylabel="gain (below 0: worse)" if ax is axes[0] else "")
     axes[0].set_yscale("symlog", linthresh=0.05)
@@ -142,7 +144,7 @@ def worth(table: pd.DataFrame, predicted: pd.DataFrame | None = None) -> Figure:
     handles = [legend_key(OPTIMIZER_NAMES[o], color=OPTIMIZER_COLORS[o]) for o in table["optimizer"].unique()]
     handles += [legend_key(setting_label(feature_scale=s), ls=_DASHES[s]) for s in table["scale"].unique()]
     if predicted is not None:
-        handles.append(legend_key("closed form", color=BLACK, ls="", marker="x"))
+        handles.append(legend_key("closed form (x, +)", color=BLACK, ls="", marker="x"))
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
@@ -253,7 +255,7 @@ def decays(runs: Sequence[Trajectory]) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.0), sharey=True)
     for ((optimizer, lr, decay), group), look in zip(groups.items(), looks_in_turn(), strict=False):
         table = pd.concat([run.metrics["alpha_hill"] for run in group.values()], axis=1).dropna()
-        rates = lr * (1.0 if decay is None else decay) ** np.arange(table.index.to_numpy().max())
+        rates = lr * (1.0 if decay is None else decay) ** np.arange(table.index.to_numpy().max(initial=0))
         spent = np.concatenate([[0.0], np.cumsum(rates)])[table.index]
         label = (
             setting_label(lr_decay=decay) if decay is not None else setting_label(optimizer=optimizer, lr=lr)

@@ -159,7 +159,7 @@ def _refit_legends(figure: Figure, undo: ExitStack) -> None:
         if not labels:
             continue
         size = float(legend.get_texts()[0].get_fontsize())
-        entry = max(map(len, labels)) * _CHARACTER * size + 0.55
+        entry = max(map(len, labels)) * _CHARACTER * size + 0.75  # with its mark and the gap to the next
         undo.callback(legend.set, visible=True, in_layout=True)
         legend.set(visible=False, in_layout=False)
         other = figure.legend(

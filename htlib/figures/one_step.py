@@ -133,7 +133,7 @@ def rate_spectra(runs: Sequence[Trajectory], *, step: int = 1) -> Figure:
     figure, axes = plt.subplots(1, len(runs), figsize=(_WIDE, 3.7), sharex=True, sharey=True, squeeze=False)
     for ax, run in zip(axes.flat, runs, strict=True):
         h, d, last = run.config.h, run.config.d, min(step, int(run.metrics.index[-1]))
-        lawful = last == 1 and OPTIMIZERS[run.config.optimizer].first_step is not None
+        lawful = last == 1 and min(h, d) > 1 and OPTIMIZERS[run.config.optimizer].first_step is not None
         spectrum(
             run.esd(last),
             law=MarchenkoPastur.of_gaussian_esd(h, d),

@@ -26,25 +26,25 @@ _MARKS = {"holds": "✓ holds", "open": "? open", "fails": "✗ fails"}
 
 
 def badge(name: str, recorded: Verdicts) -> str:
-    """Return the verdict of a claim at the largest scale at which it was tested, as a link to its card.
+    """Return the verdict of a claim at the largest profile at which it was tested, as a link to its card.
 
     Raises ValueError if no verdict is recorded.
     """
     for profile in reversed(PROFILES):
         if name in recorded[profile]:
-            return _chip(recorded[profile][name], f"{_PAGE}#{name}", f" · {profile} scale")
+            return _chip(recorded[profile][name], f"{_PAGE}#{name}", f" · {profile} profile")
     raise ValueError(f"no verdict is recorded of a claim {name!r}")
 
 
 def overview(claims: Sequence[Claim], verdicts: Verdicts) -> str:
-    """Return a table with one row per claim: its text and its verdict at each scale."""
+    """Return a table with one row per claim: its text and its verdict at each profile."""
     rows = "".join(
         f'<tr><td><a href="#{claim.id}">{escape(claim.claim)}</a></td>'
         + "".join(f"<td>{_chip_of(verdicts[profile].get(claim.id))}</td>" for profile in PROFILES)
         + "</tr>"
         for claim in claims
     )
-    head = "".join(f"<th>{profile} scale</th>" for profile in PROFILES)
+    head = "".join(f"<th>{profile} profile</th>" for profile in PROFILES)
     return (
         f'<table class="ledger-overview"><thead><tr><th>claim</th>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table>"
@@ -61,12 +61,13 @@ def page_titles(ledger: Ledger) -> dict[str, str]:
 
 
 def card(claim: Claim, verdicts: Verdicts, titles: Mapping[str, str]) -> str:
-    """Return a claim with its source, its checks and verdicts at each scale, and the command to recompute.
+    """Return a claim with its source, its checks and verdicts at each profile, and the command to recompute.
 
     The verdicts must belong to the claim's present checks.  `titles` maps pages to their titles.
     """
     chips = " ".join(
-        f"{_chip_of(verdicts[profile].get(claim.id))}<small> {profile} scale</small>" for profile in PROFILES
+        f"{_chip_of(verdicts[profile].get(claim.id))}<small> {profile} profile</small>"
+        for profile in PROFILES
     )
     known = {profile: verdicts[profile][claim.id] for profile in PROFILES if claim.id in verdicts[profile]}
     checks = "".join(
@@ -86,7 +87,7 @@ def card(claim: Claim, verdicts: Verdicts, titles: Mapping[str, str]) -> str:
 def experiments_table(
     experiments: Sequence[Mapping[str, Any]], titles: Mapping[str, str], seconds: Mapping[str, float]
 ) -> str:
-    """Return a table of the paper's experiments, our figures, parameters at the paper's scale, and run times.
+    """Return a table of the paper's experiments, our figures, parameters at the profile paper, and run times.
 
     `titles` maps pages to their titles, and `seconds` maps presets to the time of their first run.
     """
@@ -103,7 +104,7 @@ def experiments_table(
             escape(one["deviation"]),
         )
         rows += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-    heads = ("experiment of the paper", "our figures", "parameters (paper scale)", "one run", "deviation")
+    heads = ("experiment of the paper", "our figures", "parameters (paper profile)", "one run", "deviation")
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f'<table class="ledger-experiments"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
@@ -142,7 +143,7 @@ def _command(claim: Claim) -> str:
 
 
 def _check(check: Check, results: Mapping[str, CheckResult]) -> str:
-    """Return one check as words, a picture, and one line of numbers per scale."""
+    """Return one check as words, a picture, and one line of numbers per profile."""
     lines = "".join(
         f"<div>{profile}: {_text(result)}, {result.n_seeds} seeds: <b>{_MARKS[result.outcome]}</b></div>"
         for profile, result in results.items()
@@ -163,7 +164,7 @@ def _number(x: float) -> str:
 
 
 def _picture(expect: Expectation, results: Mapping[str, CheckResult]) -> str:
-    """Draw interval and mean of each scale above one axis, and shade the range that the claim expects."""
+    """Draw interval and mean of each profile above one axis, and shade the range that the claim expects."""
     bounds = [bound for bound in (expect.low, expect.high) if math.isfinite(bound)]
     numbers = [x for r in results.values() for x in (r.low, r.high)] + bounds
     low, high = min(numbers), max(numbers)

@@ -182,7 +182,8 @@ def confirm(ledger: Ledger, profile: str, **options: Any) -> dict[str, Verdict]:
     """Test all claims and return the verdicts, if they are the recorded ones.
 
     Otherwise a LedgerError has one line for each verdict that is missing, stale or contradicted at this
-    profile, and for each that is missing or stale at the other profile.  The options are those of `evaluate`.
+    profile, and for each that is stale at the other profile, where a verdict may be missing: the page says
+    "not recorded".  The options are those of `evaluate`.
     """
     recorded = load_verdicts(ledger.verdicts)
     found = evaluate(ledger.claims, profile, **options)
@@ -209,7 +210,7 @@ def contradictions(found: Mapping[str, Verdict], recorded: Mapping[str, Verdict]
 
 
 def stale(claims: Sequence[Claim], recorded: Mapping[str, Mapping[str, Verdict]]) -> list[str]:
-    """Return one line for each verdict that is missing, superfluous, or from another test or other code.
+    """Return one line for each recorded verdict that is superfluous, or from another test or other code.
 
     Nothing is run.
     """
@@ -217,6 +218,7 @@ def stale(claims: Sequence[Claim], recorded: Mapping[str, Mapping[str, Verdict]]
         _unrecorded(name, profile, mark, recorded[profile])
         for profile in PROFILES
         for name, mark in fingerprints(claims, profile).items()
+        if name in recorded[profile]
     ]
     names = {claim.id for claim in claims}
     lines += [

@@ -192,12 +192,7 @@ ESTIMATORS: dict[str, Estimator] = {
     estimator.name: estimator
     for estimator in (
         Estimator("median", "Hill, median", "the upper half: TempBalance, the paper's code", hill_alpha),
-        Estimator(
-            "ks",
-            "KS",
-            "from the best threshold on: WeightWatcher",
-            lambda values: fit_power_law(values).alpha,
-        ),
+        Estimator("ks", "KS", "from the best threshold on: WeightWatcher", _ks),
         Estimator("bounded", "KS, bounded", "the same, under a law that ends at the largest value", _bounded),
         Estimator(
             "peak",

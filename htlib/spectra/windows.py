@@ -112,7 +112,7 @@ def _spectra(windows: list[Tensor]) -> Array:
     grams = _grams(windows)  # the copies of the windows are gone before LAPACK makes its own
     if not np.isfinite(grams).all():
         raise ValueError("the squared singular values overflow float64; rescale the matrix")
-    result = np.linalg.eigvalsh(grams)
+    result = np.linalg.eigvalsh(grams).astype(np.float64, copy=False)
     for row, window in enumerate(windows):
         # the Gram matrix has lost small eigenvalues to rounding, or has rounding in place of zeros
         if is_ill_conditioned(torch.from_numpy(result[row])):

@@ -239,6 +239,12 @@ def test_links_to_the_repository_appear_with_its_address(tiny: TinyBook) -> None
     assert any(link.startswith("https://github.com/someone/htlib/issues/new") for link in links)
 
 
+def test_the_address_of_the_pages(build: ModuleType) -> None:
+    """Oracle: the form that GitHub documents."""
+    assert build.public_address("https://github.com/Someone/htlib") == "https://someone.github.io/htlib"
+    assert build.public_address("https://example.org/htlib") == ""
+
+
 def test_one_address_in_the_configuration(build: ModuleType) -> None:
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     config["repository"]["url"] = ""

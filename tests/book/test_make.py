@@ -152,6 +152,19 @@ def test_an_old_python_is_named(project: Project) -> None:
 
 def test_help_names_the_targets(project: Project) -> None:
     project.make()
-    targets = ("env", "book", "runs", "quick", "test", "note", "bench", "serve", "lock", "clean", "distclean")
+    targets = (
+        "env",
+        "book",
+        "runs",
+        "quick",
+        "test",
+        "note",
+        "pdf",
+        "bench",
+        "serve",
+        "lock",
+        "clean",
+        "distclean",
+    )
     for target in targets:
         assert f"make {target} " in project.result.stdout

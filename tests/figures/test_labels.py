@@ -15,7 +15,7 @@ from tests.ledgers import run
         ({"lr_decay": None, "normalize_weights": False}, "constant rate, not normalised"),
         ({"adam_eps": 1e-8, "ridge_lambda": 1e-4}, "$ϵ$ = 1e-08, $λ$ = 0.0001"),
         ({"n": 50, "steps": 1, "seed": 3}, "$n$ = 50, 1 step, seed 3"),
-        ({"labels": "shuffled", "feature_scale": "paper"}, "shuffled labels, paper scale"),
+        ({"labels": "shuffled", "feature_scale": "paper"}, "shuffled labels, paper feature scale"),
         ({"momentum": 0.9}, "momentum = 0.9"),
     ],
 )

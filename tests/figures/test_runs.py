@@ -181,9 +181,9 @@ class TestAlongSteps:
     def test_panels_for_both_feature_scales(self, rates):
         figure = hp.along_steps(flat(rates))
         losses = {ax.get_title("left"): ax for ax in figure.axes if ax.get_ylabel() == LABELS["test_loss"]}
-        assert set(losses) == {"paper scale", "released-code scale"}
+        assert set(losses) == {"paper feature scale", "released-code feature scale"}
         for scale in ("paper", "released-code"):
-            line = means(losses[f"{scale} scale"])[0]
+            line = means(losses[f"{scale} feature scale"])[0]
             runs = rates["adam", 0.1, scale]
             expected = np.mean([one.metrics.test_loss for one in runs], axis=0)
             assert line.get_ydata() == pytest.approx(expected, rel=1e-12)

@@ -145,7 +145,7 @@ def test_other_runs_or_other_code_make_verdicts_stale_without_running_them(ledge
     assert line == "open-question: a verdict at profile paper without a claim"
 
 
-def test_the_ledger_of_the_book_is_recorded_at_both_scales():
+def test_no_recorded_verdict_of_the_book_is_stale():
     """Nothing is run: a test or a formula that was changed after its verdict is seen by its fingerprint."""
     ledger = load_ledger()
     assert stale(ledger.claims, load_verdicts(ledger.verdicts)) == []
