@@ -203,7 +203,8 @@ def _with_one_sheet(pages: dict[Path, str], folder: Path) -> dict[Path, str]:
     (folder / "_static" / "scripts" / "fontawesome.js").unlink()
     scripts = [p.read_text(encoding="utf-8") for p in folder.rglob("*.js") if p.name != "searchindex.js"]
     words = {word for text in (*pages.values(), *scripts) for word in re.findall(r"[\w-]+", text)}
-    sheets = {(path.parent / href).resolve() for path, text in pages.items() for href in _SHEET.findall(text)}
+    named = {path: _sheets(path, text) for path, text in pages.items()}
+    sheets = {sheet for own in named.values() for sheet in own}
     purged = {sheet: _purged(sheet, folder / "_static", words) for sheet in sheets}
     _cut_icons(folder, {ord(c) for css in purged.values() for c in css if not c.isascii()})
     for sheet in sheets:
@@ -211,7 +212,7 @@ def _with_one_sheet(pages: dict[Path, str], folder: Path) -> dict[Path, str]:
     joined: dict[tuple[Path, ...], Path] = {}
 
     def with_one_sheet(path: Path, text: str) -> str:
-        own = _sheets(path, text)
+        own = named[path]
         if own not in joined:
             css = "\n".join(purged[sheet] for sheet in own)
             joined[own] = folder / "_static" / f"pages-{sha256(css.encode()).hexdigest()[:10]}.css"
