@@ -33,6 +33,11 @@ _PAINT = """() => new Promise((resolve) => {
 })"""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing when the browser leaves a page before all of it came."""
+
+
 class _Compressing(SimpleHTTPRequestHandler):
     """Answer as the servers of static pages do."""
 
@@ -60,7 +65,7 @@ def main() -> None:
         print("the pages: not measured, there is no book yet; run `make book` first")
         return
     names = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Compressing, directory=str(HTML))) as server:
+    with _Server(("127.0.0.1", 0), partial(_Compressing, directory=str(HTML))) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=FLAGS)

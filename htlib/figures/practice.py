@@ -61,13 +61,14 @@ def practice_layers(runs: Sequence[NetworkRun]) -> Figure:
     """
     plain = [run for run in runs if run.config.method == "none" and run.config.labels == "real"]
     networks = list(dict.fromkeys(run.config.network for run in plain))
+    most = {name: max(r.config.fraction for r in plain if r.config.network == name) for name in networks}
     figure, axes = plt.subplots(1, len(networks), figsize=(WIDTH, 4.4), squeeze=False)
     for ax, network in zip(axes[0], networks, strict=True):
         last: Any = pd.concat(
             [
                 run.layers[run.layers["step"] == run.metrics.index[-1]]
                 for run in plain
-                if run.config.network == network and run.config.fraction == 1
+                if run.config.network == network and run.config.fraction == most[network]
             ]
         )
         excess = (last["alpha_hill"] - last["alpha_hill_null"]).groupby(last["name"], sort=False).mean()

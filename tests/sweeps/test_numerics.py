@@ -34,7 +34,7 @@ MUST_COUNT = {
     *("spectra.ks_scan", "spectra.measures", "student.curvature"),
 }
 JUDGING = {
-    *("ledger", "ledger.effects", "ledger.settings", "ledger.verdicts", "spectra.spikes"),
+    *("ledger", "ledger.controls", "ledger.effects", "ledger.settings", "ledger.verdicts", "spectra.spikes"),
     *("theory", "theory.one_step", "theory.gradient", "theory.stability", "theory.bulk"),
     *("spectra.generalized", "sweeps", "sweeps.seeds"),
 }

@@ -13,7 +13,8 @@ from threadpoolctl import threadpool_info
 import htlib as ht
 from htlib.student.config import Reading
 from htlib.sweeps import workers as executors
-from htlib.sweeps.workers import Task, bytes_of, compute, open_executor, work_of
+from htlib.sweeps.kinds import Task, kind_of
+from htlib.sweeps.workers import compute, open_executor, work_of
 from tests.refusals import refused
 from tests.sweeping import TINY, assert_same, blas_threads
 
@@ -67,6 +68,10 @@ def test_threads_are_blas_threads_of_each_worker(number):
         assert pool.submit(work).result() == (number, {number})
 
 
+def size_of(config):
+    return kind_of(config).bytes(config)
+
+
 @pytest.mark.parametrize(
     ("configs", "options", "memory", "expected"),
     [
@@ -75,7 +80,7 @@ def test_threads_are_blas_threads_of_each_worker(number):
         ([PAPER], {}, 1e12, "with 1 thread of this process, 1 BLAS thread each"),
         ([LONG], {"threads": 2}, 1e12, "with 1 thread of this process, 2 BLAS threads each"),
         ([LONG] * 9, {}, 1e12, "with 4 processes, 1 BLAS thread each"),
-        ([LONG] * 9, {}, 2.5 * (3e8 + bytes_of(LONG)) / 0.8, "with 2 processes, 1 BLAS thread each"),
+        ([LONG] * 9, {}, 2.5 * (3e8 + size_of(LONG)) / 0.8, "with 2 processes, 1 BLAS thread each"),
         ([LONG] * 9, {}, 1e6, "with 1 thread of this process, 1 BLAS thread each"),
         ([CONFIG] * 9, {"workers": 6, "threads": 3}, 1e6, "with 6 processes, 3 BLAS threads each"),
     ],
@@ -99,7 +104,7 @@ def test_more_work_and_more_memory_for_more_of_everything():
     for name in ("n", "d", "h", "n_test", "steps"):
         larger = CONFIG.replace(**{name: 4 * getattr(CONFIG, name)})
         assert work(larger) > work(CONFIG)
-        assert name == "steps" or bytes_of(larger) > bytes_of(CONFIG)
+        assert name == "steps" or size_of(larger) > size_of(CONFIG)
     assert work(CONFIG.replace(steps=8)) > work(CONFIG.replace(steps=8, probe_every=4))
 
 
