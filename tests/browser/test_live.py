@@ -243,7 +243,8 @@ def test_each_control_changes_what_is_trained(visit: Visit, book: str) -> None:
         assert_trained(visit, **settings)
 
     everything = set(CHARTS)
-    slider, steps = (page.get_by_role("slider", name=name) for name in ("Learning rate", "Steps"))
+    explorer = page.locator(".htlib-explorer")
+    slider, steps = (explorer.get_by_role("slider", name=name) for name in ("Learning rate", "Steps"))
     optimizer, teacher, labels, noise, scale = (
         page.get_by_role("combobox", name=name)
         for name in ("Optimizer", "Teacher", "Training labels", "Label noise", "Feature scale")
