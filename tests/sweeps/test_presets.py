@@ -6,6 +6,8 @@ import pytest
 
 import htlib as ht
 from htlib.sweeps.grid import fields_of
+from htlib.sweeps.kinds import by_training
+from htlib.sweeps.workers import work_of
 from tests.refusals import refused
 from tests.sweeping import TINY, blas_threads
 
@@ -66,8 +68,7 @@ def test_every_preset_can_run_and_be_drawn(path, profile):
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_the_fast_profile_is_the_smaller_one(path):
     def work(profile):
-        configs = ht.load_experiment(path, profile).configs()
-        return sum((1 + c.steps) * c.n * c.d * c.h for c in configs)
+        return sum(work_of(task) for task in by_training(ht.load_experiment(path, profile).tasks()).values())
 
     assert work("fast") < work("paper")
 
