@@ -35,6 +35,7 @@ MUST_COUNT = {
 }
 JUDGING = {
     *("ledger", "ledger.controls", "ledger.effects", "ledger.settings", "ledger.verdicts", "spectra.spikes"),
+    *("ledger.measures", "theory.ridge_risk", "spectra.phases"),
     *("theory", "theory.one_step", "theory.gradient", "theory.stability", "theory.bulk"),
     *("spectra.generalized", "sweeps", "sweeps.seeds"),
 }
