@@ -144,6 +144,8 @@ def _with_true_names(text: str) -> str:
     """Correct what the theme says to screen readers."""
     # a header cell with nothing in it would be announced as one
     text = re.sub(r"<th( [^>]*)?>(?:\s|&nbsp;|<p>|</p>)*</th>", r"<td\1></td>", text)
+    # a role that is not allowed in a list
+    text = text.replace(' role="doc-biblioentry"', ' role="listitem"')
     # names that hide the words on the control
     text = text.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     text = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1", text)
