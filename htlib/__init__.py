@@ -145,13 +145,13 @@ __all__ = [
 
 # The home of each name.  Type checkers and editors read the imports above instead.
 _NAMES = {
+    "htlib.ledger.controls": "against_controls",
     "htlib.models.allocation": "allocate with_controls",
     "htlib.models.comparison": "compare_models",
     "htlib.models.entries": "CheckpointError",
     "htlib.models.recorder": "SpectrumRecorder",
     "htlib.models.smoothing": "smooth",
     "htlib.models.table": "analyze describe summarize",
-    "htlib.ledger.controls": "against_controls",
     "htlib.networks.config": "NetworkConfig",
     "htlib.networks.run": "NetworkRun",
     "htlib.networks.training": "train_network",

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from htlib.figures.runs import figure_of_runs
+from htlib.figures.runs import figure_of_networks
 from htlib.figures.style import BLUE, GREEN, GREY, ORANGE, PINK, SKY, WIDTH, in_book_style, legend_key
 from htlib.networks.run import NetworkRun
 
@@ -45,7 +45,7 @@ _MEASURES = {"test_loss": "test loss", "accuracy": "test accuracy"}
 _NETWORKS = {"mlp": "digits, MLP", "cnn": "digits, CNN", "transformer": "text, transformer"}
 
 
-@figure_of_runs
+@figure_of_networks
 def practice_layers(runs: Sequence[NetworkRun]) -> Figure:
     """Draw PL_Alpha_Hill of each inner layer after training beside noise of its shape, one panel per network.
 
@@ -60,6 +60,8 @@ def practice_layers(runs: Sequence[NetworkRun]) -> Figure:
     Figure
     """
     plain = [run for run in runs if run.config.method == "none" and run.config.labels == "real"]
+    if not plain:
+        raise ValueError("practice_layers needs runs without a method and with real labels; there are none")
     networks = list(dict.fromkeys(run.config.network for run in plain))
     most = {name: max(r.config.fraction for r in plain if r.config.network == name) for name in networks}
     figure, axes = plt.subplots(1, len(networks), figsize=(WIDTH, 4.4), squeeze=False)
@@ -91,7 +93,7 @@ def practice_layers(runs: Sequence[NetworkRun]) -> Figure:
     return figure
 
 
-@figure_of_runs
+@figure_of_networks
 def practice_story(runs: Sequence[NetworkRun]) -> Figure:
     """Draw the mean exponent of the inner layers minus that of noise along the steps: full and mini batch.
 
@@ -133,7 +135,7 @@ def practice_story(runs: Sequence[NetworkRun]) -> Figure:
     return figure
 
 
-@figure_of_runs
+@figure_of_networks
 def practice_rates(runs: Sequence[NetworkRun]) -> Figure:
     """Draw the test loss against the largest rate, with and without a method, one panel per amount of data.
 
@@ -157,6 +159,8 @@ def practice_rates(runs: Sequence[NetworkRun]) -> Figure:
             if run.diverged_at is None
         ]
     )
+    if table.empty:
+        raise ValueError("practice_rates needs a run that did not diverge; there is none")
     fractions = sorted(table["fraction"].unique())
     figure, axes = plt.subplots(1, len(fractions), figsize=(WIDTH, 3.6), squeeze=False)
     for ax, fraction in zip(axes[0], fractions, strict=True):
@@ -176,7 +180,7 @@ def practice_rates(runs: Sequence[NetworkRun]) -> Figure:
     return figure
 
 
-@figure_of_runs
+@figure_of_networks
 def practice_pruning(runs: Sequence[NetworkRun], *, measure: str = "accuracy") -> Figure:
     """Draw a measure of pruned networks against the sparsity, one curve per column that decides.
 
@@ -191,6 +195,8 @@ def practice_pruning(runs: Sequence[NetworkRun], *, measure: str = "accuracy") -
     Figure
     """
     pruned = [run for run in runs if run.config.pruned_by != "none"]
+    if not pruned:
+        raise ValueError("practice_pruning needs runs that were pruned; there are none")
     networks = list(dict.fromkeys(run.config.network for run in pruned))
     figure, axes = plt.subplots(1, len(networks), figsize=(WIDTH, 3.9), squeeze=False)
     for ax, network in zip(axes[0], networks, strict=True):

@@ -35,6 +35,7 @@ from htlib.figures.style import (
     legend_key,
     looks_in_turn,
 )
+from htlib.networks.run import NetworkRun
 from htlib.spectra.noise import MarchenkoPastur, largest_eigenvalue_quantile
 from htlib.student.config import CHOICES
 from htlib.student.probes import METRICS
@@ -53,18 +54,38 @@ _SCALE_LINES = {"paper": "-", "released-code": "--"}
 
 
 def figure_of_runs(
-    function: Callable[Concatenate[Sequence[Any], P], Figure],
-) -> Callable[Concatenate[Sequence[Any], P], Figure]:
-    """Register a figure in `FIGURES`, in the style of the book; it raises ValueError if there are no runs."""
+    function: Callable[Concatenate[Sequence[Trajectory], P], Figure],
+) -> Callable[Concatenate[Sequence[Trajectory], P], Figure]:
+    """Register a figure of the student's runs in `FIGURES`, in the style of the book.
+
+    It raises ValueError if there are no runs, or runs of another kind.
+    """
+    return _registered(function, Trajectory)
+
+
+def figure_of_networks(
+    function: Callable[Concatenate[Sequence[NetworkRun], P], Figure],
+) -> Callable[Concatenate[Sequence[NetworkRun], P], Figure]:
+    """Register a figure of runs of real networks, as `figure_of_runs` does."""
+    return _registered(function, NetworkRun)
+
+
+def _registered(function: Callable[..., Figure], kind: type) -> Callable[..., Figure]:
+    name = function.__name__
 
     @wraps(function)
-    def drawn(runs: Sequence[Any], /, *args: P.args, **kwargs: P.kwargs) -> Figure:
+    def drawn(runs: Sequence[Any], /, *args: Any, **kwargs: Any) -> Figure:
         if not runs:
             raise ValueError("no runs to draw")
+        others = {type(run).__name__ for run in runs if not isinstance(run, kind)}
+        if others:
+            raise ValueError(
+                f"{name} draws runs of the type {kind.__name__}; got {', '.join(sorted(others))}"
+            )
         return function(runs, *args, **kwargs)
 
-    FIGURES[function.__name__] = in_book_style(drawn)
-    return FIGURES[function.__name__]
+    FIGURES[name] = in_book_style(drawn)
+    return FIGURES[name]
 
 
 def draw(name: str, runs: Sequence[Any]) -> Figure:
@@ -74,7 +95,7 @@ def draw(name: str, runs: Sequence[Any]) -> Figure:
     ----------
     name : str
         A key of `FIGURES`.
-    runs : sequence of Trajectory
+    runs : sequence of Trajectory or of NetworkRun
 
     Returns
     -------

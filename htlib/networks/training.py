@@ -57,7 +57,7 @@ def train_network(
     --------
     >>> config = NetworkConfig(width=32, steps=20, probe_every=20)
     >>> run = train_network(config)
-    >>> run.metrics.test_loss[20] < run.metrics.test_loss[0]
+    >>> bool(run.metrics.test_loss[20] < run.metrics.test_loss[0])
     True
     """
     data, network = data_of(config), build(config)

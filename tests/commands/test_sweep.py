@@ -164,7 +164,7 @@ def test_lost_workers_exit_4(preset, monkeypatch, capsys):
     def lose(*args, **kwargs):
         raise ht.SweepError("workers died 3 times in a row")
 
-    monkeypatch.setattr("htlib.sweeps.compute.sweep_runs", lose)
+    monkeypatch.setattr("htlib.sweeps.compute.run_tasks", lose)
     assert main([*preset, "--quiet"]) == 4
     assert capsys.readouterr().err == "htlib sweep: workers died 3 times in a row\n"
 

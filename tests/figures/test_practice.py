@@ -1,5 +1,7 @@
 """What the figures of real networks show.  Oracle: the numbers of the runs that they are given."""
 
+import dataclasses
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -7,6 +9,7 @@ from htlib import figures as hp
 from htlib.figures.runs import FIGURES
 from htlib.ledger.controls import against_controls
 from tests.ledger.test_controls import RUNS, SEEDS, run
+from tests.refusals import refused
 
 
 def panels(figure):
@@ -73,3 +76,27 @@ def test_presets_find_them_and_nothing_is_drawn_of_nothing():
     for name in ("practice_layers", "practice_story", "practice_rates", "practice_pruning"):
         with pytest.raises(ValueError, match="no runs to draw"):
             FIGURES[name]([])
+
+
+NETWORK_FIGURES = [name for name, draw in FIGURES.items() if "practice" in draw.__module__]
+
+
+@pytest.mark.parametrize("name", NETWORK_FIGURES)
+def test_a_single_seed_can_be_drawn_and_what_cannot_is_said(name):
+    reading = {"pruned_by": "alpha"} if name == "practice_pruning" else {}
+    hp.draw(name, [run(0, 0.5, **reading)]).draw_without_rendering()
+    with refused("", "no runs"):
+        hp.draw(name, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "unsuited", "message"),
+    [
+        ("practice_layers", run(0, 0.5, labels="shuffled"), "real labels"),
+        ("practice_rates", dataclasses.replace(run(0, 0.5), diverged_at=1), "did not diverge"),
+        ("practice_pruning", run(0, 0.5), "pruned"),
+    ],
+)
+def test_runs_that_do_not_suit_are_refused_with_what_is_needed(name, unsuited, message):
+    with refused(name, message):
+        hp.draw(name, [unsuited])

@@ -15,6 +15,7 @@ from htlib.spectra.phases import PHASES
 from htlib.student.config import CHOICES
 from htlib.student.probes import METRICS
 from htlib.student.problem import draw_readout
+from tests.ledger.test_controls import run as network_run
 from tests.ledgers import run
 from tests.refusals import refused
 
@@ -80,6 +81,15 @@ def test_an_unknown_name_is_refused_with_those_there_are():
         hp.draw("rate-map", [])
 
 
+@pytest.mark.parametrize("name", hp.FIGURES)
+def test_runs_of_another_kind_are_refused_by_their_type(name):
+    wrong, right = network_run(0, 0.5), trained()[0]
+    if "practice" in name:
+        wrong, right = right, wrong
+    with refused(name, type(right).__name__, type(wrong).__name__):
+        hp.draw(name, [wrong])
+
+
 @pytest.fixture(scope="module")
 def anything():
     """Runs that every figure can show."""
@@ -105,7 +115,9 @@ def suited(name, runs):
     return runs
 
 
-@pytest.mark.parametrize("name", hp.FIGURES)
+@pytest.mark.parametrize(
+    "name", [name for name, draw in hp.FIGURES.items() if "practice" not in draw.__module__]
+)
 class TestEveryFigure:
     def test_no_runs_are_refused(self, name):
         with pytest.raises(ValueError, match="no runs"):
