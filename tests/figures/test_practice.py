@@ -83,7 +83,7 @@ NETWORK_FIGURES = [name for name, draw in FIGURES.items() if "practice" in draw.
 
 @pytest.mark.parametrize("name", NETWORK_FIGURES)
 def test_a_single_seed_can_be_drawn_and_what_cannot_is_said(name):
-    reading = {"pruned_by": "alpha"} if name == "practice_pruning" else {}
+    reading = {"pruned_by": "alpha", "sparsity": 0.5} if name == "practice_pruning" else {}
     hp.draw(name, [run(0, 0.5, **reading)]).draw_without_rendering()
     with refused("", "no runs"):
         hp.draw(name, [])
