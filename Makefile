@@ -53,9 +53,9 @@ $(BIN)/pyright
 $(BIN)/lint-imports --no-logo --no-cache
 endef
 
-# Many tests wait for a browser or a killed process, so there are more workers than cores; long files begin first.
-BALANCED := --dist loadfile --no-loadscope-reorder --durations 25 --durations-min 5 \
-  tests/test_kill.py tests/browser tests htlib
+# Many tests wait for a browser or a killed process, so there are more workers than cores.  The files keep the
+# order of tests/conftest.py, in which the long ones begin first.
+BALANCED := --dist loadfile --no-loadscope-reorder --durations 25 --durations-min 5
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

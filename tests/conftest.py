@@ -1,22 +1,36 @@
 """Set up before htlib is imported: no display, few threads, shapes in signatures checked."""
 
 import os
+from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
 os.environ["MPLBACKEND"] = "Agg"
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # workers share the cores
+# Machines are of any speed, every run has the same examples, and PROFILE=paper has more of them.
+hypothesis.settings.register_profile("fast", deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.register_profile("paper", hypothesis.settings.get_profile("fast"), max_examples=300)
+hypothesis.settings.load_profile("paper" if os.environ.get("PROFILE") == "paper" else "fast")
 # Only htlib.student.network: elsewhere the tests want to see htlib's own errors for bad input.
 install_import_hook("htlib.student.network", "beartype.beartype")
 
 
+# They begin first: at the end, none of them keeps one worker busy while the others have nothing to do.
+LONGEST = [f"browser/test_{name}.py" for name in ("live", "pages", "access", "explorer")]
+LONGEST += ["test_kill.py", "sweeps/test_compute.py", "book/test_build.py", "test_imports.py"]
+LONGEST += ["figures/test_runs.py", "book/test_notebooks.py"]
+
+
 def pytest_collection_modifyitems(items):
-    """Tests in book/ and browser/ have the mark of their folder."""
+    """Tests in book/ and browser/ have the mark of their folder; the longest files come first."""
     for item in items:
         if item.path.parent.name in ("book", "browser"):
             item.add_marker(item.path.parent.name)
+    first = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: first.get(item.path, len(first)))
 
 
 @pytest.fixture(autouse=True)

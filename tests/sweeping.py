@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 import htlib as ht
 
 TINY = {"n": 40, "d": 10, "h": 15, "n_test": 20, "steps": 1}
-SLOW = {"n": 300, "d": 100, "h": 150, "n_test": 100, "steps": 40}  # tenths of a second
+SLOW = {"n": 300, "d": 100, "h": 150, "n_test": 100, "steps": 20}  # tenths of a second
 # One BLAS thread: several give other last digits, and fight with what else runs on the machine.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 DEADLINE = 180  # seconds; reached only by a test that fails

@@ -163,7 +163,8 @@ def test_a_killed_worker_process_costs_only_its_own_run(expected, tmp_path):
     assert_intact(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["processes", "loky"])
+# The test before this one kills a worker of loky.
+@pytest.mark.parametrize("kind", ["processes", pytest.param("loky", marks=pytest.mark.long)])
 def test_a_killed_worker_of_a_given_pool_ends_the_sweep_and_not_the_next_one(kind, expected, tmp_path):
     before = set(psutil.Process().children())
 

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import BrowserContext, Page
 
-from tests.browser.conftest import HTML
-
-if TYPE_CHECKING:
-    from tests.browser.conftest import Visit
+from tests.browser.conftest import HTML, Visit
 
 ROOT = Path(__file__).parents[2]
 PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text())
+# One page of each kind, for what is dear to see: the first, a chapter, the ledger, the reference, one written
+# by hand, the list of sources, and one that only the theme makes.
+KINDS = [f"book/{name}" for name in ("index", "02-one-step", "09-ledger", "api", "glossary", "bibliography")]
+KINDS += ["search"]
+SIDEWAYS = "document.documentElement.scrollWidth - innerWidth"
+SHOWN = (
+    "[...document.querySelectorAll('article :is(h1, h2, figure, table)')]"
+    ".filter(e => e.checkVisibility()).length"
+)
+
+
+@pytest.fixture(scope="module")
+def tab(context: BrowserContext) -> Iterator[Visit]:
+    """One tab, in which one page follows another."""
+    with context.new_page() as page:
+        yield Visit(page)
 
 
 def look(visit: Visit, address: str) -> None:
     page = visit.page
+    page.goto("about:blank")  # ends what the page before still does
+    visit.outside.clear()
+    visit.errors.clear()
     page.goto(address, wait_until="load")
     page.evaluate("document.fonts.ready")
     page.wait_for_load_state("networkidle")
@@ -26,19 +43,17 @@ def look(visit: Visit, address: str) -> None:
     assert visit.errors == []
 
 
-@pytest.mark.parametrize(("visit", "place"), [(1280, "book"), (360, "book_in_folder")], indirect=["visit"])
-@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
-def test_page(visit: Visit, place: str, name: str, request: pytest.FixtureRequest) -> None:
-    """At the top of a server and, on a phone, in a folder of one."""
-    look(visit, f"{request.getfixturevalue(place)}{name}.html")
-    page = visit.page
-    unset = "[...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container')).length"
-    assert page.evaluate(unset) == 0, "formulas that were not set"
-    # pictures load when they come near
+def load_pictures(page: Page) -> None:
+    """Otherwise they load when they come near."""
     page.evaluate("[...document.images].forEach(i => { i.loading = 'eager' })")
     page.wait_for_function("[...document.images].every(i => i.complete)")
-    broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src)"
-    assert page.evaluate(broken) == []
+    assert page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)") == []
+
+
+def assert_whole(page: Page) -> None:
+    unset = "[...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container')).length"
+    assert page.evaluate(unset) == 0, "formulas that were not set"
+    load_pictures(page)
     distorted = (
         "[...document.querySelectorAll('article img')].filter(i => Math.abs("
         "i.clientWidth / i.clientHeight * i.naturalHeight / i.naturalWidth - 1) > 0.02).map(i => i.alt)"
@@ -49,20 +64,40 @@ def test_page(visit: Visit, place: str, name: str, request: pytest.FixtureReques
         " / (i.currentSrc.endsWith('.webp') ? 4 : 2) > i.getBoundingClientRect().width).map(i => i.alt)"
     )
     assert page.evaluate(small) == [], "figures below half their size, at which their labels cannot be read"
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, (
-        "the page scrolls sideways"
-    )
+    assert page.evaluate(SIDEWAYS) <= 0, "the page scrolls sideways"
 
 
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("name", [*PAGES, "search", "genindex"])
+def test_page(tab: Visit, book: str, book_in_folder: str, name: str) -> None:
+    """At the top of a server and, on a phone, in a folder of one; large, and on paper."""
+    page = tab.page
+    page.set_viewport_size({"width": 1280, "height": 900})
+    look(tab, f"{book}{name}.html")
+    assert_whole(page)
+    page.set_viewport_size({"width": 640, "height": 450})
+    assert page.evaluate(SIDEWAYS) <= 0, "at a zoom of 200 %"
+    shown = page.evaluate(SHOWN)
+    page.emulate_media(media="print")
+    assert page.evaluate(SHOWN) >= shown, "paper shows all that the screen shows"
+    if name in PAGES:
+        assert page.locator("#pst-primary-sidebar").is_hidden()
+    page.emulate_media(media="null")
+
+    page.set_viewport_size({"width": 360, "height": 900})
+    look(tab, f"{book_in_folder}{name}.html")
+    assert_whole(page)
+    page.set_viewport_size({"width": 320, "height": 900})
+    assert page.evaluate(SIDEWAYS) <= 0, "at a zoom of 400 %"
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in KINDS else pytest.param(name, marks=pytest.mark.long) for name in PAGES]
+)
 def test_page_from_a_file(visit: Visit, name: str) -> None:
     """Without a server: everything is there except the explorer, whose module a browser does not load."""
     page = visit.page
-    page.unroute_all()
     page.goto((HTML / f"{name}.html").as_uri(), wait_until="load")
-    page.evaluate("[...document.images].forEach(i => { i.loading = 'eager' })")
-    page.wait_for_function("[...document.images].every(i => i.complete)")
-    assert page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)") == []
+    load_pictures(page)
     assert [
         error for error in visit.errors if "live/page.js" not in error and "ERR_FAILED" not in error
     ] == []

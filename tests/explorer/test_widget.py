@@ -496,7 +496,9 @@ def test_the_still_picture_holds_what_the_page_needs_to_live() -> None:
         **{"noise_std": 0.3, "feature_scale": "paper", "seed": 4},
     }
     for fields in ({"n": 50, "d": 20, "h": 30, "n_test": 60}, {"activation": "erf"}, {"ridge_lambda": 1.0}):
-        assert "data-explorer" not in still(widgets.Explorer(steps=1, **fields)).attrs
+        widget = widgets.Explorer(steps=1, **fields)
+        assert widget._place == ""
+        widget.close()
 
 
 def test_the_still_picture_is_white_at_its_corners(widget: widgets.Explorer) -> None:

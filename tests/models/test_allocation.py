@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -90,7 +90,6 @@ def test_worked_out_by_hand(case):
 
 @pytest.mark.parametrize("rule", OPTIONS)
 @given(table=tables(), seed=st.integers(0, 9))
-@settings(max_examples=60, deadline=None, derandomize=True)
 def test_order_and_names_do_not_count(rule, table, seed):
     """Exact equality: the sums are taken in an order of the values."""
     options = OPTIONS[rule]
@@ -107,7 +106,6 @@ def test_order_and_names_do_not_count(rule, table, seed):
 
 @pytest.mark.parametrize("rule", OPTIONS)
 @given(table=tables())
-@settings(max_examples=60, deadline=None, derandomize=True)
 def test_a_higher_value_never_gets_less(rule, table):
     """Of bits it never gets more."""
     result = ht.allocate(table, rule, **OPTIONS[rule]).to_numpy()
@@ -132,7 +130,6 @@ def test_equal_values_give_the_uniform_allocation(rule, count):
 
 
 @given(table=tables(), target=st.floats(0, 1), spread=st.floats(0, 1), cap=st.sampled_from([0.3, 0.95, 1.0]))
-@settings(max_examples=300, deadline=None, derandomize=True)
 def test_the_mean_of_sparsities_is_the_target(table, target, spread, cap):
     """Tolerance: a sum of at most twelve terms in double precision."""
     result = ht.allocate(table, "sparsity", target=target * cap, spread=spread, cap=cap)
@@ -141,7 +138,6 @@ def test_the_mean_of_sparsities_is_the_target(table, target, spread, cap):
 
 
 @given(table=tables(), total=st.integers(0, 500), power=st.floats(0, 9), least=st.integers(0, 3))
-@settings(max_examples=300, deadline=None, derandomize=True)
 def test_experts_sum_to_the_total(table, total, power, least):
     total += least * len(table)
     result = ht.allocate(table, "experts", total=total, power=power, least=least)
@@ -150,7 +146,6 @@ def test_experts_sum_to_the_total(table, total, power, least):
 
 
 @given(table=tables(), mean=st.floats(2, 9), choices=st.lists(st.integers(2, 8), max_size=4))
-@settings(max_examples=300, deadline=None, derandomize=True)
 def test_bits_stay_within_their_mean_and_use_it(table, mean, choices):
     choices = sorted({2, *choices})
     result = ht.allocate(table, "bits", mean_bits=mean, choices=choices)
@@ -164,7 +159,6 @@ def test_bits_stay_within_their_mean_and_use_it(table, mean, choices):
 
 
 @given(table=tables(), mean=st.floats(2, 4))
-@settings(max_examples=100, deadline=None, derandomize=True)
 def test_bits_lose_least_of_all_choices_that_are_as_dear(table, mean):
     """Oracle: all choices of equal layers that spend no more."""
     table = table.head(5).assign(shape=[(10, 10)] * min(len(table), 5)).drop_duplicates("alpha_hill")

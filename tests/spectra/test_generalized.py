@@ -93,7 +93,7 @@ def test_rows_and_columns_of_zeros_make_an_atom():
 positive = st.floats(0.05, 50)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(
     st.lists(positive, min_size=1, max_size=6),
     st.lists(positive, min_size=1, max_size=6),

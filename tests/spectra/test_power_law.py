@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.integrate import quad
@@ -116,7 +116,6 @@ def test_first_of_equal_candidates_wins():
     assert fit.ks_distance == pytest.approx(1 / 3, rel=1e-14)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
 @given(st.lists(st.integers(1, 50), min_size=3, max_size=40).filter(lambda v: len(set(v)) > 1))
 def test_ks_scan_on_any_list_of_integers(values):
     assert_is_the_brute_force_scan(np.sort(np.array(values, dtype=float)))

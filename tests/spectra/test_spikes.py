@@ -6,7 +6,7 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
@@ -72,7 +72,6 @@ def test_outlier_agrees_with_theory(h, d, variance, relative):
     assert outlier_overlaps(strength, h, d, variance) == pytest.approx((left, right), rel=1e-10, abs=1e-12)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
 @given(h=sides, d=sides, variance=scales, relative=st.floats(1.01, 1e4))
 def test_strength_and_eigenvalue_invert_each_other(h, d, variance, relative):
     strength = relative * critical_strength(h, d, variance)
@@ -82,7 +81,6 @@ def test_strength_and_eigenvalue_invert_each_other(h, d, variance, relative):
     assert all(0 < overlap < 1 for overlap in outlier_overlaps(strength, h, d, variance))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(h=sides, d=sides, variance=scales, relative=st.floats(0, 1e3), scale=scales)
 def test_outliers_transpose_and_scale(h, d, variance, relative, scale):
     """h and d change places with left and right; c W has c theta, c^2 variance, c^2 lambda."""

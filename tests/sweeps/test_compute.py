@@ -256,10 +256,14 @@ def test_what_another_process_stored_meanwhile_is_not_computed(tmp_path, monkeyp
 HERE = ("its own thread", "threads")  # without another process
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(how, marks=() if how in HERE else pytest.mark.process) for how in EXECUTORS],
-)
+def ways(rare=()):
+    """All the ways to compute a sweep, as parameters of `by`."""
+    for how in EXECUTORS:
+        marks = [pytest.mark.process] * (how not in HERE) + [pytest.mark.long] * (how in rare)
+        yield pytest.param(how, marks=marks)
+
+
+@pytest.fixture(scope="module", params=ways())
 def by(request):
     """Options of a sweep: one of all the ways to compute it."""
     how = EXECUTORS[request.param]
@@ -276,6 +280,12 @@ def expected():
         return tidy([ht.train(config) for config in expand(GRID, 2)], list(GRID))
 
 
+# Pools of a sweep's own are of the kinds of the given ones, but each sweep has to start them anew.  Also,
+# test_kill.py presses Ctrl-C on such processes.
+after_trouble = pytest.mark.parametrize("by", ways(("its own processes", "its own Dask")), indirect=True)
+
+
+@after_trouble
 def test_ctrl_c_loses_nothing_on_any_executor(by, expected, tmp_path, monkeypatch):
     save, left = ht.Store.save, iter([True, True])
 
@@ -296,6 +306,7 @@ def test_ctrl_c_loses_nothing_on_any_executor(by, expected, tmp_path, monkeypatc
     assert_intact(tmp_path)
 
 
+@after_trouble
 def test_every_executor_hands_on_an_error(by, tmp_path):
     with pytest.raises(ValueError, match="device 'nowhere' cannot be used here"):
         ht.sweep(GRID, 1, tmp_path, progress=False, device="nowhere", **by)

@@ -108,7 +108,13 @@ def test_all_that_decides_numbers_counts_and_nothing_else():
     assert all(file_of(name, FOLDER).is_file() for name in _HOLDERS)
 
 
-@pytest.mark.parametrize("name", [name for name in OF_VERDICTS if name.count(".") > 1])  # packages hold none
+MODULES = [name for name in OF_VERDICTS if name.count(".") > 1]  # packages hold no formula
+FIRST = {name.rpartition(".")[0]: name for name in reversed(MODULES)}.values()  # of each package
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FIRST else pytest.param(name, marks=pytest.mark.long) for name in MODULES]
+)
 def test_a_formula_of_every_module_counts(name, copy, before):
     negate(file_of(name, copy))
     runs, verdicts = digests(copy)

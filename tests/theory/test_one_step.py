@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import htlib as ht
@@ -151,7 +151,6 @@ def test_drawn_exponents_are_those_of_trained_weights(starts):
 sides, optimizers = st.integers(1, 5000), st.sampled_from(["adam", "gd", "signsgd"])
 
 
-@settings(deadline=None, max_examples=60)
 @given(sides, sides, sides, optimizers, st.floats(0, 1e4), st.floats(0, 3))
 def test_a_prediction_is_always_possible(n, d, h, optimizer, lr, noise_std):
     setting = {"n": n, "d": d, "h": h, "optimizer": optimizer, "noise_std": noise_std}
