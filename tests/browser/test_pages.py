@@ -18,8 +18,9 @@ PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text())
 KINDS = [f"book/{name}" for name in ("index", "02-one-step", "09-ledger", "api", "glossary", "bibliography")]
 KINDS += ["search"]
 SIDEWAYS = "document.documentElement.scrollWidth - innerWidth"
+# The theme has a title for the screen, in the article, and one for paper, before it.
 SHOWN = (
-    "[...document.querySelectorAll('article :is(h1, h2, figure, table)')]"
+    "[...document.querySelectorAll('.bd-article-container h1, article :is(h2, figure, table)')]"
     ".filter(e => e.checkVisibility()).length"
 )
 
@@ -71,6 +72,7 @@ def assert_whole(page: Page) -> None:
 def test_page(tab: Visit, book: str, book_in_folder: str, name: str) -> None:
     """At the top of a server and, on a phone, in a folder of one; large, and on paper."""
     page = tab.page
+    page.emulate_media(media="screen")
     page.set_viewport_size({"width": 1280, "height": 900})
     look(tab, f"{book}{name}.html")
     assert_whole(page)
@@ -81,8 +83,8 @@ def test_page(tab: Visit, book: str, book_in_folder: str, name: str) -> None:
     assert page.evaluate(SHOWN) >= shown, "paper shows all that the screen shows"
     if name in PAGES:
         assert page.locator("#pst-primary-sidebar").is_hidden()
-    page.emulate_media(media="null")
 
+    page.emulate_media(media="screen")
     page.set_viewport_size({"width": 360, "height": 900})
     look(tab, f"{book_in_folder}{name}.html")
     assert_whole(page)
