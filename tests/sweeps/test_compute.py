@@ -258,9 +258,11 @@ HERE = ("its own thread", "threads")  # without another process
 
 def ways(rare=()):
     """All the ways to compute a sweep, as parameters of `by`."""
-    for how in EXECUTORS:
-        marks = [pytest.mark.process] * (how not in HERE) + [pytest.mark.long] * (how in rare)
-        yield pytest.param(how, marks=marks)
+    marks = {
+        how: [pytest.mark.process] * (how not in HERE) + [pytest.mark.long] * (how in rare)
+        for how in EXECUTORS
+    }
+    return [pytest.param(how, marks=marks[how]) for how in EXECUTORS]
 
 
 @pytest.fixture(scope="module", params=ways())
