@@ -104,7 +104,7 @@ def one_step(config: ExperimentConfig) -> Message | None:
             "spectral_norm": [point.spectral_norm for point in curve],
             "alignment": [point.alignment for point in curve],
         },
-        "bulk": bulk_of(law, config.lr) if config.steps == 1 else None,
+        "bulk": bulk_of(law, config.lr) if config.steps == 1 and min(law.h, law.d) > 1 else None,
         "unstable_lr": unstable,
     }
 

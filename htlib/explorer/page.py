@@ -32,7 +32,7 @@ from htlib.theory.one_step import OneStepLaw, law_of_config
 
 _SIZES = ("n", "d", "h", "n_test")
 _SHARED = ("teacher", "noise_std")  # the stored runs have one value of these
-_DIGITS = 5
+_DIGITS = 4
 
 
 def write_stored_runs(profile: str, target: Path) -> None:
@@ -69,6 +69,18 @@ def meta(explorer: widget.Explorer, stored: ExperimentConfig) -> dict[str, Any]:
     }
 
 
+def noise_groups(law: OneStepLaw) -> dict[str, list[float]]:
+    """Return the noise of a step in the groups that its law makes of it, for `live/src/mirror/bulk.ts`."""
+    noise = expected_noise(law.constants, law.sharpness)
+    # a bulk of signs has other columns than the noise: they scatter as in a finite matrix
+    columns = np.asarray(noise.bulk(1.0, has_outlier=True).columns) if noise.signs else noise.columns
+    columns, counts = grouped(columns, np.ones(len(columns)))
+    echo = np.add.reduceat(noise.echo, (np.cumsum(counts) - counts).astype(int)) / counts
+    rows, row_counts = grouped(noise.rows, noise.row_counts)
+    sides = {"columns": columns, "echo": echo, "counts": counts, "rows": rows, "row_counts": row_counts}
+    return {name: _rounded(values) for name, values in sides.items()}
+
+
 def main(arguments: list[str]) -> int:
     """Run one of the two commands; return 0 if it worked, 2 for a wrong call."""
     match arguments:
@@ -101,21 +113,9 @@ def _shape(config: ExperimentConfig, choices: dict[str, list[Any]]) -> dict[str,
             continue
         key = " ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
         laws[key] = {name: getattr(law, name) for name in ("h", "d", "gain", "drag", "cross", "signal")}
-        laws[key] |= {"noise": _noise(law), "unstable_lr": messages.unstable_lr(config.replace(**fields))}
+        laws[key] |= {"noise": noise_groups(law), "unstable_lr": messages.unstable_lr(config.replace(**fields))}
     sizes = {name: getattr(config, name) for name in _SIZES}
     return {"sizes": sizes, "noise": messages.noise_of(config.h, config.d), "laws": laws}
-
-
-def _noise(law: OneStepLaw) -> dict[str, list[float]]:
-    """Return the noise of a step in the groups that its law makes of it, for `live/src/mirror/bulk.ts`."""
-    noise = expected_noise(law.constants, law.sharpness)
-    # a bulk of signs has other columns than the noise: they scatter as in a finite matrix
-    columns = np.asarray(noise.bulk(1.0, has_outlier=True).columns) if noise.signs else noise.columns
-    columns, counts = grouped(columns, np.ones(len(columns)))
-    echo = np.add.reduceat(noise.echo, (np.cumsum(counts) - counts).astype(int)) / counts
-    rows, row_counts = grouped(noise.rows, noise.row_counts)
-    sides = {"columns": columns, "echo": echo, "counts": counts, "rows": rows, "row_counts": row_counts}
-    return {name: _rounded(values) for name, values in sides.items()}
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:

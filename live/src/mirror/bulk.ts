@@ -35,7 +35,7 @@ const [NEAR, HASTE] = [0.1, 1.3];
 const SETTLED = 1e-9;
 const EMPTY = 1e-6; // share of the eigenvalues per unit of ln x, below which x lies outside of the support
 const FLOOR = 1e-10;
-const [GRID, ZOOM, ROUNDS] = [160, 9, 3]; // points, points added between two around an edge, and how often
+const [GRID, ZOOM, ROUNDS] = [120, 9, 3]; // points, points added between two around an edge, and how often
 
 /** Return the law after a step; it includes the directions of the spike if that is no outlier. */
 export function bulk(noise: StepNoise, lr: number, hasOutlier: boolean): Bulk {
@@ -55,33 +55,41 @@ function law(p: Profile, d: number): Bulk {
   const [k, m] = [total(p.columns), total(p.rows)];
   const [outer, inner] = [(Math.sqrt(m) + Math.sqrt(k)) ** 2, (Math.sqrt(m) - Math.sqrt(k)) ** 2];
   const [smallest, largest] = [Math.min, Math.max].map((end) => end(...p.columns.values) * end(...p.rows.values));
-  let x = spaced(Math.max(0.99 * (1 + smallest) * inner, FLOOR * outer), 1.01 * (1 + largest) * outer, GRID);
-  const known = new Map<number, number>();
-  const number = (at: number): number => {
-    const found = known.get(at) ?? Math.max(0, -solve(p, at)[0][1] / Math.PI);
-    known.set(at, found);
-    return found;
+  const point = (x: number, guess?: State): Point => {
+    const q = solve(p, x, guess);
+    const number = -q[0][1] / Math.PI;
+    return { x, q, number, inside: x * number > EMPTY * k };
   };
-  const inside = (at: number): boolean => at * number(at) > EMPTY * k;
+  const from = Math.max(0.99 * (1 + smallest) * inner, FLOOR * outer);
+  let points = spaced(from, 1.01 * (1 + largest) * outer, GRID).map((x) => point(x));
   for (let round = 0; round < ROUNDS; round++)
-    x = x.flatMap((at, i) => {
-      const next = x[i + 1];
-      return i === x.length - 1 || inside(at) === inside(next) ? [at] : spaced(at, next, ZOOM + 2).slice(0, -1);
+    points = points.flatMap((one, i) => {
+      const next = points[i + 1];
+      if (!next || one.inside === next.inside) return [one];
+      return [one, ...spaced(one.x, next.x, ZOOM + 2).slice(1, -1).map((x) => point(x, one.inside ? one.q : next.q))];
     });
-  const last = x.findLastIndex(inside);
-  const kept = x.filter((_, i) => [i - 1, i, i + 1].some((near) => near in x && inside(x[near])));
+  const kept = points.filter((_, i) => points.slice(Math.max(0, i - 1), i + 2).some(({ inside }) => inside));
+  const last = points.findLastIndex(({ inside }) => inside);
   return {
-    x: kept,
-    density: kept.map((at) => (inside(at) ? number(at) / d : 0)),
-    edge: (x[last] + x[last + 1]) / 2,
+    x: kept.map(({ x }) => x),
+    density: kept.map(({ number, inside }) => (inside ? number / d : 0)),
+    edge: (points[last].x + points[last + 1].x) / 2,
   };
 }
 
-/** Solve for (q0, q1) at x (1 + i HEIGHT). */
-function solve(p: Profile, x: number): State {
+/** Where the equations are solved, and the number of eigenvalues per unit of x there. */
+interface Point {
+  x: number;
+  q: State;
+  number: number;
+  inside: boolean;
+}
+
+/** Solve for (q0, q1) at x (1 + i HEIGHT): from a guess, or where that fails, from far above. */
+function solve(p: Profile, x: number, guess?: State): State {
   let q: State = [[NaN, NaN], [NaN, NaN]];
-  for (const ratio of DESCENTS) {
-    const [found, settled] = newton(p, [x, HEIGHT * x], descend(p, x, ratio), 6);
+  for (const ratio of guess ? [null, ...DESCENTS] : DESCENTS) {
+    const [found, settled] = newton(p, [x, HEIGHT * x], ratio === null ? guess! : descend(p, x, ratio), 6);
     q = found;
     if (settled && q[0][1] < 0) break;
   }
