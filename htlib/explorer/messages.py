@@ -50,6 +50,7 @@ Message = dict[str, Any]
 
 _CURVE = (1 / 30, 300.0, 61)  # first and last rate, in critical rates, and how many
 _INTERVAL_POINTS = 80  # of the density of a bulk
+_LOWEST = 1e-6  # share of the upper end of an interval, at which its points begin
 _OVERSHOOT_SIZE = 10**8  # n d h up to which looking for the overshoot takes about half a second
 SATURATED = 0.99  # share of the activation's bound
 SATURATION_SAMPLES = 256  # times h units: the share is good to a few thousandths
@@ -112,17 +113,21 @@ def one_step(config: ExperimentConfig) -> Message | None:
 def bulk_of(law: OneStepLaw, lr: float) -> Message:
     """Return the law of the bulk after one step: its ``edge``, and its ``density`` at the points ``x``.
 
-    The density is that of all eigenvalues, the spike included, which therefore has the weight that is missing.
+    The density is that of all eigenvalues: the weight that is missing is the spike's, if it has left.
     """
     bulk = law.bulk(lr)
     t = np.linspace(0, np.pi / 2, _INTERVAL_POINTS)
-    x = np.concatenate([low * (high / low) ** (np.sin(t) ** 2) for low, high in bulk.support])
-    density = bulk.pdf(x) * bulk.size / min(law.h, law.d)
+    # a support that reaches zero has no end on a logarithmic axis
+    starts = [(max(low, _LOWEST * high), high) for low, high in bulk.support]
+    x = np.array([low * (high / low) ** (np.sin(t) ** 2) for low, high in starts])
+    density = np.zeros_like(x)  # as it is at the ends of an interval
+    density[:, 1:-1] = bulk.pdf(x[:, 1:-1]) * bulk.size / min(law.h, law.d)
+    x, density = x.ravel(), density.ravel()
     return {"x": x.tolist(), "density": density.tolist(), "edge": bulk.edge}
 
 
 def unstable_lr(config: ExperimentConfig) -> float | None:
-    """Return the rate above which the first steps of an optimizer that has a law are unstable, if there is one.
+    """Return the rate above which an optimizer whose first step has a law is unstable, if there is one.
 
     For gradient descent it is the predicted edge of stability at the start.  For steps along signs it is the
     rate at which the first step overshoots on the data of seed 0; other seeds move it by a few percent.

@@ -113,7 +113,10 @@ def _shape(config: ExperimentConfig, choices: dict[str, list[Any]]) -> dict[str,
             continue
         key = " ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
         laws[key] = {name: getattr(law, name) for name in ("h", "d", "gain", "drag", "cross", "signal")}
-        laws[key] |= {"noise": noise_groups(law), "unstable_lr": messages.unstable_lr(config.replace(**fields))}
+        laws[key] |= {
+            "noise": noise_groups(law),
+            "unstable_lr": messages.unstable_lr(config.replace(**fields)),
+        }
     sizes = {name: getattr(config, name) for name in _SIZES}
     return {"sizes": sizes, "noise": messages.noise_of(config.h, config.d), "laws": laws}
 

@@ -54,7 +54,7 @@ function spectrum(svg, box, run, kind) {
   if (bulk)
     svg.append(
       make("path", { d: curve(expected(bulk)), fill: "none", stroke: INK, "stroke-width": 1.5, "stroke-dasharray": "6 3", class: "bulk" }),
-      make("path", { d: `M${x.at(bulk.edge).toFixed(1)},${box.bottom}v-14`, stroke: INK, class: "bulk" }, make("title", {}, `predicted edge of the bulk: ${format(bulk.edge)}`)),
+      make("path", { d: `M${x.at(bulk.edge).toFixed(1)},${box.bottom}V${box.top}`, stroke: INK, "stroke-dasharray": "6 3", class: "bulk" }, make("title", {}, `predicted edge of the bulk: ${format(bulk.edge)}`)),
     );
   svg.append(make("line", {
     x1: x.at(edge), x2: x.at(edge), y1: box.top, y2: box.bottom, stroke: GREY, "stroke-width": 1.5, "stroke-dasharray": "2 3",
@@ -116,7 +116,7 @@ export function instability(run) {
   const unstable = unstableAbove(run);
   if (!unstable) return "";
   const { lr, optimizer } = run.start.config, why = optimizer === "gd" ? "" : " (first step overshoots)";
-  return `Unstable above ${format(unstable, 2)}${why}: this rate is ${format(lr / unstable, 2)} times that.`;
+  return `Unstable above ${format(unstable, 2)}${why}; now ${format(lr / unstable, 2)} times that.`;
 }
 
 /** Return a key that is equal for the runs of one map: only rate, steps and seed may differ. */
