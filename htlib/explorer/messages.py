@@ -43,6 +43,7 @@ from htlib.student import network
 from htlib.student.config import ExperimentConfig
 from htlib.student.functions import get_activation
 from htlib.student.optimizers import OPTIMIZERS
+from htlib.student.problem import make_problem
 from htlib.theory.one_step import OneStepLaw, law_of_config
 from htlib.theory.stability import predict_sharpness, stability
 
@@ -134,7 +135,9 @@ def unstable_lr(config: ExperimentConfig) -> float | None:
     """
     if OPTIMIZERS[config.optimizer].first_step == "gradient":
         return 2 * (1 + config.momentum) / predict_sharpness(config)
-    rate = stability(config.replace(seed=0, n_test=1)).critical_lr
+    drawn = config.replace(seed=0, n_test=1)
+    # with a problem of its own it does not push out the starts that runs share
+    rate = stability(drawn, make_problem(drawn)).critical_lr
     return rate if math.isfinite(rate) else None
 
 
