@@ -50,7 +50,8 @@ def write_engine(stored_runs: Path, folder: Path) -> None:
     explorer = widget.Explorer()
     graphs.export_graphs(folder, explorer.config)
     stored = explorer.config.replace(**{name: shared[name] for name in (*_SIZES, *_SHARED)})
-    write_atomically(folder / "meta.json", json.dumps(meta(explorer, stored), allow_nan=False).encode())
+    text = json.dumps(meta(explorer, stored), allow_nan=False, separators=(",", ":"))
+    write_atomically(folder / "meta.json", text.encode())
 
 
 def meta(explorer: widget.Explorer, stored: ExperimentConfig) -> dict[str, Any]:
@@ -122,7 +123,8 @@ def _shape(config: ExperimentConfig, choices: dict[str, list[Any]]) -> dict[str,
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:
-    return [float(f"{value:.{_DIGITS}g}") for value in values]
+    rounded = [float(f"{value:.{_DIGITS}g}") for value in values]
+    return [int(value) if value.is_integer() else value for value in rounded]  # "1" is shorter than "1.0"
 
 
 if __name__ == "__main__":

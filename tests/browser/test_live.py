@@ -322,7 +322,7 @@ def test_the_bulk_is_predicted_after_one_step_only(visit: Visit, book: str) -> N
         config = ht.ExperimentConfig(**SIZES, optimizer=optimizer)
         rate = unstable_lr(config)
         words = re.fullmatch(
-            r"Unstable above (\S+?)(?: \(first step overshoots\))?; now (\S+) times that\.",
+            r"(?:Unstable|The first step overshoots) above (\S+); now (\S+) times that\.",
             page.locator("small.unstable").inner_text(),
         )
         assert words is not None

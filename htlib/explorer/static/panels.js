@@ -115,8 +115,8 @@ function rateMap(svg, box, run, { visited }) {
 export function instability(run) {
   const unstable = unstableAbove(run);
   if (!unstable) return "";
-  const { lr, optimizer } = run.start.config, why = optimizer === "gd" ? "" : " (first step overshoots)";
-  return `Unstable above ${format(unstable, 2)}${why}; now ${format(lr / unstable, 2)} times that.`;
+  const { lr, optimizer } = run.start.config, what = optimizer === "gd" ? "Unstable" : "The first step overshoots";
+  return `${what} above ${format(unstable, 2)}; now ${format(lr / unstable, 2)} times that.`;
 }
 
 /** Return a key that is equal for the runs of one map: only rate, steps and seed may differ. */
