@@ -310,16 +310,17 @@ def test_the_prediction_is_that_of_htlib(visit: Visit, book: str) -> None:
 def test_the_bulk_is_predicted_after_one_step_only(visit: Visit, book: str) -> None:
     page = visit.page
     legend = page.locator("figure.esd .key span", has_text="predicted bulk")
-    for optimizer, lr in (("gd", 3160.0), ("adam", 0.316)):
-        open_page(visit, f"{book}book/02-one-step.html?optimizer={optimizer}&lr={lr:g}&steps=1")
-        law = ht.one_step_law(n=600, d=300, h=450, optimizer=optimizer)
+    shared = json.loads(gzip.decompress((HTML / LIVE / "stored-runs.json.gz").read_bytes()))["config"]
+    for optimizer, lr, train, sizes in (("gd", 3160.0, 1, SIZES), ("adam", 0.316, 0, shared)):
+        open_page(visit, f"{book}book/02-one-step.html?optimizer={optimizer}&lr={lr:g}&steps=1&train={train}")
+        config = ht.ExperimentConfig(**{name: sizes[name] for name in SIZES}, optimizer=optimizer)
+        law = ht.one_step_law(n=config.n, d=config.d, h=config.h, optimizer=optimizer)
         label = page.locator("figure.esd > svg").get_attribute("aria-label") or ""
         found = re.search(r"bulk is predicted to end at ([^.]+(?:\.\d+)?)", label)
         assert found is not None, label
         assert parse(found[1]) == pytest.approx(law.bulk(lr).edge, rel=1e-2)
         assert page.locator("figure.esd svg path.bulk").count() == 2
         assert legend.is_visible()
-        config = ht.ExperimentConfig(**SIZES, optimizer=optimizer)
         rate = unstable_lr(config)
         words = re.fullmatch(
             r"(?:Unstable|The first step overshoots) above (\S+); now (\S+) times that\.",
