@@ -11,8 +11,9 @@ thousands.  Every answer is a JSON object with that ``id`` and a ``type``:
     ``config``: all fields, with the ``steps`` of the request.  ``noise``: ``x`` and ``density``, the
     Marchenko-Pastur density of the initial eigenvalues, and ``edge``, above which they are outliers.
     ``prediction``: one step in closed form, or null where there is none, with ``critical_lr``,
-    ``spectral_norm``, ``alignment`` and ``has_outlier`` at the requested rate, and a ``curve`` of ``lr``,
-    ``spectral_norm`` and ``alignment`` along rates.  ``source``: "train".
+    ``spectral_norm``, ``alignment`` and ``has_outlier`` at the requested rate, a ``curve`` of ``lr``,
+    ``spectral_norm`` and ``alignment`` along rates, ``bulk`` (see `bulk_of`; null unless one step is
+    requested) and ``unstable_lr`` (see `unstable_lr`; null if it takes too long).  ``source``: "train".
 ``snapshots``
     ``snapshots``: consecutive steps, each with ``step``, ``metrics`` (as `htlib.Trajectory.metrics`, null
     where not finite), ``saturation`` (see `saturation`; null if the activation has no ceiling),
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -40,11 +42,17 @@ from htlib.spectra.noise import MarchenkoPastur, largest_eigenvalue_quantile
 from htlib.student import network
 from htlib.student.config import ExperimentConfig
 from htlib.student.functions import get_activation
-from htlib.theory.one_step import law_of_config
+from htlib.student.optimizers import OPTIMIZERS
+from htlib.student.problem import make_problem
+from htlib.theory.one_step import OneStepLaw, law_of_config
+from htlib.theory.stability import predict_sharpness, stability
 
 Message = dict[str, Any]
 
 _CURVE = (1 / 30, 300.0, 61)  # first and last rate, in critical rates, and how many
+_INTERVAL_POINTS = 80  # of the density of a bulk
+_LOWEST = 1e-6  # share of the upper end of an interval, at which its points begin
+_OVERSHOOT_SIZE = 10**8  # n d h up to which looking for the overshoot takes about half a second
 SATURATED = 0.99  # share of the activation's bound
 SATURATION_SAMPLES = 256  # times h units: the share is good to a few thousandths
 
@@ -86,7 +94,7 @@ def noise_of(h: int, d: int) -> Message:
 def one_step(config: ExperimentConfig) -> Message | None:
     """Return the ``prediction`` of a start message, or None where there is no theory."""
     try:
-        law = law_of_config(config)
+        law, unstable = _known(config.replace(lr=ExperimentConfig.lr, steps=1, seed=0))
     except ValueError:
         return None
     low, high, points = _CURVE
@@ -97,8 +105,47 @@ def one_step(config: ExperimentConfig) -> Message | None:
             "lr": rates.tolist(),
             "spectral_norm": [point.spectral_norm for point in curve],
             "alignment": [point.alignment for point in curve],
-        }
+        },
+        "bulk": bulk_of(law, config.lr) if config.steps == 1 and min(law.h, law.d) > 1 else None,
+        "unstable_lr": unstable,
     }
+
+
+def bulk_of(law: OneStepLaw, lr: float) -> Message:
+    """Return the law of the bulk after one step: its ``edge``, and its ``density`` at the points ``x``.
+
+    The density is that of all eigenvalues: the weight that is missing is the spike's, if it has left.
+    """
+    bulk = law.bulk(lr)
+    t = np.linspace(0, np.pi / 2, _INTERVAL_POINTS)
+    # a support that reaches zero has no end on a logarithmic axis
+    starts = [(max(low, _LOWEST * high), high) for low, high in bulk.support]
+    x = np.array([low * (high / low) ** (np.sin(t) ** 2) for low, high in starts])
+    density = np.zeros_like(x)  # as it is at the ends of an interval
+    density[:, 1:-1] = bulk.pdf(x[:, 1:-1]) * bulk.size / min(law.h, law.d)
+    x, density = x.ravel(), density.ravel()
+    return {"x": x.tolist(), "density": density.tolist(), "edge": bulk.edge}
+
+
+def unstable_lr(config: ExperimentConfig) -> float | None:
+    """Return the rate above which an optimizer whose first step has a law is unstable, if there is one.
+
+    For gradient descent it is the predicted edge of stability at the start.  For steps along signs it is the
+    rate at which the first step overshoots on the data of seed 0; other seeds move it by a few percent.
+    """
+    if OPTIMIZERS[config.optimizer].first_step == "gradient":
+        return 2 * (1 + config.momentum) / predict_sharpness(config)
+    drawn = config.replace(seed=0, n_test=1)
+    # with a problem of its own it does not push out the starts that runs share
+    rate = stability(drawn, make_problem(drawn)).critical_lr
+    return rate if math.isfinite(rate) else None
+
+
+@lru_cache  # a law and its noise take a third of a second, and do not depend on the rate
+def _known(config: ExperimentConfig) -> tuple[OneStepLaw, float | None]:
+    law, optimizer = law_of_config(config), OPTIMIZERS[config.optimizer]
+    quick = optimizer.first_step == "gradient" or config.n * config.d * config.h <= _OVERSHOOT_SIZE
+    return law, unstable_lr(config) if quick else None
 
 
 def saturation(W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], activation: str) -> float | None:

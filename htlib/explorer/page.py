@@ -17,15 +17,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from htlib.explorer import graphs, messages, trainer, widget
 from htlib.explorer.stored_runs import pack_runs
+from htlib.spectra.generalized import grouped
 from htlib.student.config import ExperimentConfig
 from htlib.student.files import write_atomically
 from htlib.student.functions import TEACHERS, gaussian_mean
 from htlib.sweeps.presets import load_experiment
-from htlib.theory.one_step import law_of_config
+from htlib.theory.bulk import expected_noise
+from htlib.theory.one_step import OneStepLaw, law_of_config
 
 _SIZES = ("n", "d", "h", "n_test")
+_SHARED = ("teacher", "noise_std")  # the stored runs have one value of these
+_DIGITS = 4
 
 
 def write_stored_runs(profile: str, target: Path) -> None:
@@ -42,8 +49,9 @@ def write_engine(stored_runs: Path, folder: Path) -> None:
     shared = json.loads(gzip.decompress(stored_runs.read_bytes()))["config"]
     explorer = widget.Explorer()
     graphs.export_graphs(folder, explorer.config)
-    stored = explorer.config.replace(**{name: shared[name] for name in _SIZES})
-    write_atomically(folder / "meta.json", json.dumps(meta(explorer, stored), allow_nan=False).encode())
+    stored = explorer.config.replace(**{name: shared[name] for name in (*_SIZES, *_SHARED)})
+    text = json.dumps(meta(explorer, stored), allow_nan=False, separators=(",", ":"))
+    write_atomically(folder / "meta.json", text.encode())
 
 
 def meta(explorer: widget.Explorer, stored: ExperimentConfig) -> dict[str, Any]:
@@ -58,8 +66,20 @@ def meta(explorer: widget.Explorer, stored: ExperimentConfig) -> dict[str, Any]:
         "vectors": trainer.LEADING_VECTORS,
         "teachers": {name: _moments(name) for name in TEACHERS},
         "trained": _shape(config, options["choices"]),
-        "stored": _shape(stored, options["choices"]),
+        "stored": _shape(stored, options["choices"] | {name: [getattr(stored, name)] for name in _SHARED}),
     }
+
+
+def noise_groups(law: OneStepLaw) -> dict[str, list[float]]:
+    """Return the noise of a step in the groups that its law makes of it, for `live/src/mirror/bulk.ts`."""
+    noise = expected_noise(law.constants, law.sharpness)
+    # a bulk of signs has other columns than the noise: they scatter as in a finite matrix
+    columns = np.asarray(noise.bulk(1.0, has_outlier=True).columns) if noise.signs else noise.columns
+    columns, counts = grouped(columns, np.ones(len(columns)))
+    echo = np.add.reduceat(noise.echo, (np.cumsum(counts) - counts).astype(int)) / counts
+    rows, row_counts = grouped(noise.rows, noise.row_counts)
+    sides = {"columns": columns, "echo": echo, "counts": counts, "rows": rows, "row_counts": row_counts}
+    return {name: _rounded(values) for name, values in sides.items()}
 
 
 def main(arguments: list[str]) -> int:
@@ -94,8 +114,17 @@ def _shape(config: ExperimentConfig, choices: dict[str, list[Any]]) -> dict[str,
             continue
         key = " ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
         laws[key] = {name: getattr(law, name) for name in ("h", "d", "gain", "drag", "cross", "signal")}
+        laws[key] |= {
+            "noise": noise_groups(law),
+            "unstable_lr": messages.unstable_lr(config.replace(**fields)),
+        }
     sizes = {name: getattr(config, name) for name in _SIZES}
     return {"sizes": sizes, "noise": messages.noise_of(config.h, config.d), "laws": laws}
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float]:
+    rounded = [float(f"{value:.{_DIGITS}g}") for value in values]
+    return [int(value) if value.is_integer() else value for value in rounded]  # "1" is shorter than "1.0"
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from htlib.spectra.power_law import hill_alpha
 from htlib.student.run import Trajectory
 from htlib.theory.one_step import law_of_config
 
-_SIZE = (6.0, 3.7)  # inches, read at 360 pixels too
+_SIZE = (5.0, 3.4)  # inches, read at 360 pixels too
 _BINS = 50
 Array = NDArray[np.float64]
 
@@ -103,7 +103,7 @@ def _noise(values: Array, share: float, exponent: float, bins: list[float]) -> F
     law = MarchenkoPastur.of_gaussian_esd(long, len(values))
     _law(ax, len(values), np.diff(law.cdf(np.multiply(bins, long))), bins)
     _note(ax, f"$\\alpha$ = {exponent:.2f}", "a fit to pure noise")
-    ax.set_title("Noise has an exponent, too, and its shape decides it")
+    ax.set_title("Noise has an exponent, set by its shape")
     return figure
 
 
@@ -136,7 +136,7 @@ def _step(real: Trajectory, shuffled: Trajectory, step: int, bins: list[float]) 
     ax.hist(shuffled.esd(step), bins, histtype="step", color=BLACK, lw=1.3, label="shuffled labels")
     ax.legend(loc="upper left")
     _note(ax, f"step {step}", rf"$\alpha$ = {real.metrics.alpha_hill[step]:.2f}")
-    ax.set_title("Large steps spread the spectrum, whatever the labels")
+    ax.set_title("Large steps spread it, whatever the labels")
     return figure
 
 
@@ -147,7 +147,7 @@ def _bins(spectra: Sequence[ArrayLike], low: float) -> list[float]:
 
 def _histogram(ax: Axes, values: Array, bins: list[float], color: str, label: str | None = None) -> None:
     ax.hist(values, bins, color=color, alpha=0.6, label=label)
-    ax.set(xscale="log", yscale="log", ylim=(0.5, 300), xlabel="eigenvalue", ylabel="number")
+    ax.set(xscale="log", yscale="log", ylim=(0.5, 200), xlabel="eigenvalue", ylabel="number")
     ax.yaxis.set_minor_locator(NullLocator())
 
 

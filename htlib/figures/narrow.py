@@ -145,7 +145,11 @@ def _own_labels(panel: _Panel, panels: list[_Panel], name: Literal["x", "y"], un
 def _wrap(text: Text, width: float, undo: Undo) -> None:
     """Break a text that is wider than `width` inches, but not inside a formula."""
     whole = text.get_text()
-    room = int(width / _CHARACTER / float(text.get_fontsize()))
+    figure: Any = text.get_figure(root=True)
+    needed = text.get_window_extent().width / figure.dpi
+    if needed <= width:
+        return
+    room = max(1, int(0.96 * width / needed * max(map(len, whole.split("\n")))))
     unbroken = re.sub(r"\$[^$]*\$", lambda formula: formula[0].replace(" ", "\0"), whole)
     undo(text.set_text, whole)
     lines = (line for part in unbroken.split("\n") for line in textwrap.wrap(part, room) or [""])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -120,4 +121,9 @@ def law_of(run: Trajectory, *, drawn: bool = False, labels: str = "") -> OneStep
         raise ValueError("centred labels are not predicted")
     known = "real" if config.labels == "real" else "shuffled"
     norm = float(np.linalg.norm(draw_readout(config))) if drawn else None
-    return law_of_config(config, labels=labels or known, readout_norm=norm)
+    return _law(config.training.replace(lr=ExperimentConfig.lr), labels or known, norm)
+
+
+@lru_cache(maxsize=32)  # a law keeps what it has solved, for all rates
+def _law(config: ExperimentConfig, labels: str, norm: float | None) -> OneStepLaw:
+    return law_of_config(config, labels=labels, readout_norm=norm)

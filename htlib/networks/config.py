@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
@@ -182,6 +183,7 @@ class NetworkConfig:
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return version(package)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from htlib.networks.config import NetworkConfig
@@ -49,23 +50,29 @@ def data_of(config: NetworkConfig) -> Data:
 
 
 def _digits(config: NetworkConfig) -> Data:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError("the digits come with scikit-learn: pip install 'htlib[book]'") from error
-    bunch: Any = load_digits()
-    images, classes = np.asarray(bunch["data"]), np.asarray(bunch["target"])
+    images, classes = _all_digits()
     rng = np.random.default_rng([config.seed, 1])
     order = rng.permutation(len(images))
     test, rest = order[:_TEST_DIGITS], order[_TEST_DIGITS:]
     train = rest[: max(2, round(config.fraction * len(rest)))]
     mean, scale = images[train].mean(), images[train].std()
     inputs = torch.from_numpy((images - mean) / scale).float()
-    targets = torch.from_numpy(classes.astype(np.int64))
+    targets = torch.from_numpy(classes)
     labels = targets[train]
     if config.labels == "shuffled":
         labels = labels[torch.from_numpy(rng.permutation(len(train)))]
     return Data(inputs[train], labels, inputs[test], targets[test], "")
+
+
+@cache  # reading the file takes as long as a tenth of a training
+def _all_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the (1797, 64) pixels and the classes of all digits of scikit-learn."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError("the digits come with scikit-learn: pip install 'htlib[book]'") from error
+    bunch: Any = load_digits()
+    return np.asarray(bunch["data"], np.float64), np.asarray(bunch["target"], np.int64)
 
 
 def _text(config: NetworkConfig) -> Data:

@@ -88,11 +88,12 @@ def allocated(
     (n_units,) array
     """
     system = PRESETS[preset]
-    units = [(block_of(unit) if system.by == "block" else unit) for unit in table["name"]]
-    order = _seed_of_derangement(len(set(units)), seed)
-    controls = with_controls(table, by=system.by, matched=True, seed=order)
     name = "alpha_hill" if column in ("alpha", "mean") else column
-    given = allocate(controls, system.rule, column=name, by=system.by, **system.options, **options)
+    if name not in table:
+        units = [(block_of(unit) if system.by == "block" else unit) for unit in table["name"]]
+        order = _seed_of_derangement(len(set(units)), seed)
+        table = with_controls(table, by=system.by, matched=True, seed=order)
+    given = allocate(table, system.rule, column=name, by=system.by, **system.options, **options)
     values = given.to_numpy(np.float64)
     return np.full(len(values), values.mean()) if column == "mean" else values
 

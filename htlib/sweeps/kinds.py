@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -55,7 +56,7 @@ class Task:
             keep_overlaps=self.keep_overlaps or other.keep_overlaps,
         )
 
-    @property
+    @cached_property
     def training(self) -> Config:
         """Equal for tasks that train alike, whatever they read."""
         return self.config.training

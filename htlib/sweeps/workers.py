@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Generator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -172,7 +173,10 @@ def _processes(workers: int, threads: int) -> Generator[Executor]:
     )
     ended = False
     try:
-        yield pool
+        with warnings.catch_warnings():
+            # Loky replaces a worker whose memory has grown, here by the start of a larger problem.
+            warnings.filterwarnings("ignore", "A worker was restarted", UserWarning)
+            yield pool
         ended = True
     finally:
         pool.shutdown(wait=True, kill_workers=not ended)

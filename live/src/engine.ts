@@ -2,7 +2,7 @@
 
 import { lawKey, type Meta } from "./meta";
 import { Refusal, refuse } from "./mirror/bounds";
-import { predict } from "./mirror/law";
+import { oneStep } from "./mirror/one_step";
 import type { Engine, Message, Settings } from "./protocol";
 import { withRemedy } from "./remedy";
 import { configOf, find, rateMap, read, snapshots, type StoredRuns } from "./stored_runs";
@@ -96,12 +96,11 @@ export class BrowserEngine implements Engine {
     const run = find(stored, settings);
     if (typeof run === "string") return this.tell({ id, type: "absent", step: null, message: run });
     const config = { ...configOf(stored, run, settings.steps), ...sizes };
-    const law = laws[lawKey(config)];
     const seeds = new Set(stored.runs.map(({ seed }) => seed)).size;
     this.tell({
       id, type: "start", config, noise, source: "stored",
       map: rateMap(stored, run, settings.steps, "spectral_norm"),
-      prediction: law ? predict(law, config.lr) : null,
+      prediction: oneStep(laws[lawKey(config)], config),
       note: `A stored run: rate ${config.lr}, n = ${sizes.n}, d = ${sizes.d}, h = ${sizes.h}. Bands: all ${seeds} seeds. ` +
         `Eigenvalues in bins of ${1 / stored.bins_per_decade} decades, the largest to ${stored.largest_digits} digits.`,
     });

@@ -1,6 +1,6 @@
 // The file that the build writes beside the engine: everything that Python computes and the page needs.
 
-import type { Law } from "./mirror/law";
+import type { StepLaw } from "./mirror/one_step";
 import type { Noise, Settings, Sizes } from "./protocol";
 
 /** The noise law and the closed forms for runs of one size. */
@@ -8,7 +8,7 @@ export interface Shape {
   sizes: Sizes;
   noise: Noise;
   /** By `lawKey`; if a law is missing, there is no theory. */
-  laws: Record<string, Law>;
+  laws: Record<string, StepLaw>;
 }
 
 export interface Meta {

@@ -36,13 +36,26 @@ export interface Snapshot {
   overlaps?: number[][] | null;
 }
 
-/** One step in closed form, at the requested rate and along rates. */
-export interface Prediction {
+/** The spike of one step in closed form, at the requested rate and along rates. */
+export interface SpikePrediction {
   critical_lr: number;
   spectral_norm: number;
   alignment: number;
   has_outlier: boolean;
   curve: { lr: number[]; spectral_norm: number[]; alignment: number[] };
+}
+
+/** The law of the bulk after one step; the density is that of all eigenvalues, with the spike. */
+export interface Bulk {
+  x: number[];
+  density: number[];
+  edge: number;
+}
+
+export interface Prediction extends SpikePrediction {
+  /** null unless one step is requested. */
+  bulk: Bulk | null;
+  unstable_lr: number | null;
 }
 
 /** A measure along learning rates, over seeds; null unless it is finite for all of them. */

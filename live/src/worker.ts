@@ -2,7 +2,7 @@
 
 import { fetchMeta, lawKey, type Meta } from "./meta";
 import { Refusal, refuse } from "./mirror/bounds";
-import { predict } from "./mirror/law";
+import { oneStep } from "./mirror/one_step";
 import type { Problem } from "./mirror/problem";
 import { problemFor, Student } from "./mirror/student";
 import type { Message, Settings } from "./protocol";
@@ -65,9 +65,9 @@ class Trainer {
     refuse(settings, meta);
     const { sizes, noise, laws } = meta.trained;
     const { activation, ridge_lambda } = meta;
-    const law = laws[lawKey(settings)];
+    const prediction = oneStep(laws[lawKey(settings)], settings);
     const config = { ...settings, ...sizes, activation, ridge_lambda };
-    this.post({ id, type: "start", config, noise, prediction: law ? predict(law, settings.lr) : null, source: "train" });
+    this.post({ id, type: "start", config, noise, prediction, source: "train" });
     const student = await this.runs.get(JSON.stringify({ ...settings, steps: null }), () => this.begin(settings, meta));
     if (student !== this.student) this.student?.forgetWeights();
     this.student = student;

@@ -17,6 +17,7 @@ from bs4 import BeautifulSoup
 from playwright.sync_api import Browser, expect
 
 import htlib as ht
+from htlib.explorer.messages import unstable_lr
 from htlib.student.probes import METRICS
 from tests.browser.chromium import bundled_harness
 from tests.browser.conftest import HTML, Visit
@@ -307,6 +308,37 @@ def test_the_prediction_is_that_of_htlib(visit: Visit, book: str) -> None:
         found = re.search(words, label)
         assert found is not None, label
         assert parse(found[1]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_bulk_is_predicted_after_one_step_only(visit: Visit, book: str) -> None:
+    page = visit.page
+    legend = page.locator("figure.esd .key span", has_text="predicted bulk")
+    shared = json.loads(gzip.decompress((HTML / LIVE / "stored-runs.json.gz").read_bytes()))["config"]
+    for optimizer, lr, train, sizes in (("gd", 3160.0, 1, SIZES), ("adam", 0.316, 0, shared)):
+        open_page(visit, f"{book}book/02-one-step.html?optimizer={optimizer}&lr={lr:g}&steps=1&train={train}")
+        config = ht.ExperimentConfig(**{name: sizes[name] for name in SIZES}, optimizer=optimizer)
+        law = ht.one_step_law(n=config.n, d=config.d, h=config.h, optimizer=optimizer)
+        label = page.locator("figure.esd > svg").get_attribute("aria-label") or ""
+        found = re.search(r"bulk is predicted to end at ([^.]+(?:\.\d+)?)", label)
+        assert found is not None, label
+        assert parse(found[1]) == pytest.approx(law.bulk(lr).edge, rel=1e-2)
+        assert page.locator("figure.esd svg path.bulk").count() == 2
+        assert legend.is_visible()
+        rate = unstable_lr(config)
+        words = re.fullmatch(
+            r"(?:Unstable|The first step overshoots) above (\S+); now (\S+) times that\.",
+            page.locator("small.unstable").inner_text(),
+        )
+        assert words is not None
+        assert [parse(number) for number in words.groups()] == pytest.approx([rate, lr / rate], rel=0.05)
+    assert press(page, "Step", exact=True) == "done"
+    assert page.locator("figure.esd svg path.bulk").count() == 0
+    assert not legend.is_visible()
+    assert page.locator("figure.rates svg line.unstable").count() == 1
+    # there is no law for other labels
+    open_page(visit, f"{book}book/02-one-step.html?train=1&labels=noise&steps=1&lr=0.316")
+    assert page.locator("path.bulk, line.unstable").count() == 0
+    assert page.locator("small.unstable").inner_text() == ""
 
 
 def test_presets_step_reset_and_play(visit: Visit, book: str, stored: list[dict[str, Any]]) -> None:

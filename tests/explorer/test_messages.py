@@ -12,8 +12,10 @@ from htlib.explorer.messages import (
     packed,
     saturation,
     snapshot_message,
+    unstable_lr,
 )
 from htlib.spectra.noise import largest_eigenvalue_quantile
+from htlib.theory.one_step import law_of_config
 
 
 def test_saturation_by_hand() -> None:
@@ -49,3 +51,46 @@ def test_without_theory_there_is_no_prediction(fields):
     config = ht.ExperimentConfig(n=60, d=20, h=30)
     assert one_step(config) is not None
     assert one_step(config.replace(**fields)) is None
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "share", "h"), [("adam", 0.3, 30), ("adam", 30.0, 30), ("gd", 30.0, 30), ("gd", 0.3, 20)]
+)
+def test_the_bulk_after_one_step_is_its_law(optimizer, share, h):
+    """A square matrix has a bulk down to zero, which a logarithmic axis does not show."""
+    config = ht.ExperimentConfig(n=60, d=20, h=h, optimizer=optimizer, steps=1, labels="shuffled")
+    law = law_of_config(config)
+    lr = share * law.critical_lr
+    found = one_step(config.replace(lr=lr))["bulk"]
+    bulk = law.bulk(lr)
+    assert found["edge"] == bulk.edge
+    assert bulk.size == (19 if share > 1 else 20)
+    x, density = np.array(found["x"]), np.array(found["density"])
+    inside = density > 0  # all but the ends of intervals
+    assert np.count_nonzero(~inside) == 2 * len(bulk.support)
+    np.testing.assert_allclose(density[inside], bulk.pdf(x[inside]) * bulk.size / 20)
+    assert (np.diff(x) >= 0).all()
+    assert x[-1] == pytest.approx(bulk.edge)
+    assert np.trapezoid(density, x) == pytest.approx(bulk.size / 20, abs=0.01)
+
+
+def test_the_bulk_comes_only_with_one_step_and_if_there_is_one():
+    config = ht.ExperimentConfig(n=60, d=20, h=30, steps=1)
+    assert one_step(config)["bulk"] is not None
+    assert [one_step(config.replace(steps=steps))["bulk"] for steps in (0, 2)] == [None, None]
+    assert one_step(config.replace(d=1))["bulk"] is None
+
+
+def test_the_unstable_rate_is_that_of_htlib():
+    config = ht.ExperimentConfig(n=60, d=20, h=30, n_test=9, optimizer="gd", lr=3.0, seed=5)
+    assert unstable_lr(config) == one_step(config)["unstable_lr"] == 2 / ht.predict_sharpness(config)
+    with_momentum = unstable_lr(config.replace(momentum=0.5))
+    assert with_momentum == pytest.approx(3 / ht.predict_sharpness(config))
+    adam = config.replace(optimizer="adam")
+    assert (
+        unstable_lr(adam) == one_step(adam)["unstable_lr"] == ht.stability(adam.replace(seed=0)).critical_lr
+    )
+    # a large problem would keep the first message waiting for the overshoot, but not for the closed form
+    large = config.replace(n=3000, d=200, h=300)
+    assert one_step(large.replace(optimizer="adam"))["unstable_lr"] is None
+    assert one_step(large)["unstable_lr"] == 2 / ht.predict_sharpness(large)

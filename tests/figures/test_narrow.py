@@ -32,7 +32,9 @@ def grid() -> Figure:
         axes[1, 0].set(xlabel="step", ylabel="loss")
         axes[0, 0].set_ylabel("loss")
         axes[1, 1].set_xlabel("rate")
-        figure.suptitle("A message that has more words than one line of a telephone can show at once")
+        figure.suptitle(
+            "A MESSAGE in bold letters that has more words than one line of a telephone shows", weight="bold"
+        )
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center")
         figure.legend(
             [axes[0, 0].lines[0]] * 3,

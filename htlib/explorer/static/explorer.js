@@ -5,7 +5,7 @@
 // from stored runs unless `train` is set; a kernel always trains.  No dependencies, no network.
 
 import { format, make, sample } from "./marks.js";
-import { familyOf, PANELS, READOUT } from "./panels.js";
+import { familyOf, instability, PANELS, READOUT } from "./panels.js";
 
 const PATIENCE = 300; // ms that a run has to finish before a newer run, or a part of this one, is shown
 const SILENCE = 4000; // ms without an answer before the page says so
@@ -82,6 +82,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   const range = (attributes) => make("input", { type: "range", ...attributes });
   const slider = range({ name: "lr", min: RATES.from, max: RATES.to, step: RATES.step });
   const typed = make("input", { type: "number", name: "lr-value", min: 0, step: "any", "aria-label": "learning rate, typed" });
+  const unstable = make("small", { class: "unstable" });
   const steps = range({ name: "steps", min: 0, max: options.max_steps, step: 1 });
   const count = make("output", {});
   const seed = make("input", { type: "number", name: "seed", min: 0, step: 1 });
@@ -125,7 +126,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   const controls = make("form", { class: "controls", "aria-label": "settings of the experiment" },
     make("div", { class: "presets", role: "group", "aria-label": "presets" }, ...presets),
     select("optimizer", "Optimizer"),
-    make("div", { class: "wide" }, make("label", {}, make("span", {}, "Learning rate η (log)"), slider), typed),
+    make("div", { class: "wide" }, make("label", {}, make("span", {}, "Learning rate η (log)"), slider), typed, unstable),
     make("div", { class: "wide" }, make("label", {}, make("span", {}, "Steps"), steps), count),
     select("teacher", "Teacher"),
     select("labels", "Training labels"),
@@ -166,8 +167,9 @@ export function createExplorer(el, options, engine, hooks = {}) {
     const key = panel.legend.map((item) => make("span", {}, sample(item), item.name));
     const title = make("strong", {}, panel.title);
     const toggle = panel.name === "esd" ? [make("label", { class: "toggle" }, log, "log counts")] : [];
+    const conditional = panel.legend.flatMap(({ when }, i) => (when ? [[key[i], when]] : []));
     const figure = make("figure", { class: panel.name }, make("figcaption", {}, make("div", {}, title, ...toggle), make("div", { class: "key" }, ...key)), svg);
-    return { ...panel, svg, figure, heading: title };
+    return { ...panel, svg, figure, heading: title, conditional };
   });
   const charts = make("div", { class: "charts" }, ...panels.map(({ figure }) => figure));
   const rows = make("tbody");
@@ -312,7 +314,9 @@ export function createExplorer(el, options, engine, hooks = {}) {
       panel.svg.setAttribute("width", width);
       panel.svg.setAttribute("height", height);
       panel.svg.setAttribute("aria-label", panel.draw(panel.svg, boxes, shown, view));
+      for (const [item, when] of panel.conditional) item.hidden = !when(shown);
     }
+    unstable.textContent = instability(shown);
     const [first, last] = [shown.snapshots[0], shown.snapshots.at(-1)];
     panels[0].heading.textContent = `Spectrum after step ${last.step}`;
     const row = (name, cell, attributes = {}) =>

@@ -14,14 +14,19 @@ const REFIT = [
   { key: "ridge_train_loss", name: "refit, probe set", colour: GREEN, dash: "2 2", marker: "triangle" },
 ];
 
-function spectrum(svg, box, { snapshots, start }, kind) {
+// The law of the bulk is known after one step only.
+const bulkOf = ({ snapshots, start }) => (snapshots.at(-1).step === 1 ? start.prediction?.bulk : null);
+const unstableAbove = ({ start }) => start.prediction?.unstable_lr;
+
+function spectrum(svg, box, run, kind) {
+  const { snapshots, start } = run, bulk = bulkOf(run);
   const { eigenvalues, metrics, step } = snapshots.at(-1);
-  const { x: grid, density, edge } = start.noise;
+  const { x: grid, edge } = start.noise;
   const positive = eigenvalues.filter((v) => v > 0);
   const spike = step === 1 && start.prediction?.has_outlier ? start.prediction.spectral_norm ** 2 : null;
   const snap = (v, round) => 10 ** (round(2 * Math.log10(v)) / 2);
   const [low, high] = [
-    snap(Math.min(positive[0] ?? edge, grid[0]), Math.floor), snap(Math.max(positive.at(-1) ?? edge, edge, spike ?? 0) * 1.05, Math.ceil),
+    snap(Math.min(positive[0] ?? edge, grid[0]), Math.floor), snap(Math.max(positive.at(-1) ?? edge, edge, spike ?? 0, bulk?.edge ?? 0) * 1.05, Math.ceil),
   ];
   const span = Math.log10(high / low), width = span <= 3 ? 0.1 : span <= 6 ? 0.15 : 0.3;
   const counts = new Map();
@@ -30,7 +35,8 @@ function spectrum(svg, box, { snapshots, start }, kind) {
     counts.set(bin, (counts.get(bin) ?? 0) + 1);
   }
   // dN = N p(x) dx, and a bin is x ln 10 times its width on the log axis
-  const law = grid.map((v, i) => [v, eigenvalues.length * density[i] * v * Math.LN10 * width]);
+  const expected = ({ x, density }) => x.map((v, i) => [v, eigenvalues.length * density[i] * v * Math.LN10 * width]);
+  const law = expected(start.noise);
   const top = Math.max(...counts.values(), ...law.map(([, c]) => c));
   const x = logScale([low, high], [box.left, box.right]);
   const y = kind === "log"
@@ -43,8 +49,13 @@ function spectrum(svg, box, { snapshots, start }, kind) {
       x: from + 0.5, width: Math.max(1, to - from - 1), y: y.at(count), height: box.bottom - y.at(count), fill: BLUE, opacity: 0.6,
     }));
   }
-  const curve = law.map(([v, c]) => `${x.at(v).toFixed(1)},${y.at(Math.max(c, y.low)).toFixed(1)}`);
-  svg.append(make("path", { d: "M" + curve.join("L"), fill: "none", stroke: INK, "stroke-width": 2 }));
+  const curve = (points) => path(points.filter(([v]) => v >= low).map(([v, c]) => [x.at(v), Math.max(y.at(Math.max(c, y.low)), box.top)]));
+  svg.append(make("path", { d: curve(law), fill: "none", stroke: INK, "stroke-width": 2 }));
+  if (bulk)
+    svg.append(
+      make("path", { d: curve(expected(bulk)), fill: "none", stroke: INK, "stroke-width": 1.5, "stroke-dasharray": "6 3", class: "bulk" }),
+      make("path", { d: `M${x.at(bulk.edge).toFixed(1)},${box.bottom}V${box.top}`, stroke: INK, "stroke-dasharray": "6 3", class: "bulk" }, make("title", {}, `predicted edge of the bulk: ${format(bulk.edge)}`)),
+    );
   svg.append(make("line", {
     x1: x.at(edge), x2: x.at(edge), y1: box.top, y2: box.bottom, stroke: GREY, "stroke-width": 1.5, "stroke-dasharray": "2 3",
   }));
@@ -61,16 +72,16 @@ function spectrum(svg, box, { snapshots, start }, kind) {
       make("title", {}, `largest eigenvalue: ${format(outliers.at(-1))}`)));
   return `Histogram of the ${eigenvalues.length} eigenvalues after step ${step}, from about ${format(positive[0], 2)} to ` +
     `${format(positive.at(-1))}; ${outliers.length} lie beyond the noise edge at ${format(edge)}.` +
-    (spike ? ` The spike is predicted at ${format(spike)}.` : "");
+    (spike ? ` The spike is predicted at ${format(spike)}.` : "") + (bulk ? ` The bulk is predicted to end at ${format(bulk.edge)}.` : "");
 }
 
 // Spectral norm against rates: this run among others, and the prediction for one step.
-function rateMap(svg, box, { settings, snapshots, start }, { visited }) {
-  const { prediction, map } = start, here = snapshots.at(-1).metrics.spectral_norm;
+function rateMap(svg, box, run, { visited }) {
+  const { settings, snapshots, start } = run, { prediction, map } = start, unstable = unstableAbove(run), here = snapshots.at(-1).metrics.spectral_norm;
   const alike = visited.filter((v) => v.steps === settings.steps && v.family === familyOf(start));
   const noise = Math.sqrt(start.noise.edge), curve = prediction?.curve;
   const rate = start.config.lr;
-  const rates = [rate, ...(curve?.lr ?? []), ...(map?.lr ?? []), ...alike.map((v) => v.lr)].filter((v) => v > 0);
+  const rates = [rate, unstable ?? 0, ...(curve?.lr ?? []), ...(map?.lr ?? []), ...alike.map((v) => v.lr)].filter((v) => v > 0);
   const norms = [here, noise, ...(curve?.spectral_norm ?? []), ...(map?.high ?? []), ...(map?.low ?? []), ...alike.map((v) => v.norm)].filter((v) => v > 0);
   const x = logScale([Math.min(...rates), Math.max(...rates, 10 * Math.min(...rates))], [box.left, box.right]);
   const y = logScale([Math.min(...norms) / 1.3, Math.max(...norms) * 1.3], [box.bottom, box.top]);
@@ -88,13 +99,24 @@ function rateMap(svg, box, { settings, snapshots, start }, { visited }) {
     }));
     line({ x1: x.at(prediction.critical_lr), x2: x.at(prediction.critical_lr), y1: box.top, y2: box.bottom });
   }
+  if (unstable)
+    line({ x1: x.at(unstable), x2: x.at(unstable), y1: box.top, y2: box.bottom, stroke: ORANGE, "stroke-dasharray": "6 3", class: "unstable" });
   for (const { lr, norm } of alike)
     if (lr > 0 && norm > 0) svg.append(make("path", { d: MARKERS.circle, transform: `translate(${x.at(lr)},${y.at(norm)})`, fill: BLUE, class: "visited" }));
   if (here > 0 && rate > 0)
     svg.append(make("path", { d: MARKERS.diamond, transform: `translate(${x.at(rate)},${y.at(here)}) scale(1.3)`, fill: ORANGE, class: "here" },
       make("title", {}, `you are here: rate ${format(rate)}, spectral norm ${format(here)}`)));
   return `Spectral norm against the learning rate. You are at rate ${format(rate)}, spectral norm ${format(here)} after step ${snapshots.at(-1).step}.` +
-    (prediction ? ` In one step a spike is predicted from rate ${format(prediction.critical_lr)} on.` : "");
+    (prediction ? ` In one step a spike is predicted from rate ${format(prediction.critical_lr)} on.` : "") +
+    (unstable ? ` Unstable above rate ${format(unstable, 2)}.` : "");
+}
+
+/** Say how the present rate compares with that above which training is unstable, if there is one. */
+export function instability(run) {
+  const unstable = unstableAbove(run);
+  if (!unstable) return "";
+  const { lr, optimizer } = run.start.config, what = optimizer === "gd" ? "Unstable" : "The first step overshoots";
+  return `${what} above ${format(unstable, 2)}; now ${format(lr / unstable, 2)} times that.`;
 }
 
 /** Return a key that is equal for the runs of one map: only rate, steps and seed may differ. */
@@ -140,6 +162,7 @@ export const PANELS = [
       { name: "noise edge", colour: GREY, dash: "2 3" },
       { name: "outliers", colour: ORANGE, marker: "triangle" },
       { name: "predicted spike (step 1)", colour: GREEN, dash: "7 3" },
+      { name: "predicted bulk", colour: INK, dash: "6 3", when: bulkOf },
     ],
     draw: (svg, [whole], run, view) => spectrum(svg, whole, run, view.counts),
   },
@@ -184,6 +207,7 @@ export const PANELS = [
       { name: "your runs", colour: BLUE, marker: "circle" },
       { name: "one step, predicted", colour: INK, dash: "6 3" },
       { name: "noise edge; critical rate", colour: GREY, dash: "2 3" },
+      { name: "unstable above", colour: ORANGE, dash: "6 3", when: unstableAbove },
     ],
     draw: (svg, [whole], run, view) => rateMap(svg, whole, run, view),
   },

@@ -1,7 +1,7 @@
 // One step from Gaussian weights in closed form, at every learning rate.
 // Source: htlib/theory/one_step.py (OneStepLaw) and htlib/spectra/spikes.py; the derivations are in the book's appendix.
 
-import type { Prediction } from "../protocol";
+import type { SpikePrediction } from "../protocol";
 
 /** The numbers of htlib's OneStepLaw that its predictions need. */
 export interface Law {
@@ -17,7 +17,7 @@ const CURVE_POINTS = 61;
 const CURVE_START = 1 / 30; // times the critical rate
 const CURVE_END = 300;
 
-export function predict(law: Law, lr: number): Prediction {
+export function predict(law: Law, lr: number): SpikePrediction {
   const critical = criticalRate(law);
   const rates = Array.from(
     { length: CURVE_POINTS },
@@ -35,7 +35,7 @@ export function predict(law: Law, lr: number): Prediction {
   };
 }
 
-type Spike = Pick<Prediction, "spectral_norm" | "alignment" | "has_outlier">;
+type Spike = Pick<SpikePrediction, "spectral_norm" | "alignment" | "has_outlier">;
 
 /** Return the effect of the spike of strength theta on the noise (Benaych-Georges & Nadakuditi 2012). */
 function spike(law: Law, lr: number): Spike {
