@@ -508,11 +508,12 @@ def test_the_still_picture_holds_what_the_page_needs_to_live() -> None:
 def test_the_still_picture_is_white_at_its_corners(widget: widgets.Explorer) -> None:
     from matplotlib import pyplot as plt
 
+    opened = plt.get_fignums()
     source = re.search(r"base64,([^\"]+)", widget._repr_mimebundle_()[0]["text/html"])
     assert source is not None
     pixels = plt.imread(io.BytesIO(base64.b64decode(source[1])))
     np.testing.assert_array_equal(pixels[[0, 0, -1, -1], [0, -1, 0, -1]], 1)
-    assert plt.get_fignums() == []  # or the inline backend would show the figure a second time
+    assert plt.get_fignums() == opened  # or the inline backend would show the figure a second time
 
 
 @pytest.mark.parametrize(
