@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from bs4 import BeautifulSoup
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser
 
 import htlib as ht
 from htlib.explorer.messages import unstable_lr
@@ -510,9 +510,16 @@ def test_the_first_page_plays_unless_motion_is_unwanted(
     assert (page.locator(".htlib-explorer .play").inner_text() == "Pause") == plays
     if plays:  # a change of anything but the steps is of the whole run
         page.wait_for_function("() => document.querySelector('.htlib-explorer output').value >= 2")
-        enter(page.get_by_role("spinbutton", name="Seed"), "1")
-        # playing to the end takes longer
-        expect(page.locator(".htlib-explorer output")).to_have_text("10", timeout=3000)
+        seed = page.get_by_role("spinbutton", name="Seed")
+        seed.fill("1")
+        before = page.locator(".htlib-explorer output").inner_text()
+        page.wait_for_function(
+            "n => document.querySelector('.htlib-explorer output').value > n", arg=int(before)
+        )
+        seed.press("Enter")  # the play has gone on meanwhile, and has left alone what is typed
+        assert page.locator(".htlib-explorer output").inner_text() == "10"
+        assert page.locator(".htlib-explorer .play").inner_text() == "Play"
+        assert seed.input_value() == "1"
 
 
 def test_without_javascript_the_still_picture_says_so(browser: Browser, book: str) -> None:

@@ -135,15 +135,17 @@ export function createExplorer(el, options, engine, hooks = {}) {
     select("feature_scale", "Feature scale", "Of the ridge refit: paper W x / √d, released code W x / d. Training and spectrum do not change."),
   );
   // Show the present settings in all controls.
-  const place = () => {
+  const place = (playing = false) => {
     for (const name of Object.keys(options.choices)) controls.elements[name].value = settings[name];
-    const plain = String(settings.lr), short = settings.lr.toExponential().replace("+", "");
-    typed.value = short.length < plain.length ? short : plain;
+    if (!playing) { // else a reader may be typing
+      const plain = String(settings.lr), short = settings.lr.toExponential().replace("+", "");
+      typed.value = short.length < plain.length ? short : plain;
+      seed.value = settings.seed;
+    }
     slider.value = settings.lr > 0 ? Math.log10(settings.lr) : RATES.from;
     slider.setAttribute("aria-valuetext", format(settings.lr));
     steps.value = settings.steps;
     count.textContent = settings.steps;
-    seed.value = settings.seed;
     here.textContent = training ? "Stored runs" : "Train here";
     presets.forEach((button, i) => button.setAttribute("aria-pressed",
       Object.entries({ ...EVERY_PRESET, ...PRESETS[i][1] }).every(([name, value]) => settings[name] === value)));
@@ -187,7 +189,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
       pause();
     }
     Object.assign(settings, update);
-    place();
+    place(playing);
     if (!playing) hooks.changed?.({ ...settings }, training);
     delete el.dataset.settled;
     // Let a run finish that is nearly done, so that every picture is complete while a slider moves.
