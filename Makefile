@@ -1,7 +1,7 @@
 # GNU make 3.81 or later, and Python 3.11 or later; everything else is installed into .venv.
 #
-# Make's own dependency tracking decides what runs again: a chapter, if it, the package or the
-# lock file changed; the pages, if a chapter or the book's own files changed.
+# Make's own dependency tracking decides what runs again: the chapters, if one of them, the package or the lock
+# file changed (book/build.py finds out which); the pages, if a chapter or the book's own files changed.
 
 PYTHON  ?= python3
 PROFILE ?= fast
@@ -13,8 +13,8 @@ BIN  := $(VENV)/bin
 ENV  := $(VENV)/installed
 
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
-EXECUTED  := $(NOTEBOOKS:book/%=_build/$(PROFILE)/%)
-SLOWEST   := $(filter %/running-at-scale.ipynb %/released-code.ipynb,$(EXECUTED))
+SLOWEST   := $(filter %/running-at-scale.ipynb %/derivations.ipynb %/how-heavy.ipynb,$(NOTEBOOKS))
+EXECUTED  := _build/$(PROFILE)/chapters.txt
 PAGE      := _build/html/index.html
 PDF       := _build/heavy-tails-without-noise.pdf
 # The files that a chapter's numbers depend on, and the files that a page shows beside the chapters.
@@ -60,7 +60,6 @@ BALANCED := --dist loadfile --no-loadscope-reorder --durations 25 --durations-mi
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.SECONDARY: $(EXECUTED)
 .PHONY: help env lock book pages pdf runs quick browser test lint format strip note bench serve clean distclean FORCE
 
 help: ## Show this list
@@ -104,15 +103,22 @@ $(CODE_LIST): FORCE
 	@mkdir -p _build; echo "$(CODE)" | cmp -s - $@ || echo "$(CODE)" > $@
 
 $(PAGE_LIST): FORCE
-	@mkdir -p _build; echo "$(EXECUTED) $(MATTER) $(HTLIB_REPOSITORY)" | cmp -s - $@ || \
-	  echo "$(EXECUTED) $(MATTER) $(HTLIB_REPOSITORY)" > $@
+	@mkdir -p _build; echo "$(PROFILE) $(NOTEBOOKS) $(MATTER) $(HTLIB_REPOSITORY)" | cmp -s - $@ || \
+	  echo "$(PROFILE) $(NOTEBOOKS) $(MATTER) $(HTLIB_REPOSITORY)" > $@
 
 $(CODE_SUM): book/build.py $(wildcard book/*.yml) requirements.txt $(CODE) $(CODE_LIST)
 	@cat $^ | cksum > $@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-# `make book` computes the runs of all presets first; a chapter by itself computes those that it reads.
+# `make book` computes the runs of all presets first; without them, a chapter computes those that it reads.
+EXECUTE = $(ONE_THREAD) $(BIN)/python book/build.py execute --into _build/$(PROFILE) -p profile $(PROFILE) --code $(CODE_SUM)
+
+# What takes longest begins first.
+$(EXECUTED): $(NOTEBOOKS) $(CODE_SUM) | $(ENV)
+	@$(EXECUTE) --jobs $(JOBS) $(SLOWEST) $(filter-out $(SLOWEST),$(NOTEBOOKS))
+	@touch $@
+
 _build/$(PROFILE)/%.ipynb: book/%.ipynb $(CODE_SUM) | $(ENV)
-	@$(ONE_THREAD) $(BIN)/python book/build.py execute $< $@ -p profile $(PROFILE) --code $(CODE_SUM)
+	@$(EXECUTE) $<
 
 runs: $(RUNS) ## Compute the runs of all presets that are missing
 
@@ -138,8 +144,7 @@ $(LIVE): $(LIVE_CODE) $(STORED) $(MODULES) | $(ENV)
 	@$(ONE_THREAD) $(BIN)/python -m htlib.explorer.page engine $(STORED) $(@D)
 	@echo "live: the engine of the explorer is in $(@D)"
 
-# What takes longest begins first. For the engine to do so, its stored runs are packed before (see book).
-$(PAGE): $(LIVE) $(SLOWEST) $(EXECUTED) $(MATTER) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
+$(PAGE): $(LIVE) $(EXECUTED) $(MATTER) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
 	@$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"
 	@touch $@
 

@@ -1,6 +1,6 @@
-"""Execute a chapter, or render the executed chapters as HTML.  The Makefile calls this.
+"""Execute chapters, or render the executed chapters as HTML.  The Makefile calls this.
 
-    python book/build.py execute book/01-setting.ipynb _build/fast/01-setting.ipynb -p profile fast
+    python book/build.py execute book/01-setting.ipynb --into _build/fast -p profile fast
     python book/build.py render _build/fast _build/html
 
 Papermill executes and Jupyter Book renders; this file makes them strict.  By itself, Papermill only warns
@@ -18,9 +18,12 @@ import shutil
 import subprocess
 import sys
 import time
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
+import kernels
 import nbformat
 import pages
 import papermill
@@ -38,6 +41,48 @@ _ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 
 class BookError(Exception):
     """An error that a chapter's author can repair; its message is the whole report."""
+
+
+def execute_all(
+    chapters: list[Path], folder: Path, parameters: dict[str, Any], code: Path | None = None, jobs: int = 1
+) -> bool:
+    """Run chapters side by side, `jobs` at a time, in their order; return whether all of them worked.
+
+    After a failure no other chapter begins, and those that run come to their end.
+    """
+    if not kernels.can_fork:
+        for chapter in chapters:
+            execute(chapter, folder / chapter.name, parameters, code)
+        return True
+    waiting, running, worked = chapters[::-1], dict[int, ForkProcess](), True
+    if len(chapters) > 1:  # one by itself imports only what it needs
+        kernels.warm()
+    try:
+        while running or (waiting and worked):
+            while worked and waiting and len(running) < jobs:
+                chapter = waiting.pop()
+                process = ForkProcess(target=_report, args=(chapter, folder / chapter.name, parameters, code))
+                process.start()
+                running[process.sentinel] = process
+            for sentinel in wait(list(running)):
+                process = running.pop(int(sentinel))
+                process.join()
+                worked &= process.exitcode == 0
+    except KeyboardInterrupt:
+        for process in running.values():
+            process.kill()  # its kernel sees that, and ends
+        raise
+    return worked
+
+
+def _report(*arguments: Any) -> None:
+    """Run a chapter in a process of its own, which says in one line what went wrong."""
+    try:
+        execute(*arguments)
+    except BookError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path | None = None) -> None:
@@ -63,24 +108,27 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path 
     cells = [(c.source, c.metadata) for c in source.cells if c.cell_type == "code"]
     inputs = hashlib.sha256(repr((cells, parameters, code and code.read_bytes())).encode()).hexdigest()
     if code is not None and target.exists() and (told := _retold(source, target, inputs)) is not None:
-        nbformat.write(told, partial)
-        partial.replace(target)
-        print(f"{chapter}: new prose around the results of its last run")
+        if told != nbformat.read(target, as_version=4):
+            nbformat.write(told, partial)
+            partial.replace(target)
+            print(f"{chapter}: new prose around the results of its last run")
         return
     target.unlink(missing_ok=True)
     try:
-        notebook = papermill.execute_notebook(
-            source,
-            partial,
-            parameters=parameters,
-            kernel_name="python3",
-            cwd=chapter.parent,
-            progress_bar=False,  # chapters run side by side
-            execution_timeout=CELL_TIMEOUT,
-            coalesce_streams=True,  # keeps only the last state of a progress bar
-            extra_arguments=["--log-level=CRITICAL"],  # plain sockets, and the interrupt at its end
-            store_widget_state=False,  # the pages show the HTML of a widget
-        )
+        with kernels.forked() as manager:
+            notebook = papermill.execute_notebook(
+                source,
+                partial,
+                parameters=parameters,
+                kernel_name="python3",
+                kernel_manager_class=manager,
+                cwd=chapter.parent,
+                progress_bar=False,  # chapters run side by side
+                execution_timeout=CELL_TIMEOUT,
+                coalesce_streams=True,  # keeps only the last state of a progress bar
+                extra_arguments=["--log-level=CRITICAL"],  # plain sockets, and the interrupt at its end
+                store_widget_state=False,  # the pages show the HTML of a widget
+            )
     except (PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise BookError(
             f"{chapter}: {_failure(partial, error)}\n"
@@ -267,11 +315,12 @@ def main() -> int:
     """Run one of the two commands; return 0 if it worked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("execute", help="run a chapter")
-    one.add_argument("chapter", type=Path)
-    one.add_argument("target", type=Path)
-    one.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    one.add_argument("--code", type=Path, help="a file that changes with the code which the chapter calls")
+    run = commands.add_parser("execute", help="run chapters")
+    run.add_argument("chapters", type=Path, nargs="+", metavar="CHAPTER")
+    run.add_argument("--into", type=Path, required=True, metavar="FOLDER")
+    run.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    run.add_argument("--code", type=Path, help="a file that changes with the code which the chapters call")
+    run.add_argument("--jobs", type=int, default=1, metavar="N", help="how many run side by side")
     site = commands.add_parser("render", help="make the HTML pages")
     site.add_argument("executed", type=Path)
     site.add_argument("html", type=Path)
@@ -282,7 +331,8 @@ def main() -> int:
     try:
         if options.command == "execute":
             values = {name: yaml.safe_load(value) for name, value in options.parameters}
-            execute(options.chapter, options.target, values, options.code)
+            if not execute_all(options.chapters, options.into, values, options.code, options.jobs):
+                return 1
         else:
             render(options.executed, options.html, options.book.resolve(), options.repository, options.live)
     except BookError as error:

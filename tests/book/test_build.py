@@ -60,7 +60,7 @@ class TinyBook:
     ) -> subprocess.CompletedProcess[str]:
         options = [word for pair in parameters for word in ("-p", *pair.split("="))]
         options += ["--code", str(code)] if code else []
-        return self.run("execute", self.chapter, self.executed, *options, **environment)
+        return self.run("execute", self.chapter, "--into", self.executed.parent, *options, **environment)
 
     def render(self, *options: str) -> subprocess.CompletedProcess[str]:
         html = self.root / "_build" / "html"
