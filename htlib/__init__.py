@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from htlib import explorer as explorer
     from htlib import figures as figures
     from htlib.ledger.controls import against_controls
-    from htlib.models.allocation import allocate, with_controls
+    from htlib.models.allocation import allocate
     from htlib.models.comparison import compare_models
+    from htlib.models.controls import with_controls
     from htlib.models.entries import CheckpointError
     from htlib.models.recorder import SpectrumRecorder
     from htlib.models.smoothing import smooth
@@ -146,8 +147,9 @@ __all__ = [
 # The home of each name.  Type checkers and editors read the imports above instead.
 _NAMES = {
     "htlib.ledger.controls": "against_controls",
-    "htlib.models.allocation": "allocate with_controls",
+    "htlib.models.allocation": "allocate",
     "htlib.models.comparison": "compare_models",
+    "htlib.models.controls": "with_controls",
     "htlib.models.entries": "CheckpointError",
     "htlib.models.recorder": "SpectrumRecorder",
     "htlib.models.smoothing": "smooth",

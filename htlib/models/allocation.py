@@ -1,31 +1,21 @@
 """Allocate learning rates, sparsity, experts or bits to layers by a column of a table.
 
-Each published system that uses exponents of spectra for this is a `Preset` of `allocate`, and each control is
-a column of `with_controls`.
+Each published system that uses exponents of spectra for this is a `Preset` of `allocate`.
 """
 
 from __future__ import annotations
 
-import ast
 import inspect
-import math
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from htlib.models.allocation_rules import RULES, Units
-from htlib.models.layers import PARTS
-
-Array = NDArray[np.float64]
-By = str | Callable[[str], str]
-
-_BLOCK = re.compile(r"^(?:.*?[./_])??\d+(?=[./]|$)")
-_PART = re.compile(rf"\[({'|'.join(PARTS)})\]$")
+from htlib.models.allocation_rows import By, Rows, block_of
+from htlib.models.allocation_rules import RULES
 
 
 @dataclass(frozen=True)
@@ -204,7 +194,7 @@ def allocate(
         raise ValueError(f"rule must be one of {', '.join(RULES)}; got {name!r}{known}")
     given = {**(chosen.options if chosen else {}), **options}
     _check_options(name, given)
-    rows = _Rows.of(table, column, by or (chosen.by if chosen else "row"))
+    rows = Rows.of(table, column, by or (chosen.by if chosen else "row"))
     left_out = _left_out(rows, chosen.left_out if chosen else ())
     rows.check_values(~left_out)
     units, unit_of_row = rows.units(~left_out)
@@ -212,202 +202,6 @@ def allocate(
     result = np.full(len(left_out), chosen.rest if chosen else 0, dtype=number.dtype)
     result[~left_out] = number[unit_of_row]
     return pd.Series(result, index=pd.Index(rows.name, name="name"), name=name)
-
-
-def block_of(name: str) -> str | None:
-    """Return the block that a layer's name begins with: all up to its first number, or None without one.
-
-    Examples
-    --------
-    >>> block_of("encoder.layer.3.attention.self.query.weight"), block_of("lm_head.weight")
-    ('encoder.layer.3', None)
-    """
-    match = _BLOCK.match(_PART.sub("", name))
-    return match[0] if match else None
-
-
-def tensor_of_row(name: str) -> str:
-    """Return the name of the tensor that a row of a table is a part of.
-
-    Examples
-    --------
-    >>> tensor_of_row("lstm.weight_ih_l0[forget]")
-    'lstm.weight_ih_l0'
-    """
-    return _PART.sub("", name)
-
-
-def with_controls(
-    table: pd.DataFrame, column: str = "alpha_hill", *, by: By = "row", matched: bool = False, seed: int = 0
-) -> pd.DataFrame:
-    """Add columns that an allocation must beat before a spectrum deserves the credit.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As for `allocate`; "noise" and "excess" need the column ``<column>_null``, and "z" needs
-        ``<column>_z``, which `htlib.analyze` writes for alpha_hill.  Without them these three are missing.
-    column : str
-        The column that is controlled.
-    by : {"row", "tensor", "block"} or callable
-        The units of the allocation: values are averaged over each first.
-    matched : bool
-        Give each control the values of `column`, in the control's order (units that are equal in a control
-        share the mean of theirs).  Then only the order of the units differs, not the range, and all values
-        are positive if those of the column are.
-    seed : int
-        Seed of the permutation.
-
-    Returns
-    -------
-    DataFrame
-        The table, with the columns
-
-        - ``noise``: the mean over noise of the layer's shape;
-        - ``excess``: the column minus ``noise``;
-        - ``z``: the z-score against that noise;
-        - ``permuted``: the column, permuted over the units;
-        - ``depth``: 1, 2, ... in the order of the table;
-        - ``uniform``: the mean;
-        - ``reversed``: largest plus smallest value minus the column.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"name": ["a", "b", "c"], "shape": [(4, 5)] * 3, "alpha_hill": [2.0, 2.5, 4.0]})
-    >>> with_controls(table)[["depth", "uniform", "reversed"]].iloc[0].round(2).tolist()
-    [1.0, 2.83, 4.0]
-    >>> with_controls(table, matched=True).depth.tolist()
-    [2.0, 2.5, 4.0]
-    """
-    rows = _Rows.of(table, column, by)
-    rows.check_values(np.ones(len(rows.name), dtype=bool))
-    unit_of_row = pd.factorize(np.array(rows.unit, dtype=object))[0]  # in the order of the table
-
-    def averaged(values: Array) -> Array:
-        return np.bincount(unit_of_row, weights=values) / np.bincount(unit_of_row)
-
-    value = averaged(rows.value)
-    controls: dict[str, Array] = {}
-    if f"{column}_null" in table:
-        noise = averaged(_numbers(table, f"{column}_null"))
-        controls |= {"noise": noise, "excess": value - noise}
-    if f"{column}_z" in table:
-        controls["z"] = averaged(_numbers(table, f"{column}_z"))
-    controls |= {
-        "permuted": np.random.default_rng(seed).permutation(value),
-        "depth": np.arange(1.0, len(value) + 1),
-        "uniform": np.full(len(value), value.mean()),
-        "reversed": value.max() + value.min() - value,
-    }
-    if matched:
-        controls = {name: _matched(control, value) for name, control in controls.items()}
-    return table.assign(**{name: control[unit_of_row] for name, control in controls.items()})
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """The rows of a table as an allocation needs them."""
-
-    name: list[str]
-    unit: list[str]
-    value: Array
-    size: Array
-    rank: Array  # the number of eigenvalues
-    column: str
-    variance: Array | None = field(default=None)
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, column: str, by: By) -> _Rows:
-        if not isinstance(table, pd.DataFrame):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(
-                f"table must be a DataFrame, such as htlib.analyze makes; got {type(table).__name__}"
-            )
-        if missing := [name for name in ("name", "shape", column) if name not in table]:
-            raise ValueError(
-                f"table must have the column {missing[0]!r}; it has {', '.join(map(str, table))}"
-            )
-        if not len(table):
-            raise ValueError("table must have a row; it is empty")
-        names = [str(name) for name in table["name"]]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"table must have each name once; {twice!r} is there {names.count(twice)} times")
-        shapes = [_shape(shape, name) for name, shape in zip(names, table["shape"], strict=True)]
-        counts = _numbers(table, "n_matrices") if "n_matrices" in table else np.ones(len(names))
-        size = np.array([float(math.prod(shape)) for shape in shapes]) * counts
-        rank = np.array([float(min(shape)) for shape in shapes]) * counts
-        norms = _numbers(table, "frobenius_norm") if "frobenius_norm" in table else None
-        variance = None if norms is None else norms**2 / size
-        return cls(
-            names, [_unit(name, by) for name in names], _numbers(table, column), size, rank, column, variance
-        )
-
-    def check_values(self, taken: NDArray[np.bool_]) -> None:
-        wrong = np.flatnonzero(taken & ~np.isfinite(self.value))
-        if len(wrong):
-            which = ", ".join(self.name[i] for i in wrong[:3]) + (", ..." if len(wrong) > 3 else "")
-            raise ValueError(
-                f"column {self.column!r} must be finite; it is {self.value[wrong[0]]} at {which}: drop these"
-                " rows, or take another column"
-            )
-
-    def units(self, taken: NDArray[np.bool_]) -> tuple[Units, NDArray[np.intp]]:
-        """Return the units of the rows taken, in ascending order, and the place of each row's unit."""
-        rows = np.flatnonzero(taken)
-        names, unit = np.unique(np.array(self.unit, dtype=object)[rows], return_inverse=True)
-        # Sums over sorted rows do not depend on the order of the table.
-        order = np.lexsort((self.size[rows], self.value[rows], unit))
-        rows, own = rows[order], unit[order]
-        count = np.bincount(own)
-        first = np.searchsorted(own, np.arange(len(names)))
-        lowest = self.value[rows][first]  # of equal values the mean is exactly their value
-        value = lowest + np.bincount(own, weights=self.value[rows] - lowest[own]) / count
-        size = np.bincount(own, weights=self.size[rows])
-        variance = None
-        if self.variance is not None:
-            variance = np.bincount(own, weights=self.variance[rows] * self.size[rows]) / size
-        # Equal units stand by size, and by name from the last to the first: see `experts`.
-        ascending = np.lexsort((-np.arange(len(names)), size, value))
-        place = np.empty(len(names), dtype=np.intp)
-        place[ascending] = np.arange(len(names))
-        units = Units(
-            [str(names[i]) for i in ascending],
-            value[ascending],
-            size[ascending].astype(np.float64),
-            None if variance is None else variance[ascending],
-        )
-        return units, place[unit]
-
-
-def _unit(name: str, by: By) -> str:
-    if callable(by):
-        return str(by(name))
-    if by == "row":
-        return name
-    if by == "tensor":
-        return tensor_of_row(name)
-    if by == "block":
-        return block_of(name) or tensor_of_row(name)
-    raise ValueError(f"by must be 'row', 'tensor', 'block' or a function of a name; got {by!r}")
-
-
-def _shape(given: Any, name: str) -> tuple[int, ...]:
-    """Read a shape as a table or its CSV file has it: a sequence of numbers, or a text of one."""
-    try:
-        value = ast.literal_eval(given.replace("x", ",")) if isinstance(given, str) else given
-        shape = (int(value),) if np.ndim(value) == 0 else tuple(int(side) for side in value)
-    except (ValueError, SyntaxError, TypeError):
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise ValueError(f"shape must be positive whole numbers such as (384, 1536); {name} has {given!r}")
-    return shape
-
-
-def _numbers(table: pd.DataFrame, column: str) -> Array:
-    try:
-        return table[column].to_numpy(dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"column {column!r} must be numbers: {error}") from error
 
 
 def _preset(preset: str | None, rule: str | None) -> Preset | None:
@@ -431,7 +225,7 @@ def _check_options(rule: str, options: Mapping[str, Any]) -> None:
         raise TypeError(f"{missing[0]} must be given for the rule {rule!r}")
 
 
-def _left_out(rows: _Rows, criteria: tuple[str, ...]) -> NDArray[np.bool_]:
+def _left_out(rows: Rows, criteria: tuple[str, ...]) -> NDArray[np.bool_]:
     result = np.zeros(len(rows.name), dtype=bool)
     for criterion in criteria:
         more = result | _LEFT_OUT[criterion](rows)
@@ -439,20 +233,12 @@ def _left_out(rows: _Rows, criteria: tuple[str, ...]) -> NDArray[np.bool_]:
     return result
 
 
-def _ends(rows: _Rows) -> NDArray[np.bool_]:
+def _ends(rows: Rows) -> NDArray[np.bool_]:
     return np.array([unit in (rows.unit[0], rows.unit[-1]) for unit in rows.unit])
 
 
-_LEFT_OUT: dict[str, Callable[[_Rows], NDArray[np.bool_]]] = {
+_LEFT_OUT: dict[str, Callable[[Rows], NDArray[np.bool_]]] = {
     "ends": _ends,
     "small": lambda rows: rows.rank < 50,
     "outside": lambda rows: np.array([block_of(name) is None for name in rows.name]),
 }
-
-
-def _matched(control: Array, value: Array) -> Array:
-    """Give the sorted values to the control's order; ties share a mean."""
-    _, inverse = np.unique(control, return_inverse=True)
-    shares = np.empty(len(value))
-    shares[np.argsort(inverse, kind="stable")] = np.sort(value)
-    return (np.bincount(inverse, weights=shares) / np.bincount(inverse))[inverse]

@@ -1,7 +1,7 @@
 """Measure the inner weights of a network, and allocate rates, decay or sparsity to them by their exponents.
 
 The methods are presets of `htlib.allocate`.  Their controls change only what stands in the place of alpha:
-the columns of `htlib.models.allocation.with_controls`, which get the values of alpha, so that only the order
+the columns of `htlib.models.controls.with_controls`, which get the values of alpha, so that only the order
 of the layers differs; and "mean", with which all layers get the mean of what alpha gives.
 """
 
@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from htlib.models.allocation import PRESETS, allocate, block_of, with_controls
+from htlib.models.allocation import PRESETS, allocate
+from htlib.models.allocation_rows import block_of
+from htlib.models.controls import with_controls
 from htlib.networks.models import Unit
 from htlib.spectra.eigenvalues import esd
 from htlib.spectra.nulls import gaussian_esd

@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from htlib.models.allocation import PRESETS, By, allocate, tensor_of_row
+from htlib.models.allocation import PRESETS, allocate
+from htlib.models.allocation_rows import By, tensor_of_row
 from htlib.models.table import analyze
 from htlib.practice.weights import by_parameter, parameters_of_weights
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import prune
 
-from htlib.models.allocation import tensor_of_row
+from htlib.models.allocation_rows import tensor_of_row
 from htlib.models.checkpoints import entries_of
 from htlib.models.layers import Layer, Selection, Skipped, layers_of
 from htlib.practice.weights import means_by_tensor

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from htlib.models.allocation import By, allocate, tensor_of_row
+from htlib.models.allocation import allocate
+from htlib.models.allocation_rows import By, tensor_of_row
 from htlib.models.checkpoints import entries_of
 
 _PARAMETRISED = re.compile(r"^(.*?)parametrizations\.(\w+)\.\w+$")

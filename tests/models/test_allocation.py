@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import htlib as ht
-from htlib.models.allocation import PRESETS, block_of, tensor_of_row
+from htlib.models.allocation import PRESETS
+from htlib.models.allocation_rows import block_of, tensor_of_row
 from htlib.models.allocation_rules import RULES
 from tests.refusals import refused
 
