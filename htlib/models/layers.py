@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -87,6 +88,7 @@ class Layer:
     dtype: torch.dtype  # as stored
     rounding: float  # relative error of an entry
     file: str = ""
+    spectrum: Future[Array] | None = None  # in the making
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -100,7 +102,11 @@ class Layer:
 
     def eigenvalues(self) -> Array:
         """Return the pooled raw ESD, ascending; values that rounding of the entries can explain are zero."""
-        values = np.sort(np.concatenate([esd_in_place(matrix) for matrix in self.matrices]))
+        return self.compute(esd_in_place) if self.spectrum is None else self.spectrum.result()
+
+    def compute(self, esd: Callable[[Tensor], Array]) -> Array:
+        """Compute the eigenvalues, with `esd` for each matrix."""
+        values = np.sort(np.concatenate([esd(matrix) for matrix in self.matrices]))
         h, d = self.shape
         # largest eigenvalue of a matrix with one rounding error in each entry
         error = self.rounding * (math.sqrt(h) + math.sqrt(d))

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from htlib.models.ahead import spectra_ahead
 from htlib.models.checkpoints import Model, entries_of
 from htlib.models.entries import Entry
 from htlib.models.layers import Layer, Selection, Skipped, layers_of
@@ -150,6 +151,7 @@ def analyze(
         texts(include), texts(exclude), texts(kinds), embeddings, min_size, max_size, conv, layout
     )
     layers = layers_in(entries_of(model_or_path, base), selection, device, progress)
+    layers = layers if top is not None else spectra_ahead(layers)
     columns = (*_COLUMNS, *_measured_columns(null is not None))
     return table_of(measure, layers, columns)
 

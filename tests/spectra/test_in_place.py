@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import htlib as ht
-from htlib.spectra.in_place import esd_in_place
+from htlib.spectra.in_place import esd_beside, esd_in_place
 from tests.refusals import refused
 
 MAKERS = {
@@ -24,14 +24,15 @@ def test_the_values_are_those_of_esd_and_the_matrix_stays(make, dtype, shape):
     W = make(torch.randn(shape, generator=torch.Generator().manual_seed(0))).to(dtype)
     before, expected = W.clone(), ht.esd(W)
     for given in (W, W.T, torch.nn.Parameter(W)):
-        found = esd_in_place(given)
-        assert found == pytest.approx(expected, rel=1e-9, abs=1e-13 * expected[-1])
-        assert np.array_equal(found > 0, expected > 0)
+        for found in (esd_in_place(given), esd_beside(given)):
+            assert found == pytest.approx(expected, rel=1e-9, abs=1e-13 * expected[-1])
+            assert np.array_equal(found > 0, expected > 0)
     assert torch.equal(W, before)
 
 
-def test_errors_are_those_of_esd():
+@pytest.mark.parametrize("function", [esd_in_place, esd_beside])
+def test_errors_are_those_of_esd(function):
     W = torch.full((150, 140), 1e30)
     W[0, 0] = torch.inf
     with refused("", "NaN or infinity in 1"):
-        esd_in_place(W)
+        function(W)
