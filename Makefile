@@ -133,7 +133,9 @@ $(STORED): $(RUNS) | $(ENV)
 	@$(ONE_THREAD) $(BIN)/python -m htlib.explorer.page stored-runs $(PROFILE) $@
 
 $(MODULES): live/package.json live/package-lock.json | $(ENV)
-	@cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --no-audit --no-fund --loglevel=error --silent
+	@cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefer-offline --no-audit --no-fund --silent || { \
+	  echo "error: npm cannot install what live/package-lock.json names; is there a network? More: cd live && npm ci" >&2; \
+	  exit 1; }
 	@touch $@
 
 # The target, meta.json, is written last, so that a build that was killed does not count as complete.
