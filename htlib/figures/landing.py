@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +13,8 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from htlib.figures.frames import Frames
-from htlib.figures.style import BLACK, BLUE, GREY, OPTIMIZER_COLORS, in_book_style
+from htlib.figures.style import BLACK, BLUE, GREY, OPTIMIZER_COLORS, ORANGE, in_book_style
+from htlib.networks.run import NetworkRun
 from htlib.spectra.eigenvalues import esd
 from htlib.spectra.noise import MarchenkoPastur
 from htlib.spectra.power_law import hill_alpha
@@ -21,6 +23,12 @@ from htlib.theory.one_step import law_of_config
 
 _SIZE = (5.0, 3.4)  # inches, read at 360 pixels too
 _BINS = 50
+_DECIDES = {
+    "alpha": "the exponent",
+    "noise": "that of noise",
+    "permuted": "a permutation",
+    "depth": "depth",
+}
 Array = NDArray[np.float64]
 
 
@@ -95,6 +103,38 @@ def step_frames(real: Trajectory, shuffled: Trajectory) -> Frames:
     )
 
 
+def pruning_frames(runs: Sequence[NetworkRun]) -> Frames:
+    """Show, at growing sparsity, what a network gains over equal shares when a column decides about layers.
+
+    Parameters
+    ----------
+    runs : sequence of NetworkRun
+        Pruned by ``"uniform"`` and by other columns, with several seeds; of several networks, the first.
+    """
+    rows = []
+    for run in runs:
+        config = run.config
+        if config.pruned_by != "none" and config.network == runs[0].config.network:
+            rows.append((config.sparsity, config.pruned_by, config.seed, run.metrics.accuracy.iloc[-1]))
+    table = pd.DataFrame(rows, columns=["sparsity", "column", "seed", "accuracy"])
+    wide = table.pivot_table(index=["sparsity", "seed"], columns="column", values="accuracy")
+    gains = 100 * wide.drop(columns="uniform").sub(wide["uniform"], axis=0)
+    shown = [name for name in _DECIDES if name in gains]
+    low, high = gains[shown].min(axis=None), gains[shown].max(axis=None)
+    room = 0.1 * max(high - low, 1)
+    limits = (min(low, 0) - room, max(high, 0) + room)
+    levels = sorted(set(table["sparsity"]))
+    return Frames(
+        [_pruning(gains.loc[level, shown], level, limits) for level in levels],
+        [f"{100 * level:.0f} %" for level in levels],
+        name="sparsity",
+        alt="The accuracy that a pruned network gains over uniform sparsity, at growing sparsity, when the "
+        "exponents of its layers decide, and when noise, a permutation of the exponents or depth does: "
+        + "; ".join(f"{_DECIDES[name]} {gains.loc[levels[-1], name].mean():+.1f}" for name in shown)
+        + f" points at {100 * levels[-1]:.0f} %.",
+    )
+
+
 @in_book_style
 def _noise(values: Array, share: float, exponent: float, bins: list[float]) -> Figure:
     figure, ax = plt.subplots(figsize=_SIZE)
@@ -137,6 +177,24 @@ def _step(real: Trajectory, shuffled: Trajectory, step: int, bins: list[float]) 
     ax.legend(loc="upper left")
     _note(ax, f"step {step}", rf"$\alpha$ = {real.metrics.alpha_hill[step]:.2f}")
     ax.set_title("Large steps spread it, whatever the labels")
+    return figure
+
+
+@in_book_style
+def _pruning(gains: pd.DataFrame, sparsity: float, limits: tuple[float, float]) -> Figure:
+    figure, ax = plt.subplots(figsize=_SIZE)
+    for place, name in enumerate(gains.columns):
+        color = ORANGE if name == "alpha" else GREY
+        ax.plot(gains[name], np.full(len(gains), place), "o", color=color, ms=6, alpha=0.7, mew=0)
+        ax.plot(gains[name].mean(), place, "|", color=ORANGE if name == "alpha" else BLACK, ms=24, mew=3)
+    ax.axvline(0, color=BLACK, lw=1)
+    ax.set_yticks(range(gains.shape[1]), [_DECIDES[name] for name in gains.columns])
+    ax.set(
+        xlim=limits, ylim=(gains.shape[1] - 0.4, -0.7), xlabel="accuracy minus that of equal shares (points)"
+    )
+    alpha, *others = (float(np.mean(gains[name].to_numpy())) for name in gains.columns)
+    result = "win" if alpha > max(0.0, *others) else "do not win"
+    ax.set_title(f"{100 * sparsity:.0f} % pruned: exponents {result}")
     return figure
 
 

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from htlib import figures as hp
+from htlib.figures import landing
 from htlib.figures.runs import FIGURES
 from htlib.ledger.controls import against_controls
 from tests.ledger.test_controls import RUNS, SEEDS, run
@@ -100,3 +101,16 @@ def test_a_single_seed_can_be_drawn_and_what_cannot_is_said(name):
 def test_runs_that_do_not_suit_are_refused_with_what_is_needed(name, unsuited, message):
     with refused(name, message):
         hp.draw(name, [unsuited])
+
+
+@pytest.mark.parametrize(("accuracy", "title"), [(0.3, "do not win"), (0.65, "win")])
+def test_the_first_page_says_what_exponents_gain_over_equal_shares(monkeypatch, accuracy, title):
+    shares = {"alpha": accuracy, "depth": 0.55, "uniform": 0.6}
+    runs = [run(s, shares[by], pruned_by=by, sparsity=0.7) for s in SEEDS for by in shares] + [run(0, 0.9)]
+    frames = landing.pruning_frames(runs)
+    assert frames.labels == ["70 %"]
+    assert f"the exponent {100 * (accuracy - 0.6):+.1f}; depth -5.0 points at 70 %" in frames.alt
+    monkeypatch.setattr(landing, "Frames", lambda figures, *_, **__: figures)
+    (figure,) = landing.pruning_frames(runs)
+    assert figure.axes[0].get_title("left") == f"70 % pruned: exponents {title}"
+    assert figure.axes[0].get_xlim()[0] < min(100 * (accuracy - 0.6), -5)
