@@ -78,6 +78,7 @@ def _picture(wide: dict[str, Any], narrow: dict[str, Any], alternative: str) -> 
 def _links(picture: dict[str, Any], numbers: str, name: str) -> str:
     ending = Path(picture["address"]).suffix
     return (
-        f'<p class="picture-links">Download <a href="{picture["address"]}" download="{name}{ending}">'
-        f'the picture</a> or <a href="{numbers}" download="{name}.csv">its numbers</a></p>'
+        f'<p class="picture-links">Download <a href="{picture["address"]}" download="{name}{ending}" '
+        f'aria-label="the picture {name}">the picture</a> or <a href="{numbers}" download="{name}.csv" '
+        f'aria-label="its numbers, {name} as CSV">its numbers</a></p>'
     )

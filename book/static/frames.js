@@ -24,7 +24,7 @@
       const at = Number(slider.value);
       images.forEach((image, place) => (image.hidden = place !== at));
       output.textContent = images[at].dataset.label;
-      slider.setAttribute("aria-valuetext", `${name} ${output.textContent}`);
+      slider.setAttribute("aria-valuetext", `${name} ${output.textContent}: ${images[at].dataset.says}`);
     };
     const stop = () => {
       window.clearInterval(timer);

@@ -27,30 +27,40 @@ class Frames:
         What the slider changes, as "step".
     alt : str
         The message of the pictures in words.
+    says : iterable of str
+        What each figure shows beyond that, in words: a screen reader hears it when the slider moves.
     still : int
         Which figure is shown first; by default the last one.
 
     Raises
     ------
     ValueError
-        If there is not one label per figure, or no figure `still`.
+        If there is not one label and one text per figure, or no figure `still`.
 
     Examples
     --------
     >>> from matplotlib.figure import Figure
-    >>> Frames([Figure(), Figure()], ["0", "1"], name="step", alt="Nothing, twice.")
+    >>> Frames([Figure(), Figure()], ["0", "1"], name="step", alt="Nothing, twice.", says=["0", "1"])
     Frames of 2 figures by step
     """
 
     def __init__(
-        self, figures: Iterable[Figure], labels: Iterable[str], *, name: str, alt: str, still: int = -1
+        self,
+        figures: Iterable[Figure],
+        labels: Iterable[str],
+        *,
+        name: str,
+        alt: str,
+        says: Iterable[str],
+        still: int = -1,
     ) -> None:
         self.pictures = [_svg(figure) for figure in figures]
         self.labels = list(labels)
-        self.name, self.alt = name, alt
+        self.name, self.alt, self.says = name, alt, list(says)
         count = len(self.pictures)
-        if len(self.labels) != count:
-            raise ValueError(f"labels must be one per figure; got {len(self.labels)} for {count} figures")
+        for what, texts in (("labels", self.labels), ("says", self.says)):
+            if len(texts) != count:
+                raise ValueError(f"{what} must be one per figure; got {len(texts)} for {count} figures")
         if not -count <= still < count:
             raise ValueError(f"still must be the place of one of {count} figures; got {still}")
         self.still = still % count
@@ -60,9 +70,11 @@ class Frames:
 
     def _repr_html_(self) -> str:
         images = "".join(
-            f'<img alt="" src="data:image/svg+xml,{_in_url(svg)}" data-label="{escape(label)}"'
-            f"{'' if place == self.still else ' hidden'}>"
-            for place, (svg, label) in enumerate(zip(self.pictures, self.labels, strict=True))
+            f'<img alt="" src="data:image/svg+xml,{_in_url(svg)}" data-label="{escape(label)}" '
+            f'data-says="{escape(says)}"{"" if place == self.still else " hidden"}>'
+            for place, (svg, label, says) in enumerate(
+                zip(self.pictures, self.labels, self.says, strict=True)
+            )
         )
         return (
             f'<div class="frames" data-name="{escape(self.name)}">'

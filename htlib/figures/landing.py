@@ -54,6 +54,7 @@ def noise_frames(long: int = 1000, shares: Sequence[float] = (0.1, 0.25, 0.5, 0.
         figures,
         [f"1 : {1 / share:.3g}" for share in shares],
         name="shape",
+        says=[f"exponent {exponent:.2f}" for exponent in exponents],
         alt="Histograms of the eigenvalues of pure noise, each with the Marchenko-Pastur law and "
         f"the exponent of a power-law fit: {exponents[0]:.1f} for a narrow matrix, "
         f"{exponents[-1]:.1f} for a square one.",
@@ -76,6 +77,15 @@ def spike_frames(runs: Sequence[Trajectory]) -> Frames:
         figures,
         [f"{run.config.lr:g}" for run in runs],
         name="learning rate",
+        says=[
+            f"largest singular value {run.metrics.spectral_norm[1]:.3g}, "
+            + (
+                f"predicted {law(run.config.lr).spectral_norm:.3g}"
+                if law(run.config.lr).has_outlier
+                else "no spike"
+            )
+            for run in runs
+        ],
         still=next((i for i, run in enumerate(runs) if run.config.lr > 2 * law.critical_lr), -1),
         alt="The spectrum after one step at growing learning rates. Beyond the critical rate one "
         "eigenvalue leaves the bulk, where the closed form predicts it; at larger rates the bulk follows "
@@ -98,6 +108,11 @@ def step_frames(real: Trajectory, shuffled: Trajectory) -> Frames:
         figures,
         [str(step) for step in steps],
         name="step",
+        says=[
+            f"exponent {real.metrics.alpha_hill[step]:.2f}, "
+            f"with shuffled labels {shuffled.metrics.alpha_hill[step]:.2f}"
+            for step in steps
+        ],
         alt="The spectrum step by step: the bulk of noise, then a bulk and a spike, at last a broad spectrum "
         "that ends at an edge. The outline, from labels without meaning, has nearly the same shape.",
     )
@@ -128,6 +143,10 @@ def pruning_frames(runs: Sequence[NetworkRun]) -> Frames:
         [_pruning(gains.loc[level, shown], level, limits) for level in levels],
         [f"{100 * level:.0f} %" for level in levels],
         name="sparsity",
+        says=[
+            ", ".join(f"{_DECIDES[name]} {gains.loc[level, name].mean():+.1f}" for name in shown) + " points"
+            for level in levels
+        ],
         alt="The accuracy that a pruned network gains over uniform sparsity, at growing sparsity, when the "
         "exponents of its layers decide, and when noise, a permutation of the exponents or depth does: "
         + "; ".join(f"{_DECIDES[name]} {gains.loc[levels[-1], name].mean():+.1f}" for name in shown)

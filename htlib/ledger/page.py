@@ -28,12 +28,21 @@ _MARKS = {"holds": "✓ holds", "open": "? open", "fails": "✗ fails"}
 def badge(name: str, recorded: Verdicts) -> str:
     """Return the verdict of a claim at the largest profile at which it was tested, as a link to its card.
 
-    Raises ValueError if no verdict is recorded.
+    A page may show numbers of another profile, so that verdict is added if it differs.  Raises ValueError if
+    no verdict is recorded.
     """
-    for profile in reversed(PROFILES):
-        if name in recorded[profile]:
-            return _chip(recorded[profile][name], f"{_PAGE}#{name}", f" · {profile} profile")
-    raise ValueError(f"no verdict is recorded of a claim {name!r}")
+    found = {profile: recorded[profile][name] for profile in PROFILES if name in recorded[profile]}
+    if not found:
+        raise ValueError(f"no verdict is recorded of a claim {name!r}")
+    largest = list(found)[-1]
+    others = [
+        f", {verdict.verdict} at {profile}"
+        for profile, verdict in found.items()
+        if verdict.verdict != found[largest].verdict
+    ]
+    return _chip(
+        found[largest], f"{_PAGE}#{name}", f" · {largest} profile{''.join(others)}", f"Ledger, {name}: "
+    )
 
 
 def overview(claims: Sequence[Claim], verdicts: Verdicts) -> str:
@@ -77,7 +86,7 @@ def card(claim: Claim, verdicts: Verdicts, titles: Mapping[str, str]) -> str:
     comment = f'<p class="claim-comment">{escape(claim.comment)}</p>' if claim.comment else ""
     shown = f'<a href="{claim.shown}.html">{escape(titles[claim.shown])}</a>'
     return (
-        f'<section class="claim-card" id="{claim.id}"><p class="claim-text">{escape(claim.claim)}</p>'
+        f'<section class="claim-card" id="{claim.id}"><h3 class="claim-text">{escape(claim.claim)}</h3>'
         f"<p>{chips}</p>"
         f'<p class="claim-source">Source: {escape(claim.source)}. Shown in {shown}.</p>{comment}'
         f"{checks}{_command(claim) if checks else ''}</section>"
@@ -128,11 +137,12 @@ def _chip_of(verdict: Verdict | None) -> str:
     return _chip(verdict) if verdict else "<em>not recorded</em>"
 
 
-def _chip(verdict: Verdict, link: str = "", scale: str = "") -> str:
+def _chip(verdict: Verdict, link: str = "", scale: str = "", spoken: str = "") -> str:
     tag, address = ("a", f' href="{link}"') if link else ("span", "")
     word, tally = verdict.verdict, verdict.summary().removeprefix(verdict.verdict)
     small = f"<small>{tally}{scale}</small>" if tally or scale else ""
-    return f'<{tag} class="verdict verdict-{word.replace(" ", "-")}"{address}>{word}{small}</{tag}>'
+    heard = f'<span class="visually-hidden">{spoken}</span>' if spoken else ""
+    return f'<{tag} class="verdict verdict-{word.replace(" ", "-")}"{address}>{heard}{word}{small}</{tag}>'
 
 
 def _command(claim: Claim) -> str:

@@ -23,14 +23,15 @@ def _figures(count: int) -> list[Figure]:
 
 @pytest.mark.parametrize(("still", "shown"), [(-1, "c"), (0, "a"), (1, "b")])
 def test_one_frame_is_shown(still: int, shown: str) -> None:
-    frames = Frames(_figures(3), "abc", name="step", alt="A <message>.", still=still)
+    frames = Frames(_figures(3), "abc", name="step", alt="A <message>.", says="xyz", still=still)
     page = BeautifulSoup(frames._repr_html_(), "html.parser")
     assert [image["data-label"] for image in page.find_all("img") if not image.has_attr("hidden")] == [shown]
     assert page.find(role="img")["aria-label"] == "A <message>."
+    assert [image["data-says"] for image in page.find_all("img")] == ["x", "y", "z"]
 
 
 def test_pictures_survive_the_address() -> None:
-    frames = Frames(_figures(2), "ab", name="step", alt="")
+    frames = Frames(_figures(2), "ab", name="step", alt="", says="xy")
     page = BeautifulSoup(frames._repr_html_(), "html.parser")
     for image, svg in zip(page.find_all("img"), frames.pictures, strict=True):
         kind, text = image["src"].split(",", 1)
@@ -41,9 +42,9 @@ def test_pictures_survive_the_address() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="one per figure; got 3 for 2"):
-        Frames(_figures(2), "abc", name="step", alt="")
+        Frames(_figures(2), "abc", name="step", alt="", says="xy")
     with pytest.raises(ValueError, match="still must be the place of one of 2 figures; got 2"):
-        Frames(_figures(2), "ab", name="step", alt="", still=2)
+        Frames(_figures(2), "ab", name="step", alt="", says="xy", still=2)
 
 
 def test_pictures_of_the_first_page() -> None:

@@ -34,10 +34,11 @@ def parsed(html):
 
 def test_a_badge_is_the_verdict_at_the_largest_scale_and_links_to_the_card():
     link = parsed(ledger_page.badge("it-falls", BOTH)).a
-    assert link.text == "reproduced · paper profile"
+    assert link.text == "Ledger, it-falls: reproduced · paper profile, not reproduced at fast"
     assert link["href"] == "09-ledger.html#it-falls"
     assert (
-        parsed(ledger_page.badge("it-falls", {**BOTH, "paper": {}})).text == "not reproduced · fast profile"
+        parsed(ledger_page.badge("it-falls", {**BOTH, "paper": {}})).text
+        == "Ledger, it-falls: not reproduced · fast profile"
     )
     with pytest.raises(ValueError, match="no verdict is recorded of a claim 'it-rises'"):
         ledger_page.badge("it-rises", BOTH)
@@ -48,7 +49,7 @@ def test_a_badge_of_a_part_says_which_part():
     checks = [replace(check, outcome=outcome) for outcome in ("fails", "holds", "fails")]
     mixed = Verdict("partly", "0", checks)
     badge = ledger_page.badge("it-falls", {"fast": {}, "paper": {"it-falls": mixed}})
-    assert parsed(badge).text == "partly (1 holds, 2 fails) · paper profile"
+    assert parsed(badge).text == "Ledger, it-falls: partly (1 holds, 2 fails) · paper profile"
 
 
 def test_a_card_says_everything():
