@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.text import Text
@@ -62,10 +63,13 @@ def narrowed(figure: Figure) -> Generator[Figure]:
         for text in figure.texts:
             if not text.get_rotation():
                 _wrap(text, NARROW, undo.callback)
-        for ax in (ax for panel in panels for ax in panel.axes):
-            for title in ax.get_children():
-                if isinstance(title, Text) and title not in ax.texts:
-                    _wrap(title, width - 0.7, undo.callback)
+        height = min((panel.height for panel in panels), default=NARROW)
+        for ax in figure.axes:  # those of colour bars, too
+            room = width / 2 if hasattr(ax, "_colorbar") else width - _LABELS - _width_of_ticks(ax)
+            titles = (t for t in ax.get_children() if isinstance(t, Text) and t not in ax.texts)
+            for text in (*titles, ax.xaxis.label):
+                _wrap(text, room, undo.callback)
+            _wrap(ax.yaxis.label, height - 0.3, undo.callback)
         _refit_legends(figure, undo)
         yield figure
 
@@ -142,11 +146,21 @@ def _own_labels(panel: _Panel, panels: list[_Panel], name: Literal["x", "y"], un
     return False
 
 
+def _width_of_ticks(ax: Axes) -> float:
+    """Estimate the width of the labels at the ticks of the vertical axis, in inches."""
+    labels = ax.get_yticklabels() if ax.yaxis.get_tick_params()["labelleft"] else []
+    texts = [re.sub(r"\\mathdefault|[${}^\\]", "", label.get_text()) for label in labels]
+    longest = max((len(line) for text in texts for line in text.split("\n")), default=0)
+    return longest * _CHARACTER * (float(labels[0].get_fontsize()) if labels else 0)
+
+
 def _wrap(text: Text, width: float, undo: Undo) -> None:
-    """Break a text that is wider than `width` inches, but not inside a formula."""
+    """Break a text that is longer than `width` inches, but not inside a formula."""
     whole = text.get_text()
     figure: Any = text.get_figure(root=True)
-    needed = text.get_window_extent().width / figure.dpi
+    # Its own renderer would be that of the last file, which may have other dots per inch than the figure.
+    extent = text.get_window_extent(RendererAgg(1, 1, figure.dpi))
+    needed = (extent.height if text.get_rotation() == 90 else extent.width) / figure.dpi
     if needed <= width:
         return
     room = max(1, int(0.96 * width / needed * max(map(len, whole.split("\n")))))

@@ -46,20 +46,28 @@ def grid() -> Figure:
     return figure
 
 
-def test_panels_stand_in_one_column_with_their_own_labels(grid: Figure) -> None:
-    grid.draw_without_rendering()
+@pytest.mark.parametrize("drawn", [True, False], ids=["after a wide picture", "at once"])
+def test_panels_stand_in_one_column_with_their_own_labels(grid: Figure, drawn: bool) -> None:
+    """The wide picture is an SVG, whose 72 dots per inch once were taken for those of the figure."""
+    grid.axes[3].set_xlabel("a rate, with so many words about it that a telephone must break them")
+    bar = grid.colorbar(plt.cm.ScalarMappable(), ax=grid.axes[:4])
+    bar.set_label("the label of a colour bar, with more words than a panel is high on any telephone")
+    if drawn:
+        grid.savefig(io.BytesIO(), format="svg")
     with narrowed(grid):
         grid.draw_without_rendering()
-        boxes = [ax.get_position() for ax in grid.axes]
+        boxes = [ax.get_position() for ax in grid.axes[:4]]
         assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
         assert grid.get_size_inches()[0] == NARROW
-        assert [ax.get_xlabel() for ax in grid.axes] == ["step", "rate", "step", "rate"]
-        assert [ax.get_ylabel() for ax in grid.axes] == ["loss"] * 4
-        width = grid.bbox.width
-        for artist in [*grid.texts, *(legend for legend in grid.legends if legend.get_visible())]:
+        assert [ax.get_xlabel().split("\n")[0][:6] for ax in grid.axes[:4]] == ["step", "a rate"] * 2
+        assert [ax.get_ylabel() for ax in grid.axes[:4]] == ["loss"] * 4
+        labels = [axis.label for ax in grid.axes for axis in (ax.xaxis, ax.yaxis)]
+        for artist in [*grid.texts, *labels, *(legend for legend in grid.legends if legend.get_visible())]:
             extent = artist.get_window_extent()
             assert extent.x0 >= 0, artist
-            assert extent.x1 <= width, artist
+            assert extent.x1 <= grid.bbox.width, artist
+            assert extent.y0 >= 0, artist
+            assert extent.y1 <= grid.bbox.height, artist
         assert r"$\eta / \eta_c$" in grid.axes[0].get_title(loc="left")
 
 
