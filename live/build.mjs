@@ -4,7 +4,8 @@ import { readFile } from "node:fs/promises";
 import { build } from "esbuild";
 import wabt from "wabt";
 
-const ENTRIES = ["src/page.ts", "src/worker.ts"];
+const MODULES = ["src/page.ts", "src/worker.ts"];
+const SCRIPTS = ["src/checkpoint/checkpoint.ts", "src/checkpoint/laboratory.ts"];
 const options = {
   bundle: true,
   minify: true,
@@ -49,10 +50,6 @@ const source = {
 };
 
 const [outdir, ...entries] = process.argv.slice(2);
-await build({
-  ...options,
-  entryPoints: entries.length ? entries : ENTRIES,
-  entryNames: "[name]",
-  outdir,
-  plugins: [text, source],
-});
+const common = { ...options, entryNames: "[name]", outdir, plugins: [text, source] };
+await build({ ...common, entryPoints: entries.length ? entries : MODULES });
+if (!entries.length) await build({ ...common, entryPoints: SCRIPTS, format: "iife" });

@@ -1,4 +1,4 @@
-"""The modules that measure a checkpoint in the page, in Node; the oracle is htlib.analyze of the same file."""
+"""The modules that measure a checkpoint in the page, in Node; the oracle is htlib.analyze of each file."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ export function headerOf(bytes: Uint8Array<ArrayBuffer>): Header {
   const begin = (first ? 10 + view.getUint16(8, true) : 12 + view.getUint32(8, true));
   if (begin > Math.min(bytes.length, HEADER)) throw new Unreadable("its header is cut off");
   const text = characters(bytes.subarray(first ? 10 : 12, begin));
-  const descr = /'descr':\s*'([<>|=])([a-zA-Z]\d+)'/.exec(text);
+  const descr = /'descr':\s*'([<>|=])([a-zA-Z]\d*)'/.exec(text);
   const order = /'fortran_order':\s*(True|False)/.exec(text);
   const sides = /'shape':\s*\(([\d\s,]*)\)/.exec(text);
   if (!order || !sides) throw new Unreadable("its header is damaged");

@@ -1,6 +1,6 @@
 // Eigenvalues of Gram matrices: WebAssembly's 128-bit vectors for the products and the Householder steps, QL after them.
 
-import { tridiagonalEigenvalues } from "./tridiagonal";
+import { NEGLIGIBLE, tridiagonalEigenvalues } from "./tridiagonal";
 
 interface Kernels {
   memory: WebAssembly.Memory;
@@ -85,7 +85,7 @@ export class Solver {
         norm += value * value;
       }
       diagonal[i] = row[i] - 2 * vi * wi;
-      norm = Math.sqrt(norm);
+      norm = norm > NEGLIGIBLE ? Math.sqrt(norm) : 0;
       const head = x.values[i - 1];
       below[i - 1] = head > 0 ? -norm : norm;
       x.values[i - 1] = head - below[i - 1];

@@ -1,6 +1,9 @@
 // Eigenvalues of symmetric tridiagonal matrices, and singular values, without vectors.
 
 const MOST_TURNS = 60; // per eigenvalue; two or three are usual
+/** A square below this is zero, in matrices that are scaled to one: the square of its inverse would overflow. */
+export const NEGLIGIBLE = 1e-140;
+const NOTHING = Number.EPSILON / 1024; // share of the norm below which an entry beside the diagonal is zero
 
 /**
  * Return the ascending eigenvalues of a symmetric tridiagonal matrix by the QL algorithm with implicit shifts.  `below`
@@ -11,12 +14,13 @@ export function tridiagonalEigenvalues(diagonal: Float64Array, below: Float64Arr
   const d = diagonal.slice();
   const e = new Float64Array(n);
   e.set(below.subarray(0, n - 1));
+  const norm = Math.max(...[d, e].map((values) => values.reduce((most, x) => Math.max(most, Math.abs(x)), 0)));
   for (let l = 0; l < n; l++) {
     for (let turn = 0; ; turn++) {
       let m = l;
       while (m < n - 1) {
         const size = Math.abs(d[m]) + Math.abs(d[m + 1]);
-        if (Math.abs(e[m]) + size === size) break;
+        if (Math.abs(e[m]) + size === size || Math.abs(e[m]) <= NOTHING * norm) break;
         m++;
       }
       if (m === l) break;
@@ -60,12 +64,16 @@ export function tridiagonalEigenvalues(diagonal: Float64Array, below: Float64Arr
  * eigenvalues of the tridiagonal matrix of Golub and Kahan, so small ones are right to rounding of the largest.
  */
 export function singularValues(A: Float64Array, rows: number, columns: number): Float64Array {
+  const largest = A.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  if (largest === 0) return new Float64Array(columns);
+  const scale = 2 ** -Math.round(Math.log2(largest)); // so that no square overflows
+  for (let i = 0; i < A.length; i++) A[i] *= scale;
   const entries = new Float64Array(2 * columns - 1); // of the bidiagonal matrix, in the order of Golub and Kahan
   const sums = new Float64Array(columns);
   for (let k = 0; k < columns; k++) {
     let norm = 0;
     for (let i = k; i < rows; i++) norm += A[i * columns + k] ** 2;
-    norm = Math.sqrt(norm);
+    norm = norm > NEGLIGIBLE ? Math.sqrt(norm) : 0;
     const head = A[k * columns + k];
     entries[2 * k] = head > 0 ? -norm : norm;
     if (norm > 0) {
@@ -85,7 +93,7 @@ export function singularValues(A: Float64Array, rows: number, columns: number): 
     const row = A.subarray(k * columns, (k + 1) * columns);
     norm = 0;
     for (let j = k + 1; j < columns; j++) norm += row[j] ** 2;
-    norm = Math.sqrt(norm);
+    norm = norm > NEGLIGIBLE ? Math.sqrt(norm) : 0;
     const next = row[k + 1];
     entries[2 * k + 1] = next > 0 ? -norm : norm;
     if (norm === 0) continue;
@@ -99,5 +107,5 @@ export function singularValues(A: Float64Array, rows: number, columns: number): 
     }
   }
   const values = tridiagonalEigenvalues(new Float64Array(2 * columns), entries);
-  return values.subarray(columns).reverse().map((x) => Math.max(0, x));
+  return values.subarray(columns).reverse().map((x) => Math.max(0, x) / scale);
 }

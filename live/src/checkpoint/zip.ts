@@ -108,7 +108,7 @@ for (let i = 0; i < 256; i++) {
 }
 for (let i = 256; i < CRC.length; i++) CRC[i] = CRC[CRC[i - 256] & 255] ^ (CRC[i - 256] >>> 8);
 
-function crcOf(bytes: Uint8Array): number {
+export function crcOf(bytes: Uint8Array): number {
   let c = -1;
   let i = 0;
   for (; i + 4 <= bytes.length; i += 4) {

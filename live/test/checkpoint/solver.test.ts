@@ -63,7 +63,27 @@ describe("Solver", () => {
   });
 });
 
+describe("matrices of low rank", () => {
+  it("leave residues whose squares are no numbers, in both methods", () => {
+    const row = new Generator(0, 1).normals(40);
+    const A = Float64Array.from({ length: 40 * 60 }, (_, k) => (k % 60 === 0 ? Math.fround(6 + 1e-6 * row[Math.floor(k / 60)]) : 0));
+    const square = A.reduce((sum, x) => sum + x * x, 0);
+    close(eigenvalues(A, 40), [...new Array<number>(39).fill(0), square], 1e-14);
+    for (const scale of [1, 1e-200, 1e200]) {
+      const upright = Float64Array.from({ length: 2400 }, (_, k) => scale * A[(k % 40) * 60 + Math.floor(k / 40)]);
+      close(singularValues(upright, 60, 40), [scale * Math.sqrt(square), ...new Array<number>(39).fill(0)], 1e-14);
+    }
+  });
+});
+
 describe("singularValues", () => {
+  it("are one and zeros for a matrix of rank one", () => {
+    const [u, v] = [new Generator(0, 1).normals(60), new Generator(0, 2).normals(40)];
+    const norm = Math.sqrt(u.reduce((sum, x) => sum + x * x, 0) * v.reduce((sum, x) => sum + x * x, 0));
+    const found = singularValues(Float64Array.from({ length: 2400 }, (_, k) => u[Math.floor(k / 40)] * v[k % 40]), 60, 40);
+    close(found, [norm, ...new Array<number>(39).fill(0)], 1e-14);
+  });
+
   it("finds what a Gram matrix loses", () => {
     // orthogonal columns of length 2, 2e-9 and 0
     const columns = [[1, 1, 1, 1], [1e-9, -1e-9, 1e-9, -1e-9], [0, 0, 0, 0]];

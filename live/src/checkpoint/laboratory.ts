@@ -1,0 +1,393 @@
+// What the page shows of a file: progress, the picture of the model, one layer, the table, what was left out, a comparison.
+
+import type { Skipped } from "../mirror/layers";
+import { againstNull, type Replicates } from "../mirror/nulls";
+import { type Change, COLUMNS, type Row } from "../mirror/table";
+import { type Limits, type Listed, type Outcome, tasksOf } from "./analysis";
+import type { Order } from "./analyst";
+import worker from "./analyst?source";
+import { changes, density, overview, tail, verdictClass } from "./charts";
+import { bytes, format, make } from "./dom";
+import { type Column, csv, Grid } from "./grid";
+import { Pool } from "./pool";
+
+export interface Laboratory {
+  analyse(file: File): Promise<void>;
+}
+
+const LIMITS: Limits = { size: 4096, bytes: 2 ** 30 };
+const MOST_WORKERS = 8;
+const RATE = 6e7; // multiplications per ms of one worker, until they are measured
+
+type Measured = { row: Row; eigenvalues: Float64Array };
+
+const by = (name: keyof Row & string, title: string, help: string): Column<Measured> => ({
+  title, help,
+  value: ({ row }) => row[name] as number | string | undefined,
+  write: ({ row }) => format(row[name] as number | undefined),
+});
+
+const CHANGES = [
+  "name", "kind", "shape", "relative_change", "alpha_hill_before", "spectral_norm_before",
+  "alpha_hill_after", "spectral_norm_after", "update_stable_rank", "update_n_spikes",
+] as const;
+
+class Page implements Laboratory {
+  private readonly address = URL.createObjectURL(new Blob([worker], { type: "text/javascript" }));
+  private visit: Visit | null = null;
+
+  constructor(private readonly place: HTMLElement) {}
+
+  async analyse(file: File): Promise<void> {
+    this.visit?.stop();
+    this.visit = new Visit(this.place, file, this.address);
+    await this.visit.run();
+  }
+}
+
+/** One file that is being looked at. */
+class Visit {
+  private readonly pool: Pool;
+  private readonly began = performance.now();
+  private readonly rows: Measured[] = [];
+  private readonly skipped: Skipped[] = [];
+  private readonly nulls = new Map<string, Promise<Replicates | null>>();
+  private listed: Listed[] = [];
+  private chosen: Measured | null = null;
+  private total = 0;
+  private done = 0;
+  private frame = 0;
+  private open = true;
+
+  private readonly bar = make("progress", { max: 1, value: 0, "aria-label": "Progress of the analysis" });
+  private readonly status = make("p", { class: "status", role: "status" });
+  private readonly cancel = make("button", { type: "button", click: () => this.end("Cancelled") }, "Cancel");
+  private readonly model = make("figure", { class: "model", hidden: true });
+  private readonly layer = make("section", { class: "layer", hidden: true, "aria-label": "The chosen layer" });
+  private readonly table = make("section", { hidden: true });
+  private readonly rest = make("div", { class: "rest" });
+  private readonly comparison = make("section", { class: "comparison", hidden: true });
+  private readonly grid: Grid<Measured>;
+
+  constructor(
+    private readonly place: HTMLElement,
+    private readonly file: File,
+    private readonly address: string,
+  ) {
+    const size = Math.max(1, Math.min(navigator.hardwareConcurrency || 2, MOST_WORKERS));
+    this.pool = new Pool(this.address, size, () => {});
+    this.grid = new Grid<Measured>(this.columns(), `The layers of ${file.name}`);
+    const title = make("h2", { tabindex: -1 }, file.name, make("small", {}, ` ${bytes(file.size)}`));
+    const head = make("div", { class: "progress" }, this.bar, this.cancel, this.status);
+    place.replaceChildren(title, head, this.model, this.layer, this.table, this.rest, this.comparison);
+    title.focus({ preventScroll: true });
+    title.scrollIntoView({ block: "nearest" });
+    new ResizeObserver(() => this.later()).observe(place);
+  }
+
+  stop(): void {
+    this.open = false;
+    this.pool.stop();
+  }
+
+  async run(): Promise<void> {
+    this.status.textContent = "Reading what the file says of itself …";
+    const answer = await this.pool.open({ type: "open", file: this.file, name: this.file.name, limits: LIMITS });
+    if (answer.type !== "open") return this.fail(answer.type === "refused" ? answer.message : "");
+    this.listed = answer.listed;
+    this.skipped.push(...this.listed.flatMap((one) => one.skipped));
+    const tasks = tasksOf(this.listed);
+    this.total = tasks.reduce((sum, task) => sum + this.workOf(task), 0);
+    this.region();
+    const waiting = new Map<string, HTMLTableRowElement>();
+    for (const { parts } of this.listed)
+      for (const { name, shape, count } of parts) waiting.set(name, this.grid.waiting(name, `${written(shape, count)}`));
+    await Promise.all(tasks.map((task) => this.take(task, waiting)));
+    if (this.open) this.end("Done");
+  }
+
+  private async take(task: number[], waiting: Map<string, HTMLTableRowElement>): Promise<void> {
+    const answer = await this.pool.ask({ type: "measure", task });
+    const names = task.map((index) => this.listed[index].name);
+    const outcomes: Outcome[] =
+      answer.type === "measure" ? answer.outcomes : names.map((name) => ({ name, reason: answer.type === "refused" ? answer.message : "" }));
+    for (const outcome of outcomes) {
+      if ("reason" in outcome) {
+        this.skipped.push(outcome);
+        waiting.get(outcome.name)?.remove();
+        continue;
+      }
+      const noise = await this.nullOf(outcome.row);
+      if (noise) Object.assign(outcome.row, againstNull(outcome.row, outcome.row.shape, outcome.row.n_matrices, noise));
+      this.rows.push(outcome);
+      this.grid.set(outcome, waiting.get(outcome.row.name) ?? null);
+    }
+    this.done += this.workOf(task);
+    this.later();
+  }
+
+  private nullOf({ shape, n_matrices: count }: Row): Promise<Replicates | null> {
+    const sides = [...shape].sort((a, b) => a - b) as [number, number];
+    const key = [...sides, count].join(" ");
+    let found = this.nulls.get(key);
+    if (!found) {
+      found = this.pool.ask({ type: "null", shape: sides, count }, true).then((answer) => (answer.type === "null" ? answer.replicates : null));
+      this.nulls.set(key, found);
+    }
+    return found;
+  }
+
+  private workOf(task: number[]): number {
+    return task.reduce((sum, index) => sum + this.listed[index].work, 1e6);
+  }
+
+  private fail(message: string): void {
+    this.stop();
+    this.bar.hidden = this.cancel.hidden = true;
+    this.status.setAttribute("role", "alert");
+    this.status.classList.add("error");
+    this.status.textContent = message;
+  }
+
+  private end(word: string): void {
+    if (!this.open) return;
+    const focused = document.activeElement === this.cancel;
+    this.open = false;
+    if (word === "Cancelled") this.pool.stop();
+    this.bar.hidden = this.cancel.hidden = true;
+    for (const line of this.table.querySelectorAll("tr.waiting")) line.remove();
+    const seconds = (performance.now() - this.began) / 1000;
+    this.status.textContent = `${word} after ${format(seconds, 2)} s. ${this.rows.length} analysed, ${this.skipped.length} left out. ${closing(this.rows)}`;
+    this.left();
+    this.offers(word === "Done");
+    this.later();
+    if (focused) this.place.querySelector("h2")?.focus();
+    this.place.dataset["settled"] = word.toLowerCase();
+  }
+
+  /** Draw in the next frame, once for all that happened. */
+  private later(): void {
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
+      this.drawn();
+    });
+  }
+
+  private drawn(): void {
+    if (this.open && this.total) {
+      const share = this.done / this.total;
+      this.bar.value = share;
+      const passed = performance.now() - this.began;
+      const left = share > 0.03 ? (passed / share) * (1 - share) : this.total / RATE;
+      this.status.textContent = `${this.rows.length} of ${this.listed.reduce((n, { parts }) => n + parts.length, 0)} matrices, about ${format(Math.max(1, left / 1000), 1)} s left`;
+    }
+    if (!this.rows.length) return;
+    if (!this.chosen) this.choose(this.rows[0]);
+    const order = this.inOrder();
+    const width = this.place.clientWidth;
+    this.model.hidden = false;
+    const picture = overview(order.map(({ row }) => row), this.chosen?.row ?? null, width, (row) => this.choose(order.find((one) => one.row === row)!));
+    this.model.replaceChildren(picture, keyOf([["heavier", "heavier than noise"], ["as", "as noise"], ["lighter", "lighter"], ["null", "noise of the same shape, ±3 sd"]]));
+  }
+
+  private inOrder(): Measured[] {
+    const places = new Map(this.listed.flatMap(({ parts }, i) => parts.map(({ name }, j) => [name, i + j / 100] as const)));
+    const place = ({ row }: Measured): number => places.get(row.name) ?? Infinity;
+    return [...this.rows].sort((a, b) => place(a) - place(b));
+  }
+
+  private choose(one: Measured): void {
+    if (this.chosen) {
+      const before = this.grid.lineOf(this.chosen);
+      before?.classList.remove("chosen");
+      before?.querySelector("button")?.removeAttribute("aria-current");
+    }
+    this.chosen = one;
+    const line = this.grid.lineOf(one);
+    line?.classList.add("chosen");
+    line?.querySelector("button")?.setAttribute("aria-current", "true");
+    this.look();
+    this.later();
+  }
+
+  /** Show the chosen layer. */
+  private look(): void {
+    const { row, eigenvalues } = this.chosen!;
+    const width = this.place.clientWidth;
+    const each = width > 720 ? Math.floor((width - 16) / 2) : width;
+    const fact = (name: string, value: string): HTMLElement => make("div", {}, make("dt", {}, name), make("dd", {}, value));
+    const edges = row.has_bulk ? `${format(Math.sqrt(row.mp_variance))}; edge ${format(row.mp_edge)}` : "the rest is not noise";
+    this.layer.hidden = false;
+    this.layer.replaceChildren(
+      make("h3", {}, row.name, make("small", {}, ` ${row.kind}, ${written(row.shape, row.n_matrices)}, ${row.dtype}`)),
+      make("div", { class: "pair" },
+        make("figure", {}, density(row, eigenvalues, each), keyOf([["bar", "eigenvalues"], ["noise", "noise of its shape and norm"], ...(row.has_bulk ? ([["bulk", "fitted bulk"]] as const) : []), ...(row.has_bulk && row.n_spikes ? ([["spike", "spikes"]] as const) : [])])),
+        make("figure", {}, tail(row, eigenvalues, each), keyOf([["points", "eigenvalues"], ["noise", "noise"], ["hill", `Hill ${format(row.alpha_hill, 3)}`], ["ks", `KS ${format(row.alpha_ks, 3)}`]])),
+      ),
+      make("dl", {},
+        fact("Hill α", `${format(row.alpha_hill)} (noise ${format(row.alpha_hill_null)}, z ${format(row.alpha_hill_z, 3)}): ${row.verdict || "undecided"}`),
+        fact("KS α", `${format(row.alpha_ks)} ± ${format(row.alpha_error, 2)} above λ = ${format(row.ks_xmin)}, ${row.n_tail} values, distance ${format(row.ks_distance, 3)}`),
+        fact("Bulk σ", edges),
+        fact("Spikes", row.has_bulk ? String(row.n_spikes) : "no bulk, so they count nothing"),
+        fact("Stable rank", `${format(row.stable_rank)} of ${row.rank}`),
+      ),
+    );
+  }
+
+  private columns(): Column<Measured>[] {
+    return [
+      {
+        title: "layer", help: "Name of the weight; press it to see its spectrum", text: true,
+        value: ({ row }) => row.name,
+        write: (one) => make("button", { type: "button", class: "name", click: () => this.choose(one) }, one.row.name),
+      },
+      { title: "kind", help: "What the weight is", text: true, value: ({ row }) => row.kind, write: ({ row }) => row.kind },
+      {
+        title: "shape", help: "Shape of one matrix, and how many are pooled",
+        value: ({ row }) => row.shape[0] * row.shape[1] * row.n_matrices, write: ({ row }) => written(row.shape, row.n_matrices),
+      },
+      by("alpha_hill", "Hill α", "alpha_hill: exponent of the upper half of the spectrum"),
+      by("alpha_hill_null", "of noise", "alpha_hill_null: mean of alpha_hill over Gaussian noise of the same shape"),
+      by("alpha_hill_z", "z", "alpha_hill_z: difference in standard deviations of the null"),
+      {
+        title: "verdict", help: "verdict: beyond three standard deviations of the null", text: true,
+        value: ({ row }) => row.verdict, write: ({ row }) => make("span", { class: `verdict ${verdictClass(row)}` }, row.verdict || "undecided"),
+      },
+      by("alpha_ks", "KS α", "alpha_ks: exponent above the threshold with the smallest KS distance"),
+      {
+        title: "bulk σ", help: "Square root of mp_variance: standard deviation of the noise in the fitted Marchenko-Pastur bulk",
+        value: ({ row }) => (row.has_bulk ? Math.sqrt(row.mp_variance) : undefined), write: ({ row }) => (row.has_bulk ? format(Math.sqrt(row.mp_variance), 3) : "–"),
+      },
+      {
+        title: "edge", help: "mp_edge: 99 % quantile of the largest eigenvalue of that noise",
+        value: ({ row }) => (row.has_bulk ? row.mp_edge : undefined), write: ({ row }) => (row.has_bulk ? format(row.mp_edge) : "–"),
+      },
+      {
+        title: "spikes", help: "n_spikes: eigenvalues beyond the edge; they count nothing where the rest is not noise",
+        value: ({ row }) => (row.has_bulk ? row.n_spikes : undefined), write: ({ row }) => (row.has_bulk ? String(row.n_spikes) : "no bulk"),
+      },
+      by("stable_rank", "stable rank", "stable_rank: squared Frobenius norm over squared spectral norm"),
+      by("spectral_norm", "norm", "spectral_norm: largest singular value"),
+    ];
+  }
+
+  private region(): void {
+    const scroll = make("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": "Table of layers" }, this.grid.element);
+    this.table.hidden = false;
+    this.table.replaceChildren(scroll);
+  }
+
+  /** List what was left out, by reason. */
+  private left(): void {
+    const reasons = new Map<string, string[]>();
+    for (const { name, reason } of this.skipped) reasons.set(reason, [...(reasons.get(reason) ?? []), name]);
+    const large = [...reasons].filter(([reason]) => reason.includes("too large for this page"));
+    const commands = large.map(([reason, names]) => make("li", {}, make("code", {}, reason.split(": ").slice(1).join(": ")), ` ${names[0]}, ${reason.split(" is ")[0]}`));
+    const items = [...reasons].filter(([reason]) => !reason.includes("too large")).map(([reason, names]) =>
+      make("li", {}, `${reason}: `, ...names.slice(0, 6).flatMap((name, i) => [i ? ", " : "", make("code", {}, name)]), names.length > 6 ? ` and ${names.length - 6} more` : ""),
+    );
+    this.rest.replaceChildren(
+      ...(commands.length ? [make("h3", {}, "Too large for this page"), make("p", {}, "On your machine, these commands do them:"), make("ul", {}, ...commands)] : []),
+      ...(items.length ? [make("details", {}, make("summary", {}, `Left out: ${this.skipped.length - large.length}, each with its reason`), make("ul", {}, ...items))] : []),
+    );
+  }
+
+  /** Offer what can be done with a finished analysis. */
+  private offers(complete: boolean): void {
+    const offers = make("div", { class: "offers" });
+    if (this.rows.length)
+      offers.append(make("button", { type: "button", click: () => save(csv(COLUMNS, this.inOrder().map(({ row }) => row)), this.file.name, "spectra") }, "Table as CSV"));
+    if (complete && this.rows.length) {
+      const input = make("input", { type: "file", accept: ".safetensors,.npz,.pt,.pth,.bin", class: "hidden", tabindex: -1, "aria-hidden": "true" });
+      input.addEventListener("change", () => {
+        const file = input.files?.[0];
+        if (file) void this.compare(file);
+        input.value = "";
+      });
+      offers.append(make("button", { type: "button", class: "compare", click: () => input.click() }, "Compare with a later checkpoint"), input);
+    }
+    this.status.after(offers);
+  }
+
+  private async compare(file: File): Promise<void> {
+    const status = make("p", { class: "status", role: "status" }, "Reading …");
+    const title = make("h2", { tabindex: -1 }, `What changed: ${this.file.name} to ${file.name}`);
+    this.comparison.hidden = false;
+    this.comparison.replaceChildren(title, status);
+    title.focus({ preventScroll: true });
+    title.scrollIntoView({ block: "nearest" });
+    const answer = await this.pool.open({ type: "open other", file, name: file.name, limits: LIMITS });
+    if (answer.type !== "open") {
+      status.setAttribute("role", "alert");
+      status.classList.add("error");
+      status.textContent = answer.type === "refused" ? answer.message : "";
+      return;
+    }
+    const figure = make("figure");
+    const grid = new Grid<Change>(changeColumns(), `Layers of both files`);
+    const skipped: Skipped[] = [...answer.others];
+    const rows: Change[] = [];
+    const tasks = tasksOf(this.listed);
+    let done = 0;
+    this.comparison.append(figure, make("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": "Table of changes" }, grid.element));
+    const places = new Map(this.listed.flatMap(({ parts }, i) => parts.map(({ name }, j) => [name, i + j / 100] as const)));
+    await Promise.all(tasks.map(async (task) => {
+      const reply = await this.pool.ask({ type: "compare", task } satisfies Order);
+      done++;
+      status.textContent = `${done} of ${tasks.length} tensors`;
+      if (reply.type !== "compare") return;
+      for (const outcome of reply.outcomes)
+        if ("reason" in outcome) skipped.push(outcome);
+        else rows.push(outcome), grid.set(outcome);
+    }));
+    rows.sort((a, b) => places.get(a.name)! - places.get(b.name)!);
+    if (rows.length) figure.append(changes(rows, this.place.clientWidth), keyOf([["from", "before"], ["heavier", "after, heavier"], ["lighter", "after, lighter"]]));
+    status.textContent = `${rows.length} compared, ${skipped.length} left out. The overlaps of singular vectors are not computed here: htlib analyze ${this.file.name} --against ${file.name}`;
+    status.after(make("div", { class: "offers" }, make("button", { type: "button", click: () => save(csv(CHANGES, rows), file.name, "changes") }, "Table as CSV")));
+    this.comparison.append(make("details", {}, make("summary", {}, `Left out: ${skipped.length}`), make("ul", {}, ...skipped.map(({ name, reason }) => make("li", {}, make("code", {}, name), ` ${reason}`)))));
+    this.place.dataset["settled"] = "compared";
+  }
+}
+
+function changeColumns(): Column<Change>[] {
+  const number = (name: keyof Change & string, title: string, help: string): Column<Change> => ({
+    title, help, value: (row) => row[name] as number, write: (row) => format(row[name] as number),
+  });
+  return [
+    { title: "layer", help: "Name of the weight", text: true, value: ({ name }) => name, write: ({ name }) => name },
+    { title: "shape", help: "Shape of one matrix", value: ({ shape: [h, d] }) => h * d, write: ({ shape }) => written(shape, 1) },
+    number("relative_change", "change", "relative_change: Frobenius norm of the update over that of the weights before"),
+    number("alpha_hill_before", "Hill α before", "alpha_hill_before"),
+    number("alpha_hill_after", "after", "alpha_hill_after"),
+    number("spectral_norm_before", "norm before", "spectral_norm_before"),
+    number("spectral_norm_after", "after", "spectral_norm_after"),
+    number("update_stable_rank", "rank of update", "update_stable_rank: stable rank of the update"),
+    number("update_n_spikes", "its spikes", "update_n_spikes: eigenvalues of the update beyond its noise; nothing where the rest is not noise"),
+  ];
+}
+
+/** Say how many layers have heavier tails than noise, as `htlib analyze` does. */
+function closing(rows: readonly Measured[]): string {
+  if (!rows.length) return "";
+  const parts = ["heavier than noise", "as noise", "lighter than noise", ""].flatMap((verdict) => {
+    const count = rows.filter(({ row }) => (row.verdict ?? "") === verdict).length;
+    return count ? [`${count} ${verdict || "undecided"}`] : [];
+  });
+  const without = rows.filter(({ row }) => !row.has_bulk).length;
+  const bulk = without ? `; ${without} of ${rows.length} have no Marchenko-Pastur bulk` : "";
+  return `By PL_Alpha_Hill, of ${rows.length} spectra: ${parts.join(", ")}${bulk}.`;
+}
+
+function keyOf(entries: readonly (readonly [string, string])[]): HTMLElement {
+  return make("figcaption", { class: "key" }, ...entries.map(([name, text]) => make("span", {}, make("i", { class: `swatch ${name}` }), text)));
+}
+
+const written = ([h, d]: readonly [number, number], count: number): string => `${count > 1 ? `${count} × ` : ""}${h} × ${d}`;
+
+function save(text: string, name: string, what: string): void {
+  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: `${name.replace(/\.[^.]*$/, "")}-${what}.csv` });
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+window.htlibLaboratory = (place) => new Page(place);
