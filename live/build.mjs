@@ -12,6 +12,7 @@ const options = {
   format: "esm",
   target: "es2022",
   external: ["node:*"],
+  nodePaths: [`${import.meta.dirname}/node_modules`], // for tests and benchmarks, which lie elsewhere
   legalComments: "linked",
   logLevel: "warning",
 };

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from tests.browser.conftest import HTML, Visit
+from tests.browser.reading import until
 
 ROOT = Path(__file__).parents[2]
 PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text())
@@ -49,7 +50,7 @@ def look(visit: Visit, address: str) -> None:
 def load_pictures(page: Page) -> None:
     """Otherwise they load when they come near."""
     page.evaluate("[...document.images].forEach(i => { i.loading = 'eager' })")
-    page.wait_for_function("[...document.images].every(i => i.complete)")
+    until(page, "[...document.images].every(i => i.complete)")
     assert page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)") == []
 
 
@@ -79,7 +80,7 @@ def test_page(tab: Visit, book: str, book_in_folder: str, name: str) -> None:
     look(tab, f"{book}{name}.html")
     assert_whole(page)
     page.set_viewport_size({"width": 640, "height": 450})
-    page.wait_for_function(f"{SIDEWAYS} <= 0")  # at a zoom of 200 %; charts follow a moment later
+    until(page, f"{SIDEWAYS} <= 0")  # at a zoom of 200 %; charts follow a moment later
     shown = page.evaluate(SHOWN)
     page.emulate_media(media="print")
     assert page.evaluate(SHOWN) >= shown, "paper shows all that the screen shows"
@@ -91,7 +92,7 @@ def test_page(tab: Visit, book: str, book_in_folder: str, name: str) -> None:
     look(tab, f"{book_in_folder}{name}.html")
     assert_whole(page)
     page.set_viewport_size({"width": 320, "height": 900})
-    page.wait_for_function(f"{SIDEWAYS} <= 0")  # at a zoom of 400 %
+    until(page, f"{SIDEWAYS} <= 0")  # at a zoom of 400 %
 
 
 @pytest.mark.parametrize(
