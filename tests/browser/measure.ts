@@ -2,13 +2,15 @@
 
 import { openAsBlob } from "node:fs";
 import { basename } from "node:path";
-import { Model, once, type Outcome, tasksOf } from "../../live/src/checkpoint/analysis";
+import { Model, once, type Outcome } from "../../live/src/checkpoint/analysis";
 import kernels from "../../live/src/checkpoint/kernels.wat";
 import { Solver } from "../../live/src/checkpoint/solver";
 import { oneLine, Source } from "../../live/src/checkpoint/source";
+import { tasksOf } from "../../live/src/checkpoint/tasks";
+import { againstNull } from "../../live/src/mirror/columns";
 import { matched } from "../../live/src/mirror/comparison";
 import type { Skipped } from "../../live/src/mirror/layers";
-import { againstNull, type Replicates, replicates } from "../../live/src/mirror/nulls";
+import { type Replicates, replicates } from "../../live/src/mirror/nulls";
 import type { Change } from "../../live/src/mirror/table";
 
 const files = process.argv.slice(2);

@@ -3,42 +3,12 @@
 import { countOf, dense, type Entry } from "../mirror/entries";
 import { cut, type Part, type Skipped, tidied, unfit, unfitNumbers, unfitShape } from "../mirror/layers";
 import { type Change, changeOf, isZero, type Row, rowOf } from "../mirror/table";
-import { entriesOf, quoted } from "./files";
+import { entriesOf } from "./files";
 import { TYPES } from "./numbers";
 import type { Solver } from "./solver";
+import { quoted } from "./shell";
 import { oneLine, type Source, Unreadable } from "./source";
-
-export interface Limits {
-  /** The longest shorter side of a matrix. */
-  size: number;
-  /** The most bytes of a tensor. */
-  bytes: number;
-}
-
-/** What the header says of a tensor. */
-export interface Listed {
-  name: string;
-  /** Rows that it will give, if no number in it forbids it; empty if it is skipped, or known only when read. */
-  parts: { name: string; kind: string; shape: readonly [number, number]; count: number }[];
-  skipped: Skipped[];
-  /** Whether reading it can give a row. */
-  open: boolean;
-  /** Entries with the same key are one tensor under several names. */
-  identity: string | null;
-  /** Roughly, the operations that its spectra take. */
-  work: number;
-}
-
-/** Group the places of open tensors: one tensor under several names is one task. */
-export function tasksOf(listed: readonly Listed[]): number[][] {
-  const groups = new Map<string, number[]>();
-  listed.forEach(({ open, identity }, i) => {
-    if (!open) return;
-    const key = identity ?? `#${i}`;
-    groups.set(key, [...(groups.get(key) ?? []), i]);
-  });
-  return [...groups.values()];
-}
+import type { Limits, Listed } from "./tasks";
 
 /** Take the first name of a tensor that gives a row, and say of the others that it is theirs. */
 export async function once<T>(

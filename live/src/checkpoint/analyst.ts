@@ -5,10 +5,11 @@ import { matched } from "../mirror/comparison";
 import type { Skipped } from "../mirror/layers";
 import { type Replicates, replicates } from "../mirror/nulls";
 import type { Change } from "../mirror/table";
-import { type Limits, type Listed, Model, once, type Outcome } from "./analysis";
+import { Model, once, type Outcome } from "./analysis";
 import kernels from "./kernels.wat";
 import { Solver } from "./solver";
 import { oneLine, Source } from "./source";
+import type { Limits, Listed } from "./tasks";
 
 export type Order =
   | { type: "open"; file: File; name: string; limits: Limits }

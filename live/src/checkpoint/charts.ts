@@ -57,7 +57,7 @@ export function changes(rows: readonly Change[], width: number): SVGSVGElement {
     const x = box.left + (i + 0.5) * step;
     const [from, to] = [y.at(row.alpha_hill_before), y.at(row.alpha_hill_after)];
     if (!Number.isFinite(from) || !Number.isFinite(to)) return;
-    const own = draw("g", { class: `change ${to > from ? "heavier" : "lighter"}` });
+    const own = draw("g", { class: `change ${to > from ? "heavier" : to < from ? "lighter" : "same"}` });
     const r = Math.max(2, Math.min(4.5, step * 0.4));
     own.append(draw("line", { x1: x, x2: x, y1: from, y2: to }), draw("circle", { class: "from", cx: x, cy: from, r }), draw("circle", { cx: x, cy: to, r }));
     own.append(draw("title", {}, `${row.name}: ${format(row.alpha_hill_before)} to ${format(row.alpha_hill_after)}`));

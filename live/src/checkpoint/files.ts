@@ -5,6 +5,7 @@ import type { Entry } from "../mirror/entries";
 import { weightsInUse } from "../mirror/weights";
 import { entriesOfNpz } from "./npz";
 import { entriesOfSafetensors } from "./safetensors";
+import { quoted } from "./shell";
 import { characters, type Source, Unreadable } from "./source";
 import { entriesOfTorch } from "./torch_zip";
 import { members } from "./zip";
@@ -54,9 +55,4 @@ async function stored(source: Source, most: number): Promise<Entry[]> {
 
 function elsewhere(name: string, what: string): Unreadable {
   return new Unreadable(`${name} is ${what}, which this page does not read: htlib analyze ${quoted(name)}`);
-}
-
-/** Quote a word for a shell. */
-export function quoted(word: string): string {
-  return /^[\w.\/-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
 }

@@ -2,6 +2,8 @@
 
 import { make } from "./dom";
 
+const WIDTH = 6.5;
+
 export interface Column<T> {
   title: string;
   /** What the column is, for those who ask. */
@@ -10,6 +12,8 @@ export interface Column<T> {
   write: (row: T) => Node | string;
   /** Texts are aligned to the left. */
   text?: boolean;
+  /** In em; columns have fixed widths, so that they do not move while rows come. */
+  width?: number;
 }
 
 export class Grid<T> {
@@ -26,7 +30,9 @@ export class Grid<T> {
       const button = make("button", { type: "button", title: column.help, click: () => this.sort(column) }, column.title);
       return make("th", { scope: "col", class: column.text ? "text" : null }, button);
     });
-    this.element = make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, ...heads)), this.body);
+    const widths = columns.map(({ width = WIDTH }, i) => make("col", { class: i ? null : "first", style: `width: ${width}em` }));
+    const total = columns.reduce((sum, { width = WIDTH }) => sum + width, 0);
+    this.element = make("table", { style: `width: ${total}em` }, make("caption", {}, caption), make("colgroup", {}, ...widths), make("thead", {}, make("tr", {}, ...heads)), this.body);
   }
 
   /** Show a row at a place, or in place of what stands there. */

@@ -1,15 +1,18 @@
 // What the page shows of a file: progress, the picture of the model, one layer, the table, what was left out, a comparison.
 
 import type { Skipped } from "../mirror/layers";
-import { againstNull, type Replicates } from "../mirror/nulls";
-import { type Change, COLUMNS, type Row } from "../mirror/table";
-import { type Limits, type Listed, type Outcome, tasksOf } from "./analysis";
+import { againstNull, CHANGES, COLUMNS } from "../mirror/columns";
+import type { Replicates } from "../mirror/nulls";
+import type { Change, Row } from "../mirror/table";
+import type { Outcome } from "./analysis";
 import type { Order } from "./analyst";
 import worker from "./analyst?source";
 import { changes, density, overview, tail, verdictClass } from "./charts";
 import { bytes, format, make } from "./dom";
 import { type Column, csv, Grid } from "./grid";
 import { Pool } from "./pool";
+import { quoted } from "./shell";
+import { type Limits, type Listed, tasksOf } from "./tasks";
 
 export interface Laboratory {
   analyse(file: File): Promise<void>;
@@ -17,6 +20,7 @@ export interface Laboratory {
 
 const LIMITS: Limits = { size: 4096, bytes: 2 ** 30 };
 const MOST_WORKERS = 8;
+const PAUSE = 150; // ms between two drawings: a row at a time would keep the page busy
 const RATE = 6e7; // multiplications per ms of one worker, until they are measured
 
 type Measured = { row: Row; eigenvalues: Float64Array };
@@ -26,11 +30,6 @@ const by = (name: keyof Row & string, title: string, help: string): Column<Measu
   value: ({ row }) => row[name] as number | string | undefined,
   write: ({ row }) => format(row[name] as number | undefined),
 });
-
-const CHANGES = [
-  "name", "kind", "shape", "relative_change", "alpha_hill_before", "spectral_norm_before",
-  "alpha_hill_after", "spectral_norm_after", "update_stable_rank", "update_n_spikes",
-] as const;
 
 class Page implements Laboratory {
   private readonly address = URL.createObjectURL(new Blob([worker], { type: "text/javascript" }));
@@ -56,7 +55,10 @@ class Visit {
   private chosen: Measured | null = null;
   private total = 0;
   private done = 0;
-  private frame = 0;
+  /** Rows that are not in the table yet. */
+  private readonly fresh: [Measured, HTMLTableRowElement | null][] = [];
+  private waits = false;
+  private width = 0;
   private open = true;
 
   private readonly bar = make("progress", { max: 1, value: 0, "aria-label": "Progress of the analysis" });
@@ -99,9 +101,7 @@ class Visit {
     const tasks = tasksOf(this.listed);
     this.total = tasks.reduce((sum, task) => sum + this.workOf(task), 0);
     this.region();
-    const waiting = new Map<string, HTMLTableRowElement>();
-    for (const { parts } of this.listed)
-      for (const { name, shape, count } of parts) waiting.set(name, this.grid.waiting(name, `${written(shape, count)}`));
+    const waiting = this.waiting(this.grid);
     await Promise.all(tasks.map((task) => this.take(task, waiting)));
     if (this.open) this.end("Done");
   }
@@ -120,7 +120,7 @@ class Visit {
       const noise = await this.nullOf(outcome.row);
       if (noise) Object.assign(outcome.row, againstNull(outcome.row, outcome.row.shape, outcome.row.n_matrices, noise));
       this.rows.push(outcome);
-      this.grid.set(outcome, waiting.get(outcome.row.name) ?? null);
+      this.fresh.push([outcome, waiting.get(outcome.row.name) ?? null]);
     }
     this.done += this.workOf(task);
     this.later();
@@ -154,26 +154,29 @@ class Visit {
     const focused = document.activeElement === this.cancel;
     this.open = false;
     if (word === "Cancelled") this.pool.stop();
+    this.drawn();
     this.bar.hidden = this.cancel.hidden = true;
     for (const line of this.table.querySelectorAll("tr.waiting")) line.remove();
     const seconds = (performance.now() - this.began) / 1000;
     this.status.textContent = `${word} after ${format(seconds, 2)} s. ${this.rows.length} analysed, ${this.skipped.length} left out. ${closing(this.rows)}`;
     this.left();
     this.offers(word === "Done");
-    this.later();
     if (focused) this.place.querySelector("h2")?.focus();
     this.place.dataset["settled"] = word.toLowerCase();
   }
 
-  /** Draw in the next frame, once for all that happened. */
+  /** Draw soon, once for all that happens until then. */
   private later(): void {
-    this.frame ||= requestAnimationFrame(() => {
-      this.frame = 0;
+    if (this.waits) return;
+    this.waits = true;
+    setTimeout(() => {
+      this.waits = false;
       this.drawn();
-    });
+    }, PAUSE);
   }
 
   private drawn(): void {
+    for (const [row, line] of this.fresh.splice(0)) this.grid.set(row, line);
     if (this.open && this.total) {
       const share = this.done / this.total;
       this.bar.value = share;
@@ -182,18 +185,32 @@ class Visit {
       this.status.textContent = `${this.rows.length} of ${this.listed.reduce((n, { parts }) => n + parts.length, 0)} matrices, about ${format(Math.max(1, left / 1000), 1)} s left`;
     }
     if (!this.rows.length) return;
-    if (!this.chosen) this.choose(this.rows[0]);
     const order = this.inOrder();
     const width = this.place.clientWidth;
+    if (!this.chosen) setTimeout(() => this.choose(order[0])); // in a task of its own
+    else if (width !== this.width) this.look();
+    this.width = width;
     this.model.hidden = false;
     const picture = overview(order.map(({ row }) => row), this.chosen?.row ?? null, width, (row) => this.choose(order.find((one) => one.row === row)!));
     this.model.replaceChildren(picture, keyOf([["heavier", "heavier than noise"], ["as", "as noise"], ["lighter", "lighter"], ["null", "noise of the same shape, ±3 sd"]]));
   }
 
+  /** Add a line for every layer that the header names. */
+  private waiting(grid: Grid<Measured> | Grid<Change>): Map<string, HTMLTableRowElement> {
+    const parts = this.listed.flatMap(({ parts }) => parts);
+    return new Map(parts.map(({ name, shape, count }) => [name, grid.waiting(name, written(shape, count))]));
+  }
+
+  /** Return the order of the file. */
+  private placeOf(): (name: string) => number {
+    const names = this.listed.flatMap((one) => (one.parts.length ? one.parts.map(({ name }) => name) : [one.name]));
+    const places = new Map(names.map((name, i) => [name, i]));
+    return (name) => places.get(name) ?? Infinity;
+  }
+
   private inOrder(): Measured[] {
-    const places = new Map(this.listed.flatMap(({ parts }, i) => parts.map(({ name }, j) => [name, i + j / 100] as const)));
-    const place = ({ row }: Measured): number => places.get(row.name) ?? Infinity;
-    return [...this.rows].sort((a, b) => place(a) - place(b));
+    const place = this.placeOf();
+    return [...this.rows].sort((a, b) => place(a.row.name) - place(b.row.name));
   }
 
   private choose(one: Measured): void {
@@ -214,7 +231,7 @@ class Visit {
   private look(): void {
     const { row, eigenvalues } = this.chosen!;
     const width = this.place.clientWidth;
-    const each = width > 720 ? Math.floor((width - 16) / 2) : width;
+    const each = width > 800 ? Math.floor((width - 16) / 2) : width; // as in the style sheet
     const fact = (name: string, value: string): HTMLElement => make("div", {}, make("dt", {}, name), make("dd", {}, value));
     const edges = row.has_bulk ? `${format(Math.sqrt(row.mp_variance))}; edge ${format(row.mp_edge)}` : "the rest is not noise";
     this.layer.hidden = false;
@@ -237,21 +254,16 @@ class Visit {
   private columns(): Column<Measured>[] {
     return [
       {
-        title: "layer", help: "Name of the weight; press it to see its spectrum", text: true,
+        title: "layer", help: "Name of the weight; press it to see its spectrum", text: true, width: 21,
         value: ({ row }) => row.name,
         write: (one) => make("button", { type: "button", class: "name", click: () => this.choose(one) }, one.row.name),
-      },
-      { title: "kind", help: "What the weight is", text: true, value: ({ row }) => row.kind, write: ({ row }) => row.kind },
-      {
-        title: "shape", help: "Shape of one matrix, and how many are pooled",
-        value: ({ row }) => row.shape[0] * row.shape[1] * row.n_matrices, write: ({ row }) => written(row.shape, row.n_matrices),
       },
       by("alpha_hill", "Hill α", "alpha_hill: exponent of the upper half of the spectrum"),
       by("alpha_hill_null", "of noise", "alpha_hill_null: mean of alpha_hill over Gaussian noise of the same shape"),
       by("alpha_hill_z", "z", "alpha_hill_z: difference in standard deviations of the null"),
       {
-        title: "verdict", help: "verdict: beyond three standard deviations of the null", text: true,
-        value: ({ row }) => row.verdict, write: ({ row }) => make("span", { class: `verdict ${verdictClass(row)}` }, row.verdict || "undecided"),
+        title: "verdict", help: "verdict: beyond three standard deviations of the null", text: true, width: 11.5,
+        value: ({ row }) => row.verdict, write: ({ row }) => make("span", { class: `says ${verdictClass(row)}` }, row.verdict || "undecided"),
       },
       by("alpha_ks", "KS α", "alpha_ks: exponent above the threshold with the smallest KS distance"),
       {
@@ -268,6 +280,11 @@ class Visit {
       },
       by("stable_rank", "stable rank", "stable_rank: squared Frobenius norm over squared spectral norm"),
       by("spectral_norm", "norm", "spectral_norm: largest singular value"),
+      { title: "kind", help: "What the weight is", text: true, width: 5.5, value: ({ row }) => row.kind, write: ({ row }) => row.kind },
+      {
+        title: "shape", help: "Shape of one matrix, and how many are pooled", width: 9,
+        value: ({ row }) => row.shape[0] * row.shape[1] * row.n_matrices, write: ({ row }) => written(row.shape, row.n_matrices),
+      },
     ];
   }
 
@@ -324,25 +341,34 @@ class Visit {
       return;
     }
     const figure = make("figure");
-    const grid = new Grid<Change>(changeColumns(), `Layers of both files`);
+    const grid = new Grid<Change>(changeColumns(), "Layers of both files");
     const skipped: Skipped[] = [...answer.others];
     const rows: Change[] = [];
     const tasks = tasksOf(this.listed);
     let done = 0;
     this.comparison.append(figure, make("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": "Table of changes" }, grid.element));
-    const places = new Map(this.listed.flatMap(({ parts }, i) => parts.map(({ name }, j) => [name, i + j / 100] as const)));
+    const waiting = this.waiting(grid);
     await Promise.all(tasks.map(async (task) => {
       const reply = await this.pool.ask({ type: "compare", task } satisfies Order);
       done++;
       status.textContent = `${done} of ${tasks.length} tensors`;
       if (reply.type !== "compare") return;
-      for (const outcome of reply.outcomes)
-        if ("reason" in outcome) skipped.push(outcome);
-        else rows.push(outcome), grid.set(outcome);
+      for (const outcome of reply.outcomes) {
+        const line = waiting.get(outcome.name) ?? null;
+        if ("reason" in outcome) {
+          skipped.push(outcome);
+          line?.remove();
+        } else {
+          rows.push(outcome);
+          grid.set(outcome, line);
+        }
+      }
     }));
-    rows.sort((a, b) => places.get(a.name)! - places.get(b.name)!);
-    if (rows.length) figure.append(changes(rows, this.place.clientWidth), keyOf([["from", "before"], ["heavier", "after, heavier"], ["lighter", "after, lighter"]]));
-    status.textContent = `${rows.length} compared, ${skipped.length} left out. The overlaps of singular vectors are not computed here: htlib analyze ${this.file.name} --against ${file.name}`;
+    const place = this.placeOf();
+    rows.sort((a, b) => place(a.name) - place(b.name));
+    if (rows.length) figure.append(changes(rows, this.place.clientWidth), keyOf([["from", "before, or the same"], ["heavier", "after, heavier"], ["lighter", "after, lighter"]]));
+    const command = `htlib analyze ${quoted(this.file.name)} --against ${quoted(file.name)}`;
+    status.replaceChildren(`${rows.length} compared, ${skipped.length} left out. For the overlaps of singular vectors: `, make("code", {}, command));
     status.after(make("div", { class: "offers" }, make("button", { type: "button", click: () => save(csv(CHANGES, rows), file.name, "changes") }, "Table as CSV")));
     this.comparison.append(make("details", {}, make("summary", {}, `Left out: ${skipped.length}`), make("ul", {}, ...skipped.map(({ name, reason }) => make("li", {}, make("code", {}, name), ` ${reason}`)))));
     this.place.dataset["settled"] = "compared";
@@ -351,17 +377,17 @@ class Visit {
 
 function changeColumns(): Column<Change>[] {
   const number = (name: keyof Change & string, title: string, help: string): Column<Change> => ({
-    title, help, value: (row) => row[name] as number, write: (row) => format(row[name] as number),
+    title, help, width: 8.5, value: (row) => row[name] as number, write: (row) => format(row[name] as number),
   });
   return [
-    { title: "layer", help: "Name of the weight", text: true, value: ({ name }) => name, write: ({ name }) => name },
-    { title: "shape", help: "Shape of one matrix", value: ({ shape: [h, d] }) => h * d, write: ({ shape }) => written(shape, 1) },
+    { title: "layer", help: "Name of the weight", text: true, width: 23, value: ({ name }) => name, write: ({ name }) => make("span", { class: "plain" }, name) },
+    { title: "shape", help: "Shape of one matrix", width: 9, value: ({ shape: [h, d] }) => h * d, write: ({ shape }) => written(shape, 1) },
     number("relative_change", "change", "relative_change: Frobenius norm of the update over that of the weights before"),
     number("alpha_hill_before", "Hill α before", "alpha_hill_before"),
     number("alpha_hill_after", "after", "alpha_hill_after"),
     number("spectral_norm_before", "norm before", "spectral_norm_before"),
     number("spectral_norm_after", "after", "spectral_norm_after"),
-    number("update_stable_rank", "rank of update", "update_stable_rank: stable rank of the update"),
+    number("update_stable_rank", "update rank", "update_stable_rank: stable rank of the update"),
     number("update_n_spikes", "its spikes", "update_n_spikes: eigenvalues of the update beyond its noise; nothing where the rest is not noise"),
   ];
 }

@@ -116,7 +116,8 @@ function visit(value: unknown, name: string, reason: string | null, walk: Walk):
   if (value instanceof Map && value.has("state") && value.has("param_groups")) reason = "state of an optimizer";
   for (const [key, child] of children(value)) {
     const own = value instanceof Opaque;
-    const inner = WRAPPED.has(key) && own ? name : `${name}.${named(key)}`.replace(/^\.+/, "");
+    const text = named(key);
+    const inner = WRAPPED.has(key) && own ? name : name === "" ? text.replace(/^\.+/, "") : `${name}.${text}`;
     visit(child, inner, reason ?? (key === "_buffers" && own ? "a buffer" : null), walk);
   }
   walk.path.delete(value);

@@ -20,18 +20,6 @@ export interface Description {
 }
 export type Row = Description & { rank: number } & SpectrumMeasures & BulkFit & Partial<NullColumns>;
 
-/** The columns of htlib.analyze, in its order. */
-export const COLUMNS = [
-  "name", "kind", "shape", "n_matrices", "dtype", "file", "rank",
-  "alpha_hill", "alpha_ks", "alpha_error", "ks_distance", "ks_xmin", "n_tail", "spectral_norm", "frobenius_norm",
-  "stable_rank", "effective_rank", "entropy", "alpha_weighted", "log_alpha_norm",
-  "has_bulk", "mp_variance", "mp_edge", "mp_ks_distance", "n_spikes", "soft_rank",
-  "verdict", "alpha_hill_null",
-  ...["alpha_hill", "alpha_ks", "ks_distance", "stable_rank", "effective_rank", "entropy", "spectral_norm"].flatMap(
-    (name) => [`${name}_z`, `${name}_percentile`],
-  ),
-] as const;
-
 /** Columns of htlib.compare_models that need no singular vectors. */
 export interface Change {
   name: string;
