@@ -1,4 +1,5 @@
-// For tests: measure the models in files as the page does, in Node.  Arguments: files; "a..b" compares.
+// For tests: measure the models in files as the page does, in Node.  Arguments: files; "a,b" are the shards
+// of one model, and "a..b" compares.
 
 import { openAsBlob } from "node:fs";
 import { basename } from "node:path";
@@ -19,7 +20,8 @@ const noise = new Map<string, Replicates>();
 const limits = { size: 2048, bytes: 2 ** 30 };
 
 async function opened(path: string): Promise<Model> {
-  return Model.open(new Source(await openAsBlob(path), basename(path)), limits);
+  const files = path.split(",");
+  return Model.open(await Promise.all(files.map(async (file) => new Source(await openAsBlob(file), basename(file)))), limits);
 }
 
 function sorted<T extends object>(outcomes: (T | Skipped)[], early: Skipped[]): { rows: T[]; skipped: Record<string, string> } {

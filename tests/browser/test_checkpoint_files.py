@@ -172,6 +172,23 @@ def test_every_column_and_reason_is_that_of_analyze(measured, tmp_path, monkeypa
         assert_same(result, ht.analyze(name, null=null, progress=False))
 
 
+def test_the_shards_of_a_model_are_one_model(measured, tmp_path):
+    torch.manual_seed(0)
+    first = {"a.lora_A.weight": torch.randn(12, 30), "b.weight": torch.randn(20, 30)}
+    second = {"a.lora_B.weight": torch.randn(20, 12), "c.weight": torch.randn(20, 30)}
+    shards = [tmp_path / "model-00001-of-00002.safetensors", tmp_path / "model-00002-of-00002.safetensors"]
+    for weights, path in zip((first, second), shards, strict=True):
+        save_file(weights, path)
+    names = {
+        name: path.name for weights, path in zip((first, second), shards, strict=True) for name in weights
+    }
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    (result,) = measured(",".join(map(str, shards)))
+    table = ht.analyze(tmp_path, progress=False)
+    assert "a.lora" in table.name.tolist()  # put together from both
+    assert_same(result, table)
+
+
 def test_two_checkpoints_are_compared_as_compare_models_does(measured, tmp_path):
     weights = {name: w for name, w in structured().items() if w.dtype == torch.float32}
     later = {f"module.{name}": w + 0.03 * torch.randn(w.shape) for name, w in weights.items()}

@@ -17,7 +17,16 @@ PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text())
 # One page of each kind, for what is dear to see: the first, a chapter, the ledger, the reference, one written
 # by hand, the list of sources, and one that only the theme makes.
 KINDS = [
-    f"book/{name}" for name in ("index", "02-one-step", "09-ledger", "commands", "glossary", "bibliography")
+    f"book/{name}"
+    for name in (
+        "index",
+        "02-one-step",
+        "09-ledger",
+        "your-checkpoint",
+        "commands",
+        "glossary",
+        "bibliography",
+    )
 ]
 KINDS += ["search"]
 SIDEWAYS = "document.documentElement.scrollWidth - innerWidth"

@@ -33,15 +33,14 @@ export class Model {
   private readonly known: ReadonlyMap<string, Entry>;
 
   private constructor(
-    readonly source: Source,
     readonly entries: readonly Entry[],
     private readonly limits: Limits,
   ) {
     this.known = new Map(entries.map((entry) => [entry.name, entry]));
   }
 
-  static async open(source: Source, limits: Limits): Promise<Model> {
-    return new Model(source, await entriesOf(source, limits.bytes), limits);
+  static async open(sources: readonly Source[], limits: Limits): Promise<Model> {
+    return new Model(await entriesOf(sources, limits.bytes), limits);
   }
 
   listed(): Listed[] {
@@ -134,7 +133,7 @@ export class Model {
     const type = TYPES[entry.made ?? entry.dtype ?? "float32"];
     const bytes = countOf(entry.shape ?? entry.header ?? part.shape) * type.width;
     if (Math.min(h, d) <= this.limits.size && bytes <= this.limits.bytes) return null;
-    const command = `htlib analyze ${quoted(this.source.name)} --include ${quoted(entry.name)}`;
+    const command = `htlib analyze ${quoted(entry.file)} --include ${quoted(entry.name)}`;
     return { name, reason: `${h} x ${d} is too large for this page: ${command}` };
   }
 }

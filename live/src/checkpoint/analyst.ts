@@ -12,8 +12,7 @@ import { oneLine, Source } from "./source";
 import type { Limits, Listed } from "./tasks";
 
 export type Order =
-  | { type: "open"; file: File; name: string; limits: Limits }
-  | { type: "open other"; file: File; name: string; limits: Limits }
+  | { type: "open" | "open other"; files: readonly File[]; limits: Limits }
   | { type: "measure"; task: number[] }
   | { type: "compare"; task: number[] }
   | { type: "null"; shape: readonly [number, number]; count: number };
@@ -23,8 +22,7 @@ export type Reply =
   | { type: "measure"; outcomes: Outcome[] }
   | { type: "compare"; outcomes: (Change | Skipped)[] }
   | { type: "null"; replicates: Replicates }
-  | { type: "refused"; message: string }
-  | { type: "read"; bytes: number };
+  | { type: "refused"; message: string };
 
 let solver: Solver | null = null;
 let model: Model | null = null;
@@ -56,8 +54,8 @@ async function obey(order: Order): Promise<Reply> {
   }
 }
 
-function opened({ file, name, limits }: { file: File; name: string; limits: Limits }): Promise<Model> {
-  return Model.open(new Source(file, name, (bytes) => postMessage({ type: "read", bytes } satisfies Reply)), limits);
+function opened({ files, limits }: { files: readonly File[]; limits: Limits }): Promise<Model> {
+  return Model.open(files.map((file) => new Source(file, file.name)), limits);
 }
 
 function engine(): Solver {

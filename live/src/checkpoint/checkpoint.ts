@@ -22,14 +22,14 @@ function start(root: HTMLElement): void {
   const place = root.querySelector<HTMLElement>(".checkpoint-results")!;
   let laboratory: Promise<Laboratory> | null = null;
 
-  const give = async (file: File | Promise<File>, own: boolean): Promise<void> => {
+  const give = async (files: readonly File[] | Promise<File[]>, own: boolean): Promise<void> => {
     laboratory ??= loaded("laboratory.js").then(() => window.htlibLaboratory!(place));
     root.classList.add("given");
     try {
       const ready = await laboratory;
       if (own) seal();
       sample.hidden = own;
-      await ready.analyse(await file);
+      await ready.analyse(await files);
     } catch (error) {
       laboratory = null;
       place.textContent = `This page cannot read checkpoints: ${error instanceof Error ? error.message : String(error)}. Reload it.`;
@@ -37,8 +37,8 @@ function start(root: HTMLElement): void {
   };
   root.classList.add("ready");
   input.addEventListener("change", () => {
-    const file = input.files?.[0];
-    if (file) void give(file, true);
+    const files = [...(input.files ?? [])];
+    if (files.length) void give(files, true);
     input.value = ""; // so that the same file can be chosen again
   });
   sample.addEventListener("click", () => void give(loaded("sample.js").then(sampleFile), false));
@@ -48,8 +48,8 @@ function start(root: HTMLElement): void {
   for (const [name, over] of [["dragenter", true], ["dragover", true], ["dragleave", false], ["drop", false]] as const)
     field.addEventListener(name, () => field.classList.toggle("over", over));
   field.addEventListener("drop", (event) => {
-    const file = event.dataTransfer?.files[0];
-    if (file) void give(file, true);
+    const files = [...(event.dataTransfer?.files ?? [])];
+    if (files.length) void give(files, true);
   });
 }
 
@@ -61,9 +61,9 @@ function seal(): void {
   document.head.append(meta);
 }
 
-function sampleFile(): File {
+function sampleFile(): File[] {
   const bytes = Uint8Array.from(atob(window.htlibSample!), (character) => character.charCodeAt(0));
-  return new File([bytes], "student.safetensors");
+  return [new File([bytes], "student.safetensors")];
 }
 
 /** Run a script beside this one. */

@@ -24,10 +24,17 @@ const BEGINNINGS: [string, string][] = [
   ["7z\xbc\xaf", "a 7z archive: unpack it first"],
 ];
 
-/** List the tensors of a file, and put together the weights that are in use; `most` limits a packed array's bytes. */
-export async function entriesOf(source: Source, most: number): Promise<Entry[]> {
-  const entries = await stored(source, most);
-  return weightsInUse(entries.map((entry) => ({ ...entry, file: source.name })));
+/**
+ * List the tensors of a model in one file or in several, and put together the weights that are in use.  Names that two
+ * files share begin with that of their file.  `most` limits the bytes of a packed array.
+ */
+export async function entriesOf(sources: readonly Source[], most: number): Promise<Entry[]> {
+  const entries: Entry[] = [];
+  for (const source of sources)
+    entries.push(...(await stored(source, most)).map((entry) => ({ ...entry, file: source.name, identity: entry.identity && `${source.name} ${entry.identity}` })));
+  const counts = new Map<string, number>();
+  for (const { name } of entries) counts.set(name, (counts.get(name) ?? 0) + 1);
+  return weightsInUse(entries.map((entry) => (counts.get(entry.name)! > 1 ? { ...entry, name: `${entry.file}/${entry.name}` } : entry)));
 }
 
 async function stored(source: Source, most: number): Promise<Entry[]> {

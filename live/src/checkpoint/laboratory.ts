@@ -15,7 +15,7 @@ import { quoted } from "./shell";
 import { type Limits, type Listed, tasksOf } from "./tasks";
 
 export interface Laboratory {
-  analyse(file: File): Promise<void>;
+  analyse(files: readonly File[]): Promise<void>;
 }
 
 const LIMITS: Limits = { size: 4096, bytes: 2 ** 30 };
@@ -37,14 +37,14 @@ class Page implements Laboratory {
 
   constructor(private readonly place: HTMLElement) {}
 
-  async analyse(file: File): Promise<void> {
+  async analyse(files: readonly File[]): Promise<void> {
     this.visit?.stop();
-    this.visit = new Visit(this.place, file, this.address);
+    this.visit = new Visit(this.place, files, this.address);
     await this.visit.run();
   }
 }
 
-/** One file that is being looked at. */
+/** One model that is being looked at, in one file or in several. */
 class Visit {
   private readonly pool: Pool;
   private readonly began = performance.now();
@@ -73,18 +73,22 @@ class Visit {
 
   constructor(
     private readonly place: HTMLElement,
-    private readonly file: File,
+    private readonly files: readonly File[],
     private readonly address: string,
   ) {
     const size = Math.max(1, Math.min(navigator.hardwareConcurrency || 2, MOST_WORKERS));
-    this.pool = new Pool(this.address, size, () => {});
-    this.grid = new Grid<Measured>(this.columns(), `The layers of ${file.name}`);
-    const title = make("h2", { tabindex: -1 }, file.name, make("small", {}, ` ${bytes(file.size)}`));
+    this.pool = new Pool(this.address, size);
+    this.grid = new Grid<Measured>(this.columns(), `The layers of ${this.name}`);
+    const title = make("h2", { tabindex: -1 }, this.name, make("small", {}, ` ${bytes(files.reduce((sum, { size }) => sum + size, 0))}`));
     const head = make("div", { class: "progress" }, this.bar, this.cancel, this.status);
     place.replaceChildren(title, head, this.model, this.layer, this.table, this.rest, this.comparison);
     title.focus({ preventScroll: true });
     title.scrollIntoView({ block: "nearest" });
     new ResizeObserver(() => this.later()).observe(place);
+  }
+
+  private get name(): string {
+    return named(this.files);
   }
 
   stop(): void {
@@ -94,7 +98,7 @@ class Visit {
 
   async run(): Promise<void> {
     this.status.textContent = "Reading what the file says of itself …";
-    const answer = await this.pool.open({ type: "open", file: this.file, name: this.file.name, limits: LIMITS });
+    const answer = await this.pool.open({ type: "open", files: this.files, limits: LIMITS });
     if (answer.type !== "open") return this.fail(answer.type === "refused" ? answer.message : "");
     this.listed = answer.listed;
     this.skipped.push(...this.listed.flatMap((one) => one.skipped));
@@ -313,12 +317,12 @@ class Visit {
   private offers(complete: boolean): void {
     const offers = make("div", { class: "offers" });
     if (this.rows.length)
-      offers.append(make("button", { type: "button", click: () => save(csv(COLUMNS, this.inOrder().map(({ row }) => row)), this.file.name, "spectra") }, "Table as CSV"));
+      offers.append(make("button", { type: "button", click: () => save(csv(COLUMNS, this.inOrder().map(({ row }) => row)), this.files[0].name, "spectra") }, "Table as CSV"));
     if (complete && this.rows.length) {
-      const input = make("input", { type: "file", accept: ".safetensors,.npz,.pt,.pth,.bin", class: "hidden", tabindex: -1, "aria-hidden": "true" });
+      const input = make("input", { type: "file", multiple: true, accept: ".safetensors,.npz,.pt,.pth,.bin", class: "hidden", tabindex: -1, "aria-hidden": "true" });
       input.addEventListener("change", () => {
-        const file = input.files?.[0];
-        if (file) void this.compare(file);
+        const files = [...(input.files ?? [])];
+        if (files.length) void this.compare(files);
         input.value = "";
       });
       offers.append(make("button", { type: "button", class: "compare", click: () => input.click() }, "Compare with a later checkpoint"), input);
@@ -326,14 +330,14 @@ class Visit {
     this.status.after(offers);
   }
 
-  private async compare(file: File): Promise<void> {
+  private async compare(files: readonly File[]): Promise<void> {
     const status = make("p", { class: "status", role: "status" }, "Reading …");
-    const title = make("h2", { tabindex: -1 }, `What changed: ${this.file.name} to ${file.name}`);
+    const title = make("h2", { tabindex: -1 }, `What changed: ${this.name} to ${named(files)}`);
     this.comparison.hidden = false;
     this.comparison.replaceChildren(title, status);
     title.focus({ preventScroll: true });
     title.scrollIntoView({ block: "nearest" });
-    const answer = await this.pool.open({ type: "open other", file, name: file.name, limits: LIMITS });
+    const answer = await this.pool.open({ type: "open other", files, limits: LIMITS });
     if (answer.type !== "open") {
       status.setAttribute("role", "alert");
       status.classList.add("error");
@@ -367,9 +371,9 @@ class Visit {
     const place = this.placeOf();
     rows.sort((a, b) => place(a.name) - place(b.name));
     if (rows.length) figure.append(changes(rows, this.place.clientWidth), keyOf([["from", "before, or the same"], ["heavier", "after, heavier"], ["lighter", "after, lighter"]]));
-    const command = `htlib analyze ${quoted(this.file.name)} --against ${quoted(file.name)}`;
+    const command = `htlib analyze ${quoted(this.files[0].name)} --against ${quoted(files[0].name)}`;
     status.replaceChildren(`${rows.length} compared, ${skipped.length} left out. For the overlaps of singular vectors: `, make("code", {}, command));
-    status.after(make("div", { class: "offers" }, make("button", { type: "button", click: () => save(csv(CHANGES, rows), file.name, "changes") }, "Table as CSV")));
+    status.after(make("div", { class: "offers" }, make("button", { type: "button", click: () => save(csv(CHANGES, rows), files[0].name, "changes") }, "Table as CSV")));
     this.comparison.append(make("details", {}, make("summary", {}, `Left out: ${skipped.length}`), make("ul", {}, ...skipped.map(({ name, reason }) => make("li", {}, make("code", {}, name), ` ${reason}`)))));
     this.place.dataset["settled"] = "compared";
   }
@@ -408,6 +412,7 @@ function keyOf(entries: readonly (readonly [string, string])[]): HTMLElement {
   return make("figcaption", { class: "key" }, ...entries.map(([name, text]) => make("span", {}, make("i", { class: `swatch ${name}` }), text)));
 }
 
+const named = (files: readonly File[]): string => (files.length > 1 ? `${files[0].name} and ${files.length - 1} more` : files[0].name);
 const written = ([h, d]: readonly [number, number], count: number): string => `${count > 1 ? `${count} × ` : ""}${h} × ${d}`;
 
 function save(text: string, name: string, what: string): void {

@@ -2,8 +2,9 @@
 
 import type { Order, Reply } from "./analyst";
 
-type Answer = Exclude<Reply, { type: "read" }>;
-type Waiting = { order: Order; settle: (answer: Answer) => void };
+type Waiting = { order: Order; settle: (answer: Reply) => void };
+
+const MOST_LOST = 20; // workers; then none will start
 
 interface Place {
   worker: Worker;
@@ -15,26 +16,26 @@ export class Pool {
   private readonly queue: Waiting[] = [];
   private readonly opening: Order[] = [];
   private stopped = false;
+  private lost = 0;
 
   constructor(
     private readonly address: string,
     size: number,
-    private readonly onRead: (bytes: number) => void,
   ) {
     this.places = Array.from({ length: size }, () => this.place());
   }
 
   /** Give every worker an order that opens a file, and return the first answer. */
-  async open(order: Order): Promise<Answer> {
+  async open(order: Order): Promise<Reply> {
     this.opening.push(order);
     const [first] = await Promise.all(
-      this.places.map((place) => new Promise<Answer>((settle) => this.give(place, { order, settle }))),
+      this.places.map((place) => new Promise<Reply>((settle) => this.give(place, { order, settle }))),
     );
     return first;
   }
 
   /** Queue an order, at the front if it is `urgent`.  After `stop` nothing settles any more. */
-  ask(order: Order, urgent = false): Promise<Answer> {
+  ask(order: Order, urgent = false): Promise<Reply> {
     return new Promise((settle) => {
       if (urgent) this.queue.unshift({ order, settle });
       else this.queue.push({ order, settle });
@@ -50,10 +51,7 @@ export class Pool {
 
   private place(): Place {
     const place: Place = { worker: new Worker(this.address), doing: null };
-    place.worker.onmessage = ({ data }: MessageEvent<Reply>) => {
-      if (data.type === "read") return this.onRead(data.bytes);
-      this.settle(place, data);
-    };
+    place.worker.onmessage = ({ data }: MessageEvent<Reply>) => this.settle(place, data);
     place.worker.onerror = (event) => {
       event.preventDefault();
       this.replace(place, event.message || "the worker could not start");
@@ -66,7 +64,7 @@ export class Pool {
     place.worker.postMessage(waiting.order);
   }
 
-  private settle(place: Place, answer: Answer): void {
+  private settle(place: Place, answer: Reply): void {
     const { doing } = place;
     place.doing = null;
     doing?.settle(answer);
@@ -78,13 +76,21 @@ export class Pool {
     if (this.stopped) return;
     place.worker.terminate();
     const { doing } = place;
-    Object.assign(place, this.place());
-    doing?.settle({ type: "refused", message: `the browser gave up on it: ${reason}` });
+    const answer: Reply = { type: "refused", message: `the browser gave up on it: ${reason}` };
+    if (++this.lost > MOST_LOST) {
+      const left = [...this.places.flatMap((one) => one.doing ?? []), ...this.queue];
+      this.stop();
+      for (const { settle } of left) settle(answer);
+      return;
+    }
+    const fresh = this.place();
+    this.places[this.places.indexOf(place)] = fresh;
+    doing?.settle(answer);
     if (doing && this.opening.includes(doing.order)) return; // it would break down again
     const orders = [...this.opening];
     const again = (): void => {
       const order = orders.shift();
-      if (order) this.give(place, { order, settle: again });
+      if (order) this.give(fresh, { order, settle: again });
       else this.next();
     };
     again();

@@ -9,7 +9,6 @@ export class Source {
   constructor(
     private readonly blob: Blob,
     readonly name: string,
-    private readonly progress?: (bytes: number) => void,
   ) {}
 
   get size(): number {
@@ -28,7 +27,6 @@ export class Source {
     for (let at = begin; at < end; at += SLICE) {
       const part = this.blob.slice(at, Math.min(at + SLICE, end));
       result.set(new Uint8Array(await arrived(part.arrayBuffer(), this.name)), at - begin);
-      this.progress?.(part.size);
     }
     return result;
   }
@@ -50,7 +48,6 @@ export class Source {
       at += value.length;
     }
     if (at !== size) throw new Unreadable("it unpacks to fewer bytes than it says");
-    this.progress?.(end - begin);
     return result;
   }
 

@@ -22,7 +22,7 @@ const WORDS = [
 /** Return the names that can be loaded, or the line that says why the file cannot be read. */
 async function read(bytes: Uint8Array<ArrayBuffer>, name: string): Promise<string[] | string> {
   try {
-    const model = await Model.open(new Source(new Blob([bytes]), name), LIMITS);
+    const model = await Model.open([new Source(new Blob([bytes]), name)], LIMITS);
     const loaded: string[] = [];
     for (const [i, listed] of model.listed().entries()) {
       if (!listed.open) continue;
@@ -130,7 +130,7 @@ describe("files that lie", { timeout: 60_000 }, () => {
   ])("%s", async (_, name, bytes, message) => {
     const result = await read(bytes as Uint8Array<ArrayBuffer>, name);
     const listed = async (): Promise<string> => {
-      const model = await Model.open(new Source(new Blob([bytes as Uint8Array<ArrayBuffer>]), name), LIMITS);
+      const model = await Model.open([new Source(new Blob([bytes as Uint8Array<ArrayBuffer>]), name)], LIMITS);
       const reasons = await Promise.all(model.entries.map((entry) => entry.load().then(() => "", expectLine)));
       return reasons.join("");
     };
