@@ -30,19 +30,37 @@ export function overview(rows: readonly Row[], chosen: Row | null, width: number
   const y = linear(domain(values), [box.bottom, box.top]);
   const step = (box.right - box.left) / Math.max(1, rows.length);
   axes(svg, box, null, y, "layers, in the order of the file", "α (Hill)");
+  // few elements, however many layers: one path for all bars of noise, and one for each verdict
+  const paths: Record<string, string> = { null: "", heavier: "", lighter: "", as: "", undecided: "" };
+  const r = Math.max(2.2, Math.min(5, step * 0.45));
   rows.forEach((row, i) => {
     const x = box.left + (i + 0.5) * step;
-    const own = draw("g", { class: `dot ${verdictClass(row)}${row === chosen ? " chosen" : ""}`, click: () => choose(row) });
-    own.append(draw("rect", { class: "target", x: x - step / 2, y: box.top, width: step, height: box.bottom - box.top }));
     const middle = row.alpha_hill_null;
     if (middle !== undefined && Number.isFinite(middle)) {
       const [low, high] = [y.at(middle - 3 * spread(row)), y.at(middle + 3 * spread(row))];
-      own.append(draw("rect", { class: "null", x: x - Math.min(7, step * 0.4), y: high, width: Math.min(14, step * 0.8), height: Math.max(1.5, low - high) }));
+      const half = Math.min(7, step * 0.4);
+      paths["null"] += `M${(x - half).toFixed(1)},${high.toFixed(1)}h${(2 * half).toFixed(1)}v${Math.max(1.5, low - high).toFixed(1)}h${(-2 * half).toFixed(1)}z`;
     }
-    if (Number.isFinite(row.alpha_hill)) own.append(draw("circle", { cx: x, cy: y.at(row.alpha_hill), r: Math.max(2.2, Math.min(5, step * 0.45)) }));
-    own.append(draw("title", {}, `${row.name}: ${format(row.alpha_hill)}, noise ${format(middle)}`));
-    svg.append(own);
+    if (Number.isFinite(row.alpha_hill)) paths[verdictClass(row)] += `M${(x - r).toFixed(1)},${y.at(row.alpha_hill).toFixed(1)}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0`;
   });
+  const band = (name: string): SVGRectElement => draw("rect", { class: name, x: -99, y: box.top, width: step, height: box.bottom - box.top });
+  const [over, own, title] = [band("over"), band("own"), draw("title")];
+  if (chosen) own.setAttribute("x", String(box.left + rows.indexOf(chosen) * step));
+  const dots = Object.entries(paths).map(([name, d]) => draw("path", { class: `dots ${name}`, d }));
+  const target = draw("rect", { class: "target", x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top }, title);
+  const place = (event: Event): number => Math.floor(((event as PointerEvent).clientX - target.getBoundingClientRect().left) / step);
+  target.addEventListener("pointermove", (event) => {
+    const row = rows[place(event)];
+    if (!row) return;
+    over.setAttribute("x", String(box.left + place(event) * step));
+    title.textContent = `${row.name}: ${format(row.alpha_hill)}, noise ${format(row.alpha_hill_null)}`;
+  });
+  target.addEventListener("pointerleave", () => over.setAttribute("x", "-99"));
+  target.addEventListener("click", (event) => {
+    const row = rows[place(event)];
+    if (row) choose(row);
+  });
+  svg.append(over, own, ...dots, target);
   return svg;
 }
 

@@ -35,17 +35,17 @@ export class Grid<T> {
     this.element = make("table", { style: `width: ${total}em` }, make("caption", {}, caption), make("colgroup", {}, ...widths), make("thead", {}, make("tr", {}, ...heads)), this.body);
   }
 
-  /** Show a row at a place, or in place of what stands there. */
-  set(row: T, at: HTMLTableRowElement | null = null): HTMLTableRowElement {
+  /** Show a row in a line that waits for it, or in a new one. */
+  set(row: T, at: HTMLTableRowElement | null = null): void {
     const cells = this.columns.map((column, i) => {
       const attributes = { class: column.text ? "text" : null };
       return i ? make("td", attributes, column.write(row)) : make("th", { scope: "row", ...attributes }, column.write(row));
     });
-    const line = make("tr", {}, ...cells);
-    if (at) at.replaceWith(line);
-    else this.body.append(line);
+    const line = at ?? make("tr");
+    line.replaceChildren(...cells); // a new line would make the browser style all others anew
+    line.className = "";
+    if (!at) this.body.append(line);
     this.lines.set(row, line);
-    return line;
   }
 
   /** Add a line that only says what will be there. */

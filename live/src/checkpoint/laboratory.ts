@@ -84,7 +84,14 @@ class Visit {
     place.replaceChildren(title, head, this.model, this.layer, this.table, this.rest, this.comparison);
     title.focus({ preventScroll: true });
     title.scrollIntoView({ block: "nearest" });
-    new ResizeObserver(() => this.later()).observe(place);
+    this.width = place.clientWidth;
+    // asking for the width later on would lay out the page each time
+    new ResizeObserver(([{ contentRect }]) => {
+      if (contentRect.width === this.width) return;
+      this.width = contentRect.width;
+      this.later();
+      if (this.chosen) setTimeout(() => this.look());
+    }).observe(place);
   }
 
   private get name(): string {
@@ -159,6 +166,7 @@ class Visit {
     this.open = false;
     if (word === "Cancelled") this.pool.stop();
     this.drawn();
+    setTimeout(() => this.pictured());
     this.bar.hidden = this.cancel.hidden = true;
     for (const line of this.table.querySelectorAll("tr.waiting")) line.remove();
     const seconds = (performance.now() - this.began) / 1000;
@@ -176,6 +184,7 @@ class Visit {
     setTimeout(() => {
       this.waits = false;
       this.drawn();
+      setTimeout(() => this.pictured()); // in a task of its own, so that none is long
     }, PAUSE);
   }
 
@@ -188,14 +197,15 @@ class Visit {
       const left = share > 0.03 ? (passed / share) * (1 - share) : this.total / RATE;
       this.status.textContent = `${this.rows.length} of ${this.listed.reduce((n, { parts }) => n + parts.length, 0)} matrices, about ${format(Math.max(1, left / 1000), 1)} s left`;
     }
+  }
+
+  /** Draw the model, and the layer where the room for it has changed. */
+  private pictured(): void {
     if (!this.rows.length) return;
     const order = this.inOrder();
-    const width = this.place.clientWidth;
-    if (!this.chosen) setTimeout(() => this.choose(order[0])); // in a task of its own
-    else if (width !== this.width) this.look();
-    this.width = width;
+    if (!this.chosen) setTimeout(() => this.choose(order[0]));
     this.model.hidden = false;
-    const picture = overview(order.map(({ row }) => row), this.chosen?.row ?? null, width, (row) => this.choose(order.find((one) => one.row === row)!));
+    const picture = overview(order.map(({ row }) => row), this.chosen?.row ?? null, this.width, (row) => this.choose(order.find((one) => one.row === row)!));
     this.model.replaceChildren(picture, keyOf([["heavier", "heavier than noise"], ["as", "as noise"], ["lighter", "lighter"], ["null", "noise of the same shape, ±3 sd"]]));
   }
 
@@ -234,8 +244,9 @@ class Visit {
   /** Show the chosen layer. */
   private look(): void {
     const { row, eigenvalues } = this.chosen!;
-    const width = this.place.clientWidth;
-    const each = width > 800 ? Math.floor((width - 16) / 2) : width; // as in the style sheet
+    const each = this.width > 800 ? Math.floor((this.width - 16) / 2) : this.width; // as in the style sheet
+    const second = make("figure", {}, keyOf([["points", "eigenvalues"], ["noise", "noise"], ["hill", `Hill ${format(row.alpha_hill, 3)}`], ["ks", `KS ${format(row.alpha_ks, 3)}`]]));
+    setTimeout(() => second.prepend(tail(row, eigenvalues, each)));
     const fact = (name: string, value: string): HTMLElement => make("div", {}, make("dt", {}, name), make("dd", {}, value));
     const edges = row.has_bulk ? `${format(Math.sqrt(row.mp_variance))}; edge ${format(row.mp_edge)}` : "the rest is not noise";
     this.layer.hidden = false;
@@ -243,7 +254,7 @@ class Visit {
       make("h3", {}, row.name, make("small", {}, ` ${row.kind}, ${written(row.shape, row.n_matrices)}, ${row.dtype}`)),
       make("div", { class: "pair" },
         make("figure", {}, density(row, eigenvalues, each), keyOf([["bar", "eigenvalues"], ["noise", "noise of its shape and norm"], ...(row.has_bulk ? ([["bulk", "fitted bulk"]] as const) : []), ...(row.has_bulk && row.n_spikes ? ([["spike", "spikes"]] as const) : [])])),
-        make("figure", {}, tail(row, eigenvalues, each), keyOf([["points", "eigenvalues"], ["noise", "noise"], ["hill", `Hill ${format(row.alpha_hill, 3)}`], ["ks", `KS ${format(row.alpha_ks, 3)}`]])),
+        second,
       ),
       make("dl", {},
         fact("Hill α", `${format(row.alpha_hill)} (noise ${format(row.alpha_hill_null)}, z ${format(row.alpha_hill_z, 3)}): ${row.verdict || "undecided"}`),
@@ -370,7 +381,7 @@ class Visit {
     }));
     const place = this.placeOf();
     rows.sort((a, b) => place(a.name) - place(b.name));
-    if (rows.length) figure.append(changes(rows, this.place.clientWidth), keyOf([["from", "before, or the same"], ["heavier", "after, heavier"], ["lighter", "after, lighter"]]));
+    if (rows.length) figure.append(changes(rows, this.width), keyOf([["from", "before, or the same"], ["heavier", "after, heavier"], ["lighter", "after, lighter"]]));
     const command = `htlib analyze ${quoted(this.files[0].name)} --against ${quoted(files[0].name)}`;
     status.replaceChildren(`${rows.length} compared, ${skipped.length} left out. For the overlaps of singular vectors: `, make("code", {}, command));
     status.after(make("div", { class: "offers" }, make("button", { type: "button", click: () => save(csv(CHANGES, rows), files[0].name, "changes") }, "Table as CSV")));
