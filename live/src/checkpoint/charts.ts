@@ -32,13 +32,13 @@ export function overview(rows: readonly Row[], chosen: Row | null, width: number
   axes(svg, box, null, y, "layers, in the order of the file", "α (Hill)");
   // few elements, however many layers: one path for all bars of noise, and one for each verdict
   const paths: Record<string, string> = { null: "", heavier: "", lighter: "", as: "", undecided: "" };
-  const r = Math.max(2.2, Math.min(5, step * 0.45));
+  const r = Math.max(2, Math.min(5, step * 0.36));
   rows.forEach((row, i) => {
     const x = box.left + (i + 0.5) * step;
     const middle = row.alpha_hill_null;
     if (middle !== undefined && Number.isFinite(middle)) {
       const [low, high] = [y.at(middle - 3 * spread(row)), y.at(middle + 3 * spread(row))];
-      const half = Math.min(7, step * 0.4);
+      const half = Math.min(7, step * 0.48);
       paths["null"] += `M${(x - half).toFixed(1)},${high.toFixed(1)}h${(2 * half).toFixed(1)}v${Math.max(1.5, low - high).toFixed(1)}h${(-2 * half).toFixed(1)}z`;
     }
     if (Number.isFinite(row.alpha_hill)) paths[verdictClass(row)] += `M${(x - r).toFixed(1)},${y.at(row.alpha_hill).toFixed(1)}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0`;
