@@ -141,7 +141,7 @@ $(MODULES): live/package.json live/package-lock.json | $(ENV)
 # The target, meta.json, is written last, so that a build that was killed does not count as complete.
 $(LIVE): $(LIVE_CODE) $(STORED) $(MODULES) | $(ENV)
 	@rm -rf $(@D); mkdir -p $(@D)
-	@cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent build -- --outdir="$(CURDIR)/$(@D)"
+	@cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent build -- "$(CURDIR)/$(@D)"
 	@cp $(STORED) $(WASM) htlib/explorer/static/explorer.css $(@D)
 	@$(ONE_THREAD) $(BIN)/python -m htlib.explorer.page engine $(STORED) $(@D)
 	@echo "live: the engine of the explorer is in $(@D)"

@@ -1,6 +1,6 @@
 """Run every benchmark: ``make bench``."""
 
-from benchmarks import busy, instrumented_run, live, pages, sweeps, toolbox
+from benchmarks import busy, checkpoint, instrumented_run, live, pages, sweeps, toolbox
 
 if __name__ == "__main__":
     instrumented_run.main()
@@ -8,4 +8,5 @@ if __name__ == "__main__":
     busy.main()
     toolbox.main()
     live.main()
+    checkpoint.main()
     pages.main()

@@ -9,6 +9,7 @@ ONNX Runtime to the folder of the engine.
 
 from __future__ import annotations
 
+import base64
 import gzip
 import itertools
 import json
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from safetensors.torch import save
 
 from htlib.explorer import graphs, messages, trainer, widget
 from htlib.explorer.stored_runs import pack_runs
@@ -26,6 +29,7 @@ from htlib.spectra.generalized import grouped
 from htlib.student.config import ExperimentConfig
 from htlib.student.files import write_atomically
 from htlib.student.functions import TEACHERS, gaussian_mean
+from htlib.student.training import train
 from htlib.sweeps.presets import load_experiment
 from htlib.theory.bulk import expected_noise
 from htlib.theory.one_step import OneStepLaw, law_of_config
@@ -33,6 +37,13 @@ from htlib.theory.one_step import OneStepLaw, law_of_config
 _SIZES = ("n", "d", "h", "n_test")
 _SHARED = ("teacher", "noise_std")  # the stored runs have one value of these
 _DIGITS = 4
+# What the sample of the page "Your checkpoint" holds: hidden weights, and the run that they end.
+_SAMPLE: dict[str, dict[str, Any]] = {
+    "0.start": {"optimizer": "gd", "lr": 1000.0, "steps": 0},
+    "1.one-step-of-gd": {"optimizer": "gd", "lr": 1000.0, "steps": 1},
+    "2.ten-steps-of-adam": {"optimizer": "adam", "lr": 1.0, "steps": 10},
+    "3.ten-steps-of-adam-shuffled": {"optimizer": "adam", "lr": 1.0, "steps": 10, "labels": "shuffled"},
+}
 
 
 def write_stored_runs(profile: str, target: Path) -> None:
@@ -49,9 +60,19 @@ def write_engine(stored_runs: Path, folder: Path) -> None:
     shared = json.loads(gzip.decompress(stored_runs.read_bytes()))["config"]
     explorer = widget.Explorer()
     graphs.export_graphs(folder, explorer.config)
+    write_atomically(folder / "sample.js", sample(explorer.config).encode())
     stored = explorer.config.replace(**{name: shared[name] for name in (*_SIZES, *_SHARED)})
     text = json.dumps(meta(explorer, stored), allow_nan=False, separators=(",", ":"))
     write_atomically(folder / "meta.json", text.encode())
+
+
+def sample(config: ExperimentConfig) -> str:
+    """Return a script with a safetensors file: states of the hidden weights of the book's network."""
+    weights: dict[str, torch.Tensor] = {}
+    for name, fields in _SAMPLE.items():
+        run = train(config.replace(**fields, probe_every=10), keep_weights=True, progress=False)
+        weights[f"{name}.weight"] = torch.from_numpy(run.weights[fields["steps"]]).half()
+    return f'window.htlibSample = "{base64.b64encode(save(weights)).decode()}";\n'
 
 
 def meta(explorer: widget.Explorer, stored: ExperimentConfig) -> dict[str, Any]:

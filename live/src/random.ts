@@ -1,4 +1,4 @@
-// The random numbers of NumPy's default_rng(SeedSequence(seed, spawn_key=(key,))), draw for draw.
+// The random numbers of NumPy's default_rng, draw for draw.
 // Source: numpy/random, SeedSequence, PCG64 (O'Neill 2014, XSL-RR) and the 256-level ziggurat.
 
 const { imul } = Math;
@@ -11,11 +11,15 @@ export class Generator {
   private high = 0;
   private spare: number | null = null; // upper half of a 64-bit draw whose lower half is used
 
-  constructor(seed: number, key: number) {
-    if (!Number.isSafeInteger(seed) || seed < 0) {
+  /** As default_rng(SeedSequence(seed, spawn_key=(key,))). */
+  constructor(seed: number, key: number);
+  /** As default_rng(seed) with a list of numbers below 2^32, at least four. */
+  constructor(seed: readonly number[]);
+  constructor(seed: number | readonly number[], key = 0) {
+    if (typeof seed === "number" && !(Number.isSafeInteger(seed) && seed >= 0)) {
       throw new RangeError(`seed must be a non-negative safe integer; got ${seed}`);
     }
-    const words = seedWords(seed, key);
+    const words = seedWords(typeof seed === "number" ? [seed >>> 0, Math.floor(seed / 2 ** 32), 0, 0, key] : seed);
     const start = [words[2], words[3], words[0], words[1]];
     const stream = [words[6], words[7], words[4], words[5]];
     this.increment.set(stream.map((limb, i) => (limb << 1) | (i === 0 ? 1 : stream[i - 1] >>> 31)));
@@ -37,6 +41,52 @@ export class Generator {
       [result[i], result[j]] = [result[j], result[i]];
     }
     return result;
+  }
+
+  /** Draw from chi-squared, as Generator.chisquare(freedom) (Marsaglia & Tsang 2000). */
+  chiSquared(freedom: number): number {
+    const shape = freedom / 2;
+    if (shape === 1) return 2 * this.exponential();
+    if (shape < 1) return 2 * this.smallGamma(shape);
+    const b = shape - 1 / 3;
+    const c = 1 / Math.sqrt(9 * b);
+    for (;;) {
+      let x: number;
+      let v: number;
+      do {
+        x = this.normal();
+        v = 1 + c * x;
+      } while (v <= 0);
+      v = v * v * v;
+      const u = this.uniform();
+      if (u < 1 - 0.0331 * (x * x) * (x * x)) return 2 * b * v;
+      if (Math.log(u) < 0.5 * x * x + b * (1 - v + Math.log(v))) return 2 * b * v;
+    }
+  }
+
+  private smallGamma(shape: number): number {
+    for (;;) {
+      const u = this.uniform();
+      const v = this.exponential();
+      const low = u <= 1 - shape;
+      const y = low ? 0 : -Math.log((1 - u) / shape);
+      const x = low ? u ** (1 / shape) : (1 - shape + shape * y) ** (1 / shape);
+      if (x <= v + y) return x;
+    }
+  }
+
+  private exponential(): number {
+    for (;;) {
+      this.next64();
+      const level = (this.low >>> 3) & 0xff;
+      const magnitude = this.high * 2 ** 21 + (this.low >>> 11);
+      const [end, inner] = [EXPONENTIAL[level], level === 0 ? EXPONENTIAL_R : level === 1 ? 0 : EXPONENTIAL[level - 1]];
+      const x = magnitude * (end / 2 ** 53);
+      if (magnitude < (inner / end) * 2 ** 53) return x;
+      if (level === 0) return EXPONENTIAL_R - Math.log1p(-this.uniform());
+      const below = level === 1 ? 1 : Math.exp(-inner);
+      if ((below - Math.exp(-end)) * this.uniform() + Math.exp(-end) < Math.exp(-x)) return x;
+    }
   }
 
   private normal(): number {
@@ -120,8 +170,7 @@ export class Generator {
 }
 
 /** Return the eight words with which a SeedSequence seeds PCG64. */
-function seedWords(seed: number, key: number): Uint32Array {
-  const entropy = [seed >>> 0, Math.floor(seed / 2 ** 32), 0, 0, key];
+function seedWords(entropy: readonly number[]): Uint32Array {
   let factor = 0x43b0d7e5;
   const hashed = (word: number): number => {
     const mixed = word ^ factor;
@@ -135,7 +184,7 @@ function seedWords(seed: number, key: number): Uint32Array {
       if (from !== to) pool[to] = merged(pool[to], hashed(pool[from]));
     }
   }
-  for (let to = 0; to < 4; to++) pool[to] = merged(pool[to], hashed(entropy[4]));
+  for (const word of entropy.slice(4)) for (let to = 0; to < 4; to++) pool[to] = merged(pool[to], hashed(word));
   factor = 0x8b51f9dd;
   return new Uint32Array(8).map((_, i) => {
     const mixed = pool[i % 4] ^ factor;
@@ -238,4 +287,14 @@ const INNER = ENDS.map((x, level) => Math.floor((innerEnd(level) / x) * 2 ** 52)
 function innerEnd(level: number): number {
   if (level === 0) return R;
   return level === 1 ? 0 : ENDS[level - 1];
+}
+
+// The ziggurat of the exponential: 256 levels of equal area under exp(-x), whose right ends follow from one another.
+const EXPONENTIAL_R = 7.69711747013104972;
+const EXPONENTIAL_AREA = 3.9496598225815571993e-3;
+const EXPONENTIAL = new Float64Array(256);
+EXPONENTIAL[0] = EXPONENTIAL_AREA / Math.exp(-EXPONENTIAL_R);
+for (let level = 255, end = EXPONENTIAL_R; level > 0; level--) {
+  EXPONENTIAL[level] = end;
+  end = -Math.log(EXPONENTIAL_AREA / end + Math.exp(-end));
 }

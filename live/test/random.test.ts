@@ -73,3 +73,16 @@ describe("permutation", () => {
 it("refuses a seed that NumPy would read otherwise", () => {
   for (const seed of [-1, 0.5, 2 ** 53, NaN]) expect(() => new Generator(seed, 0)).toThrow(/seed must be/);
 });
+
+describe("chiSquared", () => {
+  it("are NumPy's draws for every number of degrees of freedom", () => {
+    // r = np.random.default_rng([0, 20, 30, 1]); [r.chisquare(k) for k in (1, 2, 3, 30, 1, 2, 1, 2)]
+    const random = new Generator([0, 20, 30, 1]);
+    const found = [1, 2, 3, 30, 1, 2, 1, 2].map((k) => random.chiSquared(k));
+    const expected = [
+      1.97411710481832, 0.24679082909161104, 1.359940610728282, 30.420784083413395,
+      0.550652145292688, 3.8327924296665175, 0.0007203376898408024, 0.3958285827275307,
+    ];
+    expected.forEach((x, i) => expect(found[i]).toBeCloseTo(x, 12));
+  });
+});

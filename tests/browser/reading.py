@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 from playwright.sync_api import Locator, Page
@@ -34,3 +35,11 @@ def parse(text: str) -> float:
     """A number as the page writes it: 1.84 \N{MULTIPLICATION SIGN} 10 with a raised 5, or plain."""
     plain = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
     return float(plain.replace(" \N{MULTIPLICATION SIGN} 10", "e"))
+
+
+def until(page: Page, expression: str, seconds: float = 30) -> None:
+    """Wait until an expression holds; `wait_for_function` fails where a content policy forbids eval."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"still not: {expression}"
+        page.wait_for_timeout(50)

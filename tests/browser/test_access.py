@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from tests.browser.conftest import Visit
+from tests.browser.reading import until
 from tests.browser.test_pages import KINDS, PAGES, look
 
 AXE = Path(__file__).parents[2] / "live" / "node_modules" / "axe-core" / "axe.min.js"
@@ -34,7 +35,7 @@ def assert_no_barriers(visit: Visit, looks: list[tuple[int, Theme]]) -> None:
     for width, theme in looks:
         page.set_viewport_size({"width": width, "height": 900})
         page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-        page.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
+        until(page, f"document.documentElement.dataset.theme === '{theme}'")
         page.wait_for_timeout(500)  # the theme finds what scrolls a moment after a change of size
         assert barriers(visit) == [], (width, theme)
 

@@ -10,13 +10,23 @@ import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from tests.browser.conftest import HTML, Visit
+from tests.browser.reading import until
 
 ROOT = Path(__file__).parents[2]
 PAGES = re.findall(r"(?:root|file): (\S+)", (ROOT / "_toc.yml").read_text())
 # One page of each kind, for what is dear to see: the first, a chapter, the ledger, the reference, one written
 # by hand, the list of sources, and one that only the theme makes.
 KINDS = [
-    f"book/{name}" for name in ("index", "02-one-step", "09-ledger", "commands", "glossary", "bibliography")
+    f"book/{name}"
+    for name in (
+        "index",
+        "02-one-step",
+        "09-ledger",
+        "your-checkpoint",
+        "commands",
+        "glossary",
+        "bibliography",
+    )
 ]
 KINDS += ["search"]
 SIDEWAYS = "document.documentElement.scrollWidth - innerWidth"
@@ -49,7 +59,7 @@ def look(visit: Visit, address: str) -> None:
 def load_pictures(page: Page) -> None:
     """Otherwise they load when they come near."""
     page.evaluate("[...document.images].forEach(i => { i.loading = 'eager' })")
-    page.wait_for_function("[...document.images].every(i => i.complete)")
+    until(page, "[...document.images].every(i => i.complete)")
     assert page.evaluate("[...document.images].filter(i => !i.naturalWidth).map(i => i.src)") == []
 
 
@@ -79,7 +89,7 @@ def test_page(tab: Visit, book: str, book_in_folder: str, name: str) -> None:
     look(tab, f"{book}{name}.html")
     assert_whole(page)
     page.set_viewport_size({"width": 640, "height": 450})
-    page.wait_for_function(f"{SIDEWAYS} <= 0")  # at a zoom of 200 %; charts follow a moment later
+    until(page, f"{SIDEWAYS} <= 0")  # at a zoom of 200 %; charts follow a moment later
     shown = page.evaluate(SHOWN)
     page.emulate_media(media="print")
     assert page.evaluate(SHOWN) >= shown, "paper shows all that the screen shows"
@@ -91,7 +101,7 @@ def test_page(tab: Visit, book: str, book_in_folder: str, name: str) -> None:
     look(tab, f"{book_in_folder}{name}.html")
     assert_whole(page)
     page.set_viewport_size({"width": 320, "height": 900})
-    page.wait_for_function(f"{SIDEWAYS} <= 0")  # at a zoom of 400 %
+    until(page, f"{SIDEWAYS} <= 0")  # at a zoom of 400 %
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,14 @@
 // Singular values and vectors of a weight matrix, and the measures that follow from them.
-// Source: htlib/spectra/eigenvalues.py, htlib/spectra/vectors.py, htlib/spectra/power_law.py, htlib/spectra/ks_scan.py and
-// METRICS in htlib/student/probes.py.
+// Source: htlib/spectra/eigenvalues.py, htlib/spectra/vectors.py and METRICS in htlib/student/probes.py.
 
 import { EigenvalueDecomposition, Matrix } from "ml-matrix";
+import { fitPowerLaw, hillAlpha } from "./power_law";
 
 /** Right singular vectors of W and the squares of its singular values, both ascending. */
 export interface SingularSystem {
   eigenvalues: Float64Array;
   /** Row-major, (d, d): row i is the unit vector of eigenvalue i, or zeros if that is zero within rounding. */
   vectors: Float64Array;
-}
-
-export interface PowerLaw {
-  alpha: number;
-  ksDistance: number;
-  xmin: number;
 }
 
 /** null where htlib has no finite number because the spectrum has no tail. */
@@ -130,43 +124,6 @@ export function spectralMeasures(
     spectral_norm: Math.sqrt(eigenvalues[eigenvalues.length - 1]),
     n_outliers: eigenvalues.filter((x) => x > edge).length,
   };
-}
-
-/** Return PL_Alpha_Hill of an ascending, positive spectrum: the exponent of its upper half, infinite if constant. */
-export function hillAlpha(eigenvalues: Float64Array): number {
-  const upper = eigenvalues.subarray(eigenvalues.length >> 1);
-  const total = upper.reduce((sum, x) => sum + Math.log(x) - Math.log(upper[0]), 0);
-  return 1 + upper.length / total;
-}
-
-/**
- * Fit a power law above the threshold with the smallest Kolmogorov-Smirnov distance (Clauset, Shalizi & Newman 2009); of
- * equal distances, the smallest threshold counts.  The spectrum must be ascending, positive and not constant.
- */
-export function fitPowerLaw(eigenvalues: Float64Array): PowerLaw {
-  const L = eigenvalues.map(Math.log);
-  const N = L.length;
-  let best: PowerLaw = { alpha: NaN, ksDistance: Infinity, xmin: NaN };
-  let total = 0; // sum of L_j - L_i over the tail, from the top down so that no digits cancel
-  for (let i = N - 2; i >= 0; i--) {
-    total += (N - 1 - i) * (L[i + 1] - L[i]);
-    // a threshold is the first of equal values, so that the tail is all that is not below it
-    if (total === 0 || L[i] === L[i - 1]) continue;
-    const slope = (N - i) / total;
-    const ksDistance = distance(L.subarray(i), slope);
-    if (ksDistance <= best.ksDistance) best = { alpha: 1 + slope, ksDistance, xmin: eigenvalues[i] };
-  }
-  return best;
-}
-
-/** Return the largest distance between 1 - exp(-slope u) at the j-th value of the tail and j / n, j from 0. */
-function distance(tail: Float64Array, slope: number): number {
-  let largest = 0;
-  for (let j = 0; j < tail.length; j++) {
-    const gap = Math.abs(Math.expm1(-slope * (tail[j] - tail[0])) + j / tail.length);
-    if (gap > largest) largest = gap;
-  }
-  return largest;
 }
 
 /** Return |W|_F^2 / |W|_2^2. */

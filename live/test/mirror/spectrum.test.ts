@@ -6,13 +6,12 @@ import {
   type SingularSystem,
   decompose,
   factorise,
-  fitPowerLaw,
   gram,
-  hillAlpha,
   overlaps,
   spectralMeasures,
   stableRank,
 } from "../../src/mirror/spectrum";
+import { fitPowerLaw, hillAlpha } from "../../src/mirror/power_law";
 
 const matrix = (h: number, d: number, entry: (i: number, j: number) => number): Float32Array =>
   Float32Array.from({ length: h * d }, (_, k) => entry(Math.floor(k / d), k % d));
