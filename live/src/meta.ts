@@ -1,7 +1,7 @@
 // The file that the build writes beside the engine: everything that Python computes and the page needs.
 
 import type { StepLaw } from "./mirror/one_step";
-import type { Noise, Settings, Sizes } from "./protocol";
+import type { Noise, Options, Settings, Sizes } from "./protocol";
 
 /** The noise law and the closed forms for runs of one size. */
 export interface Shape {
@@ -13,12 +13,7 @@ export interface Shape {
 
 export interface Meta {
   /** The same options as in Jupyter. */
-  options: {
-    settings: Settings;
-    choices: Record<string, (string | number)[]>;
-    names: Record<string, string>;
-    max_steps: number;
-  };
+  options: Options;
   activation: string;
   ridge_lambda: number;
   /** The factor by which the probes multiply pre-activations, by feature scale. */

@@ -6,6 +6,8 @@ import unicodedata
 
 from playwright.sync_api import Locator, Page
 
+CHARTS = ("esd", "alignment", "alphas", "losses", "rates", "overlaps")
+
 
 def enter(field: Locator, value: str) -> None:
     field.fill(value)
@@ -23,6 +25,34 @@ def settle(page: Page) -> str:
     explorer = page.locator(".htlib-explorer[data-settled]")
     explorer.wait_for()
     return explorer.get_attribute("data-settled") or ""
+
+
+def more(page: Page) -> None:
+    """Open what holds the rare controls, if it is closed."""
+    page.locator("details.more:not([open]) > summary").evaluate_all("all => all.forEach((e) => e.click())")
+
+
+def choose(page: Page, name: str, value: str) -> None:
+    """Choose one of a row of buttons or of a menu, by its value."""
+    field = page.locator(f".htlib-explorer [name={name}]")
+    if field.count() > 1:
+        field.and_(page.locator(f"[value={value}]")).check()
+    else:
+        more(page)
+        field.select_option(value)
+
+
+def pictures(page: Page) -> dict[str, str]:
+    """Return the small pictures, with what they say."""
+    small = page.locator(".htlib-explorer .thumb").all()
+    return {
+        name: picture.inner_html() + description(page, name)
+        for name, picture in zip(CHARTS, small, strict=True)
+    }
+
+
+def description(page: Page, chart: str) -> str:
+    return page.locator(f".htlib-explorer .thumb.{chart}").get_attribute("aria-description") or ""
 
 
 def readout(page: Page) -> dict[str, float]:
