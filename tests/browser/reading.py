@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Any
 
+import numpy as np
+import pytest
 from playwright.sync_api import Locator, Page
 
+import htlib as ht
+from tests.browser.conftest import Visit
+
+LIVE = "_static/live"
+SIZES = {"n": 600, "d": 300, "h": 450, "n_test": 2000}
+DEFAULT = {"optimizer": "adam", "lr": 1.0, "steps": 10, "teacher": "softplus", "labels": "real"}
+DEFAULT |= {"noise_std": 0.3, "feature_scale": "paper", "seed": 0}
 CHARTS = ("esd", "alignment", "alphas", "losses", "rates", "overlaps")
 
 
@@ -64,3 +74,32 @@ def parse(text: str) -> float:
     """A number as the page writes it: 1.84 \N{MULTIPLICATION SIGN} 10 with a raised 5, or plain."""
     plain = unicodedata.normalize("NFKC", text).replace("\N{MINUS SIGN}", "-")
     return float(plain.replace(" \N{MULTIPLICATION SIGN} 10", "e"))
+
+
+def open_page(visit: Visit, address: str) -> None:
+    visit.page.goto(address)
+    settle(visit.page)
+
+
+def status(visit: Visit) -> str:
+    return visit.page.locator(".status").inner_text()
+
+
+def assert_trained(visit: Visit, **settings: Any) -> None:
+    """The readout is the last row of htlib's training, to the digits that are printed."""
+    # After ten steps rounding is 3e-5 of a number at the most, even beyond the stability limit.
+    expected = ht.train(ht.ExperimentConfig(**SIZES, **(DEFAULT | settings)), progress=False).metrics.iloc[-1]
+    for name, value in readout(visit.page).items():
+        assert value == pytest.approx(expected[name], rel=2e-3), name
+
+
+def assert_stored(visit: Visit, stored: list[dict[str, Any]], **settings: Any) -> None:
+    """The readout is that of the stored run nearest in rate."""
+    wanted, shared = DEFAULT | settings, ("optimizer", "labels", "seed")
+    same = [run for run in stored if all(run[name] == wanted[name] for name in shared)]
+    run = min(same, key=lambda run: abs(np.log10(run["lr"] / wanted["lr"])))
+    row = {name: values[wanted["steps"]] for name, values in run["metrics"].items()}
+    for name, value in readout(visit.page).items():
+        assert value == pytest.approx(row[name], rel=1e-3), name
+    assert f"rate {run['lr']:g}," in status(visit)
+    assert f"; {row['n_outliers']} lie beyond" in description(visit.page, "esd")

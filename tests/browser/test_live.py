@@ -23,22 +23,25 @@ from tests.browser.chromium import bundled_harness
 from tests.browser.conftest import HTML, Visit
 from tests.browser.reading import (
     CHARTS,
+    DEFAULT,
+    LIVE,
+    SIZES,
+    assert_stored,
+    assert_trained,
     choose,
     description,
     enter,
     more,
+    open_page,
     parse,
     pictures,
     press,
     readout,
     settle,
+    status,
 )
 from tests.rounding import loss_error, rounding
 
-LIVE = "_static/live"
-SIZES = {"n": 600, "d": 300, "h": 450, "n_test": 2000}
-DEFAULT = {"optimizer": "adam", "lr": 1.0, "steps": 10, "teacher": "softplus", "labels": "real"}
-DEFAULT |= {"noise_std": 0.3, "feature_scale": "paper", "seed": 0}
 CHAPTERS = ["02-one-step", "03-rates", "04-many-steps", "05-singular-vectors", "06-generalization"]
 PAGES = ["book/index", *(f"book/{name}" for name in CHAPTERS), "book/what-makes-the-tail"]
 
@@ -53,11 +56,6 @@ ASK = """([folder, settings]) => new Promise((resolve) => {
     worker.postMessage({ type: "request", id: 1, settings });
 })"""
 RUN = "async ([folder, settings, change]) => (await import(`${folder}/harness.js`)).run(settings, change)"
-
-
-@pytest.fixture(scope="module")
-def stored() -> list[dict[str, Any]]:
-    return json.loads(gzip.decompress((HTML / LIVE / "stored-runs.json.gz").read_bytes()))["runs"]
 
 
 @pytest.fixture
@@ -189,35 +187,6 @@ def test_a_mutated_engine_is_found(visit: Visit, alone: Any, old: float, new: fl
     if answer["divergedAt"] is None:
         with pytest.raises(AssertionError):
             assert_parity(run, answer["snapshots"])
-
-
-def open_page(visit: Visit, address: str) -> None:
-    visit.page.goto(address)
-    settle(visit.page)
-
-
-def status(visit: Visit) -> str:
-    return visit.page.locator(".status").inner_text()
-
-
-def assert_trained(visit: Visit, **settings: Any) -> None:
-    """The readout is the last row of htlib's training, to the digits that are printed."""
-    # After ten steps rounding is 3e-5 of a number at the most, even beyond the stability limit.
-    expected = ht.train(ht.ExperimentConfig(**SIZES, **(DEFAULT | settings)), progress=False).metrics.iloc[-1]
-    for name, value in readout(visit.page).items():
-        assert value == pytest.approx(expected[name], rel=2e-3), name
-
-
-def assert_stored(visit: Visit, stored: list[dict[str, Any]], **settings: Any) -> None:
-    """The readout is that of the stored run nearest in rate."""
-    wanted, shared = DEFAULT | settings, ("optimizer", "labels", "seed")
-    same = [run for run in stored if all(run[name] == wanted[name] for name in shared)]
-    run = min(same, key=lambda run: abs(np.log10(run["lr"] / wanted["lr"])))
-    row = {name: values[wanted["steps"]] for name, values in run["metrics"].items()}
-    for name, value in readout(visit.page).items():
-        assert value == pytest.approx(row[name], rel=1e-3), name
-    assert f"rate {run['lr']:g}," in status(visit)
-    assert f"; {row['n_outliers']} lie beyond" in description(visit.page, "esd")
 
 
 # Other pages have the same explorer; that each has one is tested below.

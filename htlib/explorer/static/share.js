@@ -18,7 +18,7 @@ export function pythonFor({ start }, defaults) {
     "import htlib as ht",
     `config = ht.ExperimentConfig(${fields.map((name) => `${name}=${literal(config[name])}`).join(", ")})`,
     "run = ht.train(config)",
-    "print(run.metrics)",
+    "print(run.metrics.iloc[-1])",
     'ht.figures.overview(run).savefig("run.png")',
   ].join("\n") + "\n";
 }
