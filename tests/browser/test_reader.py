@@ -225,7 +225,7 @@ def test_legends_list_what_is_drawn(visit: Visit, book: str) -> None:
     assert names() == bulk
     press(page, "bulk + spike")
     assert names() == bulk | {"beyond it", "predicted spike", "predicted bulk"}
-    page.get_by_role("button", name="Where you are").click()
+    page.locator(".thumb.rates").click()
     page.wait_for_function("() => document.querySelector('.stage').dataset.panel === 'rates'")
     assert "your runs" not in names()
     assert {"you", "stored runs, all seeds", "critical rate of the spike", "unstable above"} <= names()

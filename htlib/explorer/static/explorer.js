@@ -105,8 +105,8 @@ export function createExplorer(el, options, engine, hooks = {}) {
     const { width, height } = SMALL;
     const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true", preserveAspectRatio: panel.name === "overlaps" ? "xMidYMid" : "none" });
     const value = make("span", { class: "value" });
-    const shows = press("", () => enlarge(panel.name), { class: `thumb ${panel.name}`, "aria-label": panel.title, title: panel.title });
-    shows.append(svg, make("span", {}, panel.short), value);
+    const shows = press("", () => enlarge(panel.name), { class: `thumb ${panel.name}`, title: panel.title });
+    shows.append(svg, make("span", {}, panel.short), " ", value);
     return { panel, svg, value, shows };
   });
   stage.addEventListener("pointerdown", drag);
@@ -122,6 +122,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   const status = make("p", { class: "status", "aria-live": "polite" });
   const notice = make("p", { class: "notice", "aria-live": "polite", hidden: "" });
   const bar = make("progress", { "aria-label": "progress", value: 0, max: 1 });
+  const share = exportMenu(current, { defaults: options.defaults, linked: Boolean(hooks.changed), root: el });
   const charts = make("div", { class: "charts" }, figure,
     make("div", { class: "thumbs", role: "group", "aria-label": "picture to enlarge" }, ...thumbs.map(({ shows }) => shows)));
   const controls = make("form", { class: "controls", "aria-label": "settings of the experiment" },
@@ -131,7 +132,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
     make("div", { class: "toolbar" },
       segments("optimizer", "Optimizer", choices.optimizer, names, change),
       segments("labels", "Training labels", choices.labels, names, change),
-      ...(options.stored ? [here] : []), exportMenu(current, { defaults: options.defaults, linked: Boolean(hooks.changed), root: el }), more),
+      ...(options.stored ? [here] : []), share.menu, more),
     make("div", { class: "bench" }, bar, status, button));
   controls.addEventListener("submit", (event) => event.preventDefault());
   const rows = make("tbody");
@@ -336,7 +337,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
     button.textContent = stopped ? "Run" : "Stop";
     enable(button, running || stopped);
     enable(step, settings.steps < options.max_steps);
-    enable(pin, view.pinned || (shown === run && state !== "error"));
+    enable(pin, Boolean(view.pinned ?? shown));
     pin.setAttribute("aria-pressed", String(Boolean(view.pinned)));
     el.setAttribute("aria-busy", running);
     for (const part of [charts, table]) part.classList.toggle("stale", state === "error" || state === "absent");
@@ -352,6 +353,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
     rail.draw(shown.start.prediction, shown.start.config.optimizer === "gd" ? "unstable" : "overshoots", view.pinned?.start.config.lr);
     const picture = [shown.id, shown.state, shown.snapshots.length, width, view.counts, view.visited.length, view.panel, view.pinned?.id].join();
     if (width < 100 || picture === drawn) return; // the page is not laid out, as in a hidden tab, or nothing has changed
+    if (!drawn.startsWith(`${shown.id},`)) share.forget();
     drawn = picture;
     const height = Math.round(Math.min(400, Math.max(220, 0.62 * width)));
     const panel = PANELS.find(({ name }) => name === view.panel) ?? PANELS[0];

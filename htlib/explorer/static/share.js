@@ -55,7 +55,8 @@ function save(name, text, type) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-// `current()` returns the run in the picture with its title and chart, or null; `linked` says whether the address holds it.
+// `current()` returns the run in the picture with its title and chart, or null; `linked` says whether the address holds
+// it.  Returns the menu, and a function that takes away the text of a run that is no longer shown.
 export function exportMenu(current, { defaults, linked, root }) {
   const text = make("pre", { class: "code", tabindex: 0, "aria-label": "to copy", hidden: "" });
   const told = make("span", { role: "status" });
@@ -76,7 +77,7 @@ export function exportMenu(current, { defaults, linked, root }) {
       told.textContent = "";
       action(now);
     });
-  return make("details", { class: "export" }, make("summary", {}, "Export"),
+  const menu = make("details", { class: "export" }, make("summary", {}, "Export"),
     make("div", { role: "group", "aria-label": "export" },
       item("Picture", ({ file, svg, title, setting }) => save(`${file}.svg`, pictureFor(svg, title, setting, root), "image/svg+xml")),
       item("Measures", ({ file, run }) => save(`${file}.csv`, measuresAsCsv(run), "text/csv")),
@@ -84,4 +85,9 @@ export function exportMenu(current, { defaults, linked, root }) {
       item("Python", ({ run }) => copy(pythonFor(run, defaults), "Python")),
       ...(linked ? [item("Link", () => copy(location.href, "Link"))] : []),
       told, text));
+  const forget = () => {
+    text.hidden = true;
+    told.textContent = "";
+  };
+  return { menu, forget };
 }

@@ -23,14 +23,14 @@ export const TOUR = [
   {
     title: "Bulk. ", settings: { lr: 0.01, steps: 1 }, panel: "esd",
     say: (run) => `One full-batch step of Adam at rate 0.01` +
-      `${run.start.prediction ? `, ${times(0.01, run.start.prediction.critical_lr)} the critical rate of the spike` : ""}: ${beyond(run)}, and the Hill exponent ${moved(run, "alpha_hill")}.`,
+      `${run.start.prediction ? `, ${times(0.01, run.start.prediction.critical_lr)} the critical rate of the spike` : ""}: ${beyond(run)}, and the Hill exponent is ${format(last(run).metrics.alpha_hill, 3)} where it was ${format(run.snapshots[0].metrics.alpha_hill, 3)} before training.`,
   },
   {
     title: "Bulk and spike. ", settings: { lr: 0.316, steps: 1 }, panel: "esd",
     say: (run) => {
       const { prediction } = run.start;
       return `At rate 0.316${prediction ? `, ${times(0.316, prediction.critical_lr)} the critical one` : ""}: ${beyond(run)}, and the largest is ` +
-        `${format(last(run).eigenvalues.at(-1), 3)}${prediction?.has_outlier ? `. A closed form, the green line, predicts ${format(prediction.spectral_norm ** 2, 3)}: there is no gradient noise here` : ""}.`;
+        `${format(last(run).eigenvalues.at(-1), 3)}${prediction?.has_outlier ? `. A closed form, the green line, predicts ${format(prediction.spectral_norm ** 2, 3)}; full batches have no gradient noise` : ""}.`;
     },
   },
   {
@@ -41,7 +41,7 @@ export const TOUR = [
     },
   },
   {
-    title: "What looks like a heavy tail. ", settings: { lr: 1, steps: 10 }, panel: "esd", play: true,
+    title: "What looks like a heavy tail. ", settings: { lr: 1, steps: 10 }, panel: "esd", play: true, meanwhile: "Ten steps at rate 1, one after the other.",
     say: (run) => `Ten such steps move the whole bulk: ${beyond(run)}, and the Hill exponent ${moved(run, "alpha_hill")}.`,
   },
   {
@@ -74,7 +74,7 @@ export function createTour(go, ended) {
     next.textContent = step === TOUR.length - 1 ? "Finish" : "Next";
     enable(back, step > 0);
     const title = make("strong", {}, TOUR[step].title);
-    text.replaceChildren(title);
+    text.replaceChildren(title, TOUR[step].meanwhile ?? "");
     const shown = await go(TOUR[step]);
     if (at === step && shown) text.replaceChildren(title, shown.run ? TOUR[step].say(shown.run, shown.pinned) : "This run is not at hand.");
   }
