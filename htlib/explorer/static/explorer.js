@@ -78,7 +78,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   const step = press("Step", () => change({ steps: Math.min(settings.steps + 1, options.max_steps) }));
   const reset = press("Reset", () => {
     training = !options.stored;
-    view.pinned = null;
+    view.pinned = ahead = null;
     change(options.home ?? options.settings);
   });
   const pin = press("Pin as A", () => {
@@ -97,9 +97,9 @@ export function createExplorer(el, options, engine, hooks = {}) {
 
   // The large picture, its rails, and the small pictures
   const stage = make("svg", { role: "img", "aria-label": "" });
-  const heading = make("strong"), key = make("div", { class: "key" });
+  const heading = make("strong"), badge = make("span", { class: "badge" }), key = make("div", { class: "key" });
   const figure = make("figure", { class: "stage" },
-    make("figcaption", {}, make("div", {}, heading, pin), key), make("div", { class: "picture" }, stage), rail.row,
+    make("figcaption", {}, make("div", {}, heading, badge, pin), key), make("div", { class: "picture" }, stage), rail.row,
     make("div", { class: "rail steps" }, play, step, make("span", {}, "Steps"), steps, count));
   const thumbs = PANELS.map((panel) => {
     const { width, height } = SMALL;
@@ -136,8 +136,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
     make("div", { class: "bench" }, bar, status, button));
   controls.addEventListener("submit", (event) => event.preventDefault());
   const rows = make("tbody");
-  const table = make("table", {},
-    make("thead", {}, columns()), rows);
+  const table = make("table", {}, make("thead", {}, columns()), rows);
   el.classList.add("htlib-explorer");
   el.append(tour.card, controls, notice, table);
   el.addEventListener("keydown", (event) => {
@@ -167,6 +166,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   };
 
   function changed() {
+    if (tour.running()) return; // its end is one change
     hooks.changed?.({ settings: { ...settings }, train: training, panel: view.panel, pinned: view.pinned?.settings ?? ahead });
   }
 
@@ -190,6 +190,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   }
 
   function show(state) {
+    tour.end();
     pause();
     training = !options.stored || state.train;
     view.panel = state.panel;
@@ -200,6 +201,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
     Object.assign(settings, state.settings);
     reach = Math.max(1, settings.steps);
     place();
+    changed();
     send();
   }
 
@@ -279,7 +281,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   function send() {
     forget();
     const wanted = { ...(ahead ?? settings) };
-    run = { state: "running", settings: wanted, ahead: ahead !== null, span: reach, snapshots: [], sent: performance.now(), heard: false };
+    run = { state: "running", settings: wanted, ahead, span: reach, snapshots: [], sent: performance.now(), heard: false };
     run.id = engine.request(wanted, training);
     timers = [
       setTimeout(() => (dirty ? send() : schedule()), PATIENCE),
@@ -296,9 +298,11 @@ export function createExplorer(el, options, engine, hooks = {}) {
     else if (message.type === "snapshots") run.snapshots.push(...message.snapshots);
     else Object.assign(run, { state: message.type, stoppedAt: message.step, message: message.message, took: performance.now() - run.sent });
     if (run.state === "done") remember();
-    if (run.ahead && run.state !== "running") {
-      ahead = null;
-      view.pinned = run.snapshots.length ? run : null;
+    if (run.ahead && run.state !== "running" && run.state !== "cancelled") {
+      if (ahead === run.ahead) { // else another A is wanted by now
+        ahead = null;
+        view.pinned = run.snapshots.length ? run : null;
+      }
       send();
     } else if (run.state !== "running" && dirty) send();
     schedule();
@@ -375,7 +379,8 @@ export function createExplorer(el, options, engine, hooks = {}) {
     rail.note.textContent = instability(shown);
     rows.replaceChildren(...tableRows(shown, view.pinned, names));
     notice.textContent = saturation(shown);
-    notice.hidden = !notice.textContent;
+    badge.hidden = notice.hidden = !notice.textContent;
+    badge.textContent = "saturated";
   }
 
   // The whole box of a chart, and its upper and lower half.

@@ -93,7 +93,7 @@ export function createTour(go, ended) {
     ended();
   }
 
-  return { card, begin, end };
+  return { card, begin, end, running: () => at >= 0 };
 }
 
 export const settingsOf = (...changes) => Object.assign({ ...START }, ...changes);
