@@ -32,7 +32,6 @@ from tests.browser.reading import (
     status,
 )
 
-
 # at once, however busy the machine is
 DRAG = """(slider, places) => places.forEach((place) => {
     slider.value = place;

@@ -246,7 +246,7 @@ export const PANELS = [
   },
   {
     name: "overlaps", short: "overlaps", title: "Overlaps of W and the update",
-    value: ({ overlaps }) => (overlaps ? `first ${format(overlaps[0][0], 2)}` : "–"),
+    value: ({ overlaps }) => (overlaps ? `first ${overlaps[0][0].toFixed(2)}` : "–"),
     legend: [{
       name: "dark: the same direction; squared inner products of right singular vectors", colour: "var(--deep)", bar: true,
       when: ({ snapshots }) => snapshots.at(-1).overlaps,
