@@ -184,7 +184,7 @@ export const PANELS = [
   {
     name: "esd", short: "spectrum", title: "Spectrum", value: ({ metrics, eigenvalues }) => `${metrics.n_outliers}/${eigenvalues.length}`,
     legend: [
-      { name: "eigenvalues", colour: BLUE, bar: true },
+      { name: "eigenvalues", colour: BLUE, bar: true, when: ({ snapshots: all }) => all.at(-1).eigenvalues.length > all.at(-1).metrics.n_outliers },
       { name: "Marchenko–Pastur law", colour: INK },
       { name: "noise edge", colour: GREY, dash: "2 3" },
       { name: "beyond it", colour: ORANGE, bar: true, when: ({ snapshots }) => snapshots.at(-1).metrics.n_outliers },
