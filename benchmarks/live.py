@@ -23,6 +23,7 @@ import psutil
 from playwright.sync_api import Page, sync_playwright
 
 from tests.browser.chromium import FLAGS, bundled_harness, find_chromium
+from tests.browser.reading import more
 
 HTML = Path(__file__).parents[1] / "_build" / "html"
 REPEATS = 5
@@ -142,6 +143,7 @@ def _times(page: Page) -> dict[str, list[float]]:
 
 
 def _train(page: Page, seed: int) -> None:
+    more(page)
     field = page.get_by_role("spinbutton", name="Seed")
     field.fill(str(100 + seed))
     field.press("Enter")

@@ -30,7 +30,8 @@ from htlib.student.optimizers import OPTIMIZERS
 
 _BLOCK = 10
 
-GRAPH_OPTIMIZERS = tuple(name for name, optimizer in OPTIMIZERS.items() if optimizer.in_page)
+_STATES = 2  # tensors that a page without Python keeps between steps
+GRAPH_OPTIMIZERS = tuple(name for name, optimizer in OPTIMIZERS.items() if optimizer.n_state <= _STATES)
 
 
 class Step(nn.Module):

@@ -16,10 +16,10 @@ thousands.  Every answer is a JSON object with that ``id`` and a ``type``:
     requested) and ``unstable_lr`` (see `unstable_lr`; null if it takes too long).  ``source``: "train".
 ``snapshots``
     ``snapshots``: consecutive steps, each with ``step``, ``metrics`` (as `htlib.Trajectory.metrics`, null
-    where not finite), ``saturation`` (see `saturation`; null if the activation has no ceiling),
-    ``eigenvalues`` (ascending; null except in the last of the message, to keep messages small) and
-    ``overlaps``: squared inner products of the leading right singular vectors of W (rows) and of the update
-    that led to this step (columns); null except at the last requested step.
+    where not finite), ``saturation`` (see `saturation`, and for stored runs `estimated_saturation`; null if
+    the activation has no ceiling), ``eigenvalues`` (ascending; null except in the last of the message, to
+    keep messages small) and ``overlaps``: squared inner products of the leading right singular vectors of W
+    (rows) and of the update that led to this step (columns); null except at the last requested step.
 ``done``, ``cancelled``, ``diverged``, ``error``
     The last message of a request; each request gets exactly one.  ``step``: the last step that was
     answered, or the step at which a number stopped being finite; null if there is none.  ``message``: what
@@ -36,7 +36,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor
+from scipy.special import ndtri
+from torch import Tensor, from_numpy
 
 from htlib.spectra.noise import MarchenkoPastur, largest_eigenvalue_quantile
 from htlib.student import network
@@ -55,6 +56,7 @@ _LOWEST = 1e-6  # share of the upper end of an interval, at which its points beg
 _OVERSHOOT_SIZE = 10**8  # n d h up to which looking for the overshoot takes about half a second
 SATURATED = 0.99  # share of the activation's bound
 SATURATION_SAMPLES = 256  # times h units: the share is good to a few thousandths
+_NORMALS = 4000  # points of a normal distribution, for the estimate of a share
 
 
 def final(kind: str, step: int | None = None, message: str | None = None) -> Message:
@@ -161,3 +163,21 @@ def saturation(W: Float[Tensor, "h d"], X: Float[Tensor, "n d"], activation: str
     if function.bound is None:
         return None
     return (network.features(W, X, function).abs() > SATURATED * function.bound).double().mean().item()
+
+
+def estimated_saturation(
+    eigenvalues: Float[NDArray[np.float64], " k"], h: int, d: int, activation: str
+) -> float | None:
+    """Estimate `saturation` from the eigenvalues of W^T W, if nothing else of W (h, d) is known.
+
+    It is the share if all rows of W have the same norm and the inputs are independent of it.  Training on
+    these inputs makes larger shares, and gradient descent rows of different norms: an error of 0.15.
+
+    >>> round(estimated_saturation(np.full(10, 40.0), 20, 10, "tanh"), 2)  # pre-activations of variance 2
+    0.06
+    """
+    function = get_activation(activation)
+    if function.bound is None:
+        return None
+    z = ndtri((np.arange(_NORMALS) + 0.5) / _NORMALS) * math.sqrt(eigenvalues.sum() / (h * d))
+    return (function.value(from_numpy(z)).abs() > SATURATED * function.bound).double().mean().item()

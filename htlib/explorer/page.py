@@ -49,10 +49,12 @@ _SAMPLE: dict[str, dict[str, Any]] = {
 def write_stored_runs(profile: str, target: Path) -> None:
     """Pack the runs of the preset ``atlas``, which are read from the store or computed.
 
-    To compute them takes a minute or an hour, depending on the profile.
+    Those that are also runs of ``single-run`` get overlaps from there.  To compute the runs takes a minute
+    or an hour, depending on the profile.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, pack_runs(load_experiment("atlas", profile).runs()))
+    atlas, with_overlaps = (load_experiment(name, profile).runs() for name in ("atlas", "single-run"))
+    write_atomically(target, pack_runs(atlas, with_overlaps))
 
 
 def write_engine(stored_runs: Path, folder: Path) -> None:
@@ -124,8 +126,9 @@ def _moments(teacher: str) -> dict[str, float]:
 
 
 def _shape(config: ExperimentConfig, choices: dict[str, list[Any]]) -> dict[str, Any]:
-    """Return the noise law and the closed forms for runs of one size."""
-    laws = {}
+    """Return the noise law and the closed forms for runs of one size; equal laws are there once."""
+    laws: dict[str, Any] = {}
+    keys: dict[str, str] = {}
     names = ("optimizer", "teacher", "labels", "noise_std")
     for values in itertools.product(*(choices[name] for name in names)):
         fields = dict(zip(names, values, strict=True))
@@ -134,18 +137,24 @@ def _shape(config: ExperimentConfig, choices: dict[str, list[Any]]) -> dict[str,
         except ValueError:  # there is no theory for these labels
             continue
         key = " ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
-        laws[key] = {name: getattr(law, name) for name in ("h", "d", "gain", "drag", "cross", "signal")}
-        laws[key] |= {
+        unstable = messages.unstable_lr(config.replace(**fields))
+        entry = {name: getattr(law, name) for name in ("h", "d", "gain", "drag", "cross", "signal")} | {
             "noise": noise_groups(law),
-            "unstable_lr": messages.unstable_lr(config.replace(**fields)),
+            "unstable_lr": None if unstable is None else _to_digits(unstable),
         }
+        known = keys.setdefault(json.dumps(entry), key)
+        laws[key] = entry if known == key else known
     sizes = {name: getattr(config, name) for name in _SIZES}
     return {"sizes": sizes, "noise": messages.noise_of(config.h, config.d), "laws": laws}
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:
-    rounded = [float(f"{value:.{_DIGITS}g}") for value in values]
+    rounded = [_to_digits(float(value)) for value in values]
     return [int(value) if value.is_integer() else value for value in rounded]  # "1" is shorter than "1.0"
+
+
+def _to_digits(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 _RUNS_KEPT = 200
 _RUNS_OPEN = 4
 
-_IDS_OF_A_VIEW = 1000  # as the front end counts (static/explorer.js)
+_IDS_OF_A_VIEW = 1000  # as the front end counts (static/kernel.js)
 LEADING_VECTORS = 20
 _WEIGHTS_KEPT = 2**24  # entries; the newest weights of a run, for its overlaps
 

@@ -77,7 +77,7 @@ class Explorer(anywidget.AnyWidget):
     >>> widget.close()
     """
 
-    _esm = _one_module("marks", "panels", "explorer")
+    _esm = _one_module("marks", "panels", "controls", "readout", "share", "tour", "kernel", "explorer")
     _css = _STATIC / "explorer.css"
     options = traitlets.Dict().tag(sync=True)
 
@@ -95,6 +95,7 @@ class Explorer(anywidget.AnyWidget):
                 "settings": {name: getattr(config, name) for name in _CONTROLS},
                 "choices": choices,
                 "names": {name: optimizer.label for name, optimizer in OPTIMIZERS.items()},
+                "defaults": ExperimentConfig().to_dict(),
                 "max_steps": self._engine.max_steps,
             }
         )

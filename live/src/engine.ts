@@ -1,6 +1,6 @@
 // The explorer's engine in a page without a kernel.  It shows stored runs at once, and a worker trains on request.
 
-import { lawKey, type Meta } from "./meta";
+import { lawOf, type Meta } from "./meta";
 import { Refusal, refuse } from "./mirror/bounds";
 import { oneStep } from "./mirror/one_step";
 import type { Engine, Message, Settings } from "./protocol";
@@ -12,7 +12,12 @@ export class BrowserEngine implements Engine {
   private id = 0;
   private readonly hearers = new Set<(message: Message) => void>();
   private worker: Worker | null = null;
+  /** Whether the worker has its files. */
+  private loaded = false;
   private stored: Promise<StoredRuns> | null = null;
+  private stop = new AbortController();
+  /** The request that waits for the stored runs. */
+  private looked: number | null = null;
   /** The request that the worker has not finished. */
   private trained: number | null = null;
 
@@ -31,8 +36,19 @@ export class BrowserEngine implements Engine {
     return id;
   }
 
+  /** End a request; one that still loads files ends at once, and the next request loads them again. */
   cancel(id: number): void {
-    if (id === this.trained) this.order({ type: "cancel", id });
+    const cancelled = { id, type: "cancelled", step: null, message: null } as const;
+    if (id === this.looked) {
+      this.stop.abort();
+      this.stored = this.looked = null;
+      this.tell(cancelled);
+    } else if (id === this.trained && this.loaded) this.order({ type: "cancel", id });
+    else if (id === this.trained) {
+      this.worker?.terminate();
+      this.worker = null;
+      this.tell(cancelled);
+    }
   }
 
   onMessage(callback: (message: Message) => void): () => void {
@@ -58,7 +74,11 @@ export class BrowserEngine implements Engine {
   private order(order: Order): void {
     if (!this.worker) {
       this.worker = new Worker(new URL("worker.js", this.base), { type: "module" });
-      this.worker.onmessage = (event: MessageEvent<Message>) => this.tell(event.data);
+      this.loaded = false;
+      this.worker.onmessage = ({ data }: MessageEvent<Message>) => {
+        this.loaded ||= data.type === "snapshots" || (data.type === "progress" && data.phase !== "load");
+        this.tell(data);
+      };
       this.worker.onerror = (event) => {
         event.preventDefault();
         this.lose(event.message || "worker.js could not be loaded");
@@ -77,11 +97,15 @@ export class BrowserEngine implements Engine {
 
   /** Answer from the stored runs. */
   private async look(id: number, settings: Settings): Promise<void> {
+    this.looked = id;
     try {
-      const stored = await (this.stored ??= fetchRuns(new URL("stored-runs.json.gz", this.base)));
+      const stored = await (this.stored ??= this.fetchRuns());
+      if (this.looked !== id) return;
+      this.looked = null;
       refuse(settings, this.meta); // after the await: before it, the caller does not have the id yet
       this.answer(id, settings, stored);
     } catch (error) {
+      if (this.stop.signal.aborted) return;
       let message = error instanceof Error ? error.message : String(error);
       if (!(error instanceof Refusal)) {
         this.stored = null;
@@ -91,8 +115,16 @@ export class BrowserEngine implements Engine {
     }
   }
 
+  private async fetchRuns(): Promise<StoredRuns> {
+    const url = new URL("stored-runs.json.gz", this.base);
+    this.stop = new AbortController();
+    const response = await fetch(url, { signal: this.stop.signal });
+    if (!response.ok) throw new Error(`${url.pathname} is missing (${response.status})`);
+    return read(await response.arrayBuffer());
+  }
+
   private answer(id: number, settings: Settings, stored: StoredRuns): void {
-    const { noise, laws, sizes } = this.meta.stored;
+    const { noise, sizes } = this.meta.stored;
     const run = find(stored, settings);
     if (typeof run === "string") return this.tell({ id, type: "absent", step: null, message: run });
     const config = { ...configOf(stored, run, settings.steps), ...sizes };
@@ -100,7 +132,7 @@ export class BrowserEngine implements Engine {
     this.tell({
       id, type: "start", config, noise, source: "stored",
       map: rateMap(stored, run, settings.steps, "spectral_norm"),
-      prediction: oneStep(laws[lawKey(config)], config),
+      prediction: oneStep(lawOf(this.meta.stored, config), config),
       note: `A stored run: rate ${config.lr}, n = ${sizes.n}, d = ${sizes.d}, h = ${sizes.h}. Bands: all ${seeds} seeds. ` +
         `Eigenvalues in bins of ${1 / stored.bins_per_decade} decades, the largest to ${stored.largest_digits} digits.`,
     });
@@ -111,8 +143,3 @@ export class BrowserEngine implements Engine {
   }
 }
 
-async function fetchRuns(url: URL): Promise<StoredRuns> {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url.pathname} is missing (${response.status})`);
-  return read(await response.arrayBuffer());
-}

@@ -1,21 +1,12 @@
 // Types of the part of htlib/explorer/static/explorer.js that is used here.
 
 declare module "*/explorer.js" {
-  import type { Engine, Settings } from "./protocol";
+  import type { Engine, Options, State } from "./protocol";
 
   export function createExplorer(
     el: HTMLElement,
-    options: {
-      settings: Settings;
-      home: Settings;
-      choices: Record<string, (string | number)[]>;
-      names: Record<string, string>;
-      max_steps: number;
-      stored: boolean;
-      train: boolean;
-      play: boolean;
-    },
+    options: Options & Omit<State, "train"> & { home: State["settings"]; stored: boolean; train: boolean; play: boolean; tour: boolean },
     engine: Engine,
-    hooks?: { changed?: (settings: Settings, train: boolean) => void },
-  ): () => void;
+    hooks?: { changed?: (state: State) => void },
+  ): { show: (state: State) => void; tour: () => void; leave: () => void };
 }

@@ -12,6 +12,25 @@ export interface Settings {
   seed: number;
 }
 
+/** What a reader has chosen. */
+export interface State {
+  settings: Settings;
+  train: boolean;
+  /** The large picture. */
+  panel: string;
+  /** The settings of A, with which the run is compared. */
+  pinned: Settings | null;
+}
+
+export interface Options {
+  settings: Settings;
+  choices: Record<string, (string | number)[]>;
+  names: Record<string, string>;
+  /** The fields of htlib's ExperimentConfig. */
+  defaults: Record<string, unknown>;
+  max_steps: number;
+}
+
 export interface Sizes {
   n: number;
   d: number;

@@ -12,6 +12,10 @@ export interface StoredRun extends Pick<Settings, Chosen> {
   largest: number[][];
   /** For each step, the number of the first bin, then how many eigenvalues lie in it and in each following bin. */
   counts: number[][];
+  /** The estimated share of saturated activations, for each step. */
+  saturation: (number | null)[];
+  /** Of some runs: for each step except the first, the cosines of leading singular vectors in hundredths, by rows. */
+  overlaps?: number[][];
 }
 
 export interface StoredRuns {
@@ -23,7 +27,7 @@ export interface StoredRuns {
   runs: StoredRun[];
 }
 
-const FORMAT = "htlib-stored-runs-1";
+const FORMAT = "htlib-stored-runs-2";
 const GZIP = 0x1f; // the first byte of a gzip file, with which no JSON begins
 const FARTHEST = 0.26; // decades to the nearest rate; the rates of the paper's sizes are 0.25 apart
 
@@ -71,8 +75,9 @@ export function snapshots(stored: StoredRuns, run: StoredRun, steps: number): Sn
     step,
     metrics: Object.fromEntries(names.map((name) => [name, run.metrics[name][step]])),
     spread: Object.fromEntries(names.map((name) => [name, ends(runs.map((one) => one.metrics[name][step] ?? null))])),
-    saturation: null,
+    saturation: run.saturation[step],
     eigenvalues: step === last ? eigenvalues(stored, run.largest[step], run.counts[step]) : null,
+    overlaps: step === last ? squares(run.overlaps?.[step - 1]) : null,
   }));
 }
 
@@ -107,6 +112,12 @@ function eigenvalues(stored: StoredRuns, largest: number[], [first, ...counts]: 
   return [...all.slice(0, size - largest.length).map((value) => Math.min(value, largest[0])), ...largest];
 }
 
+function squares(cosines: number[] | undefined): number[][] | null {
+  if (!cosines) return null;
+  const k = Math.sqrt(cosines.length);
+  return Array.from({ length: k }, (_, row) => cosines.slice(row * k, (row + 1) * k).map((hundredths) => (hundredths / 100) ** 2));
+}
+
 function ends(values: (number | null)[]): [number | null, number | null] {
   const known = values.filter((value) => value !== null);
   return known.length < values.length ? [null, null] : [Math.min(...known), Math.max(...known)];
@@ -124,6 +135,8 @@ const NAMES: Record<string, string> = {
   feature_scale: "feature scale",
   adam: "Adam",
   gd: "gradient descent",
+  signsgd: "SignSGD",
+  muon: "Muon",
 };
 
 function absent(name: string, value: string | number): string {

@@ -1,6 +1,6 @@
 // The worker that trains.  htlib/explorer/messages.py describes its requests and its messages.
 
-import { fetchMeta, lawKey, type Meta } from "./meta";
+import { fetchMeta, lawOf, type Meta } from "./meta";
 import { Refusal, refuse } from "./mirror/bounds";
 import { oneStep } from "./mirror/one_step";
 import type { Problem } from "./mirror/problem";
@@ -63,9 +63,9 @@ class Trainer {
     progress("load", 0);
     const meta = await (this.meta ??= fetchMeta(new URL(".", import.meta.url)));
     refuse(settings, meta);
-    const { sizes, noise, laws } = meta.trained;
+    const { sizes, noise } = meta.trained;
     const { activation, ridge_lambda } = meta;
-    const prediction = oneStep(laws[lawKey(settings)], settings);
+    const prediction = oneStep(lawOf(meta.trained, settings), settings);
     const config = { ...settings, ...sizes, activation, ridge_lambda };
     this.post({ id, type: "start", config, noise, prediction, source: "train" });
     const student = await this.runs.get(JSON.stringify({ ...settings, steps: null }), () => this.begin(settings, meta));

@@ -9,14 +9,14 @@ function run(lr: number, seed: number, norm: (number | null)[], alignment: numbe
   const largest = norm.map(() => [100, 1000]);
   const counts = norm.map(() => [-1, 1, 0, 2, 0, 0, 1, 0, 1]); // 0.56; 1.33 and 2.37; 10 and more
   return {
-    ...{ optimizer: "adam", labels: "real", diverged_at: null, lr, seed, largest, counts },
+    ...{ optimizer: "adam", labels: "real", diverged_at: null, lr, seed, largest, counts, saturation: [0, 0.5] },
     ...{ metrics: { spectral_norm: norm, alignment }, ...change },
   };
 }
 
 const GD: Partial<StoredRun> = { optimizer: "gd", largest: [[0.4, 3]], counts: [[-1, 1, 1]], diverged_at: 1 };
 const STORED: StoredRuns = {
-  format: "htlib-stored-runs-1",
+  format: "htlib-stored-runs-2",
   config: {
     ...{ n: 6, d: 5, h: 5, n_test: 2, ridge_lambda: 0.01, activation: "tanh", steps: 1 },
     ...{ teacher: "softplus", noise_std: 0.3, feature_scale: "paper" },
@@ -91,7 +91,7 @@ describe("finding", () => {
 describe("snapshots", () => {
   it("have the measures of their seed, the spread over seeds, and the last a spectrum", () => {
     const [start, end] = snapshots(STORED, found(), 1);
-    expect([start.step, end.step, start.eigenvalues, start.saturation]).toEqual([0, 1, null, null]);
+    expect([start.step, end.step, start.eigenvalues, start.saturation, end.saturation]).toEqual([0, 1, null, 0, 0.5]);
     expect(start.metrics).toEqual({ spectral_norm: 2, alignment: 0 });
     expect(end.metrics).toEqual({ spectral_norm: 4, alignment: 0.5 });
     expect(end.spread).toEqual({ spectral_norm: [4, 16], alignment: [0, 0.5] });
@@ -106,6 +106,13 @@ describe("snapshots", () => {
     expect(snapshots(STORED, found({ optimizer: "gd", lr: 1000, seed: 8 }), 0)[0].eigenvalues).toEqual([0, 0, 0, 0.4, 3]);
     const [{ eigenvalues }] = snapshots(STORED, { ...found(), largest: [[0.4, 3]], counts: [[-1, 4, 1]] }, 0);
     expect(eigenvalues!.slice(2)).toEqual([0.4, 0.4, 3]);
+  });
+
+  it("have overlaps at their last step where the run has them, as squares", () => {
+    const run = { ...found(), overlaps: [[100, 0, 20, 50]] };
+    expect(snapshots(STORED, run, 1).map(({ overlaps }) => overlaps)).toEqual([null, [[1, 0], [0.2 ** 2, 0.25]]]);
+    expect(snapshots(STORED, run, 0)[0].overlaps).toBeNull();
+    expect(snapshots(STORED, found(), 1)[1].overlaps).toBeNull();
   });
 
   it("have null for a number that is not finite, and then no spread", () => {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -105,3 +107,10 @@ def first_visit(browser: Browser) -> Iterator[Visit]:
     """A page of a reader who has nothing in the cache."""
     with browser.new_page() as page:
         yield Visit(page)
+
+
+@pytest.fixture(scope="module")
+def stored() -> list[dict[str, Any]]:
+    return json.loads(gzip.decompress((HTML / "_static" / "live" / "stored-runs.json.gz").read_bytes()))[
+        "runs"
+    ]

@@ -54,6 +54,21 @@ def test_no_barriers_on_any_page(visit: Visit, book: str, name: str) -> None:
     assert_no_barriers(visit, [(width, theme) for width in (1280, 320) for theme in ("light", "dark")])
 
 
+def test_no_barriers_with_all_of_the_explorer_open(visit: Visit, book: str) -> None:
+    """The tour, both menus, and a run that is compared with another."""
+    page = visit.page
+    page.emulate_media(reduced_motion="reduce")
+    pinned = "adam*1*10*softplus*real*0.3*paper*0"
+    open_with_axe(visit, f"{book}{KINDS[1]}.html?labels=shuffled&pinned={pinned}")
+    for menu in page.locator(".htlib-explorer summary").all():
+        menu.click()
+    page.get_by_role("button", name="Python").click()
+    assert_no_barriers(visit, [(1280, "dark"), (320, "light")])
+    page.get_by_role("button", name="Take the two-minute tour").press("Enter")  # a mouse would stay on a link
+    page.get_by_text("Before training the weights").wait_for()
+    assert_no_barriers(visit, [(1280, "light"), (320, "dark")])
+
+
 def test_barriers_are_seen(visit: Visit, book: str) -> None:
     open_with_axe(visit, f"{book}search.html")
     faults = '<img src="a.png"><p style="color: #999; background: #fff">pale</p><button></button>'

@@ -26,11 +26,10 @@ from playwright.sync_api import Browser, Page, Route, expect
 import htlib as ht
 from htlib.explorer import widget as widgets
 from htlib.explorer.trainer import KernelEngine
-from tests.browser.reading import enter, readout, settle
+from tests.browser.reading import CHARTS, choose, enter, more, pictures, readout, settle
 
 FINAL = {"done", "cancelled", "diverged", "error"}
 SETTINGS = ("optimizer", "lr", "steps", "teacher", "labels", "noise_std", "feature_scale", "seed")
-CHARTS = ("esd", "alignment", "alphas", "losses", "rates", "overlaps")
 SIZES = {"n": 200, "d": 60, "h": 90, "n_test": 300}
 
 # A model as anywidget hands it to render(), whose kernel is the function `ask` of the test.
@@ -122,34 +121,45 @@ def assert_shows(page: Page, config: ht.ExperimentConfig) -> None:
         assert value == pytest.approx(expected[name], rel=6e-3 if abs(value) >= 1e5 else 6e-4), name
 
 
-def pictures(page: Page) -> dict[str, str]:
-    return {name: page.locator(f"figure.{name} > svg").inner_html() for name in CHARTS}
-
-
 @pytest.mark.parametrize("width", [1280, 360])
 def test_every_part_is_there_and_fits(opened: tuple[Page, Kernel], width: int, tmp_path: Path) -> None:
     page, kernel = opened
     settle(page)
     page.set_viewport_size({"width": width, "height": 900})
     settle(page)
-    page.wait_for_function("() => document.querySelector('figure svg').clientWidth < innerWidth")
+    page.wait_for_function("() => document.querySelector('.picture > svg').clientWidth < innerWidth")
     page.screenshot(path=tmp_path / f"explorer-{width}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    boxes = [page.locator(f"figure.{name}").bounding_box() for name in pictures(page)]
-    assert all(box is not None and box["width"] > 300 for box in boxes)
-    assert len({box["x"] for box in boxes if box}) == (1 if width == 360 else 2)
-    # Nothing drawn leaves its chart, so no label is cut off.
-    overflow = page.eval_on_selector_all(
-        "figure > svg",
-        """(charts) => charts.flatMap((svg) => {
-            const outer = svg.getBoundingClientRect();
-            return [...svg.querySelectorAll("text, rect, path")].filter((e) => {
-                const b = e.getBoundingClientRect();
-                return b.left < outer.left - 1 || b.right > outer.right + 1 || b.bottom > outer.bottom + 1;
-            }).map((e) => e.outerHTML);
-        })""",
-    )
-    assert overflow == []
+    large = page.locator(".picture > svg").bounding_box()
+    small = [page.locator(f".thumb.{name}").bounding_box() for name in CHARTS]
+    assert large is not None
+    assert large["width"] > (300 if width == 360 else 600)
+    # beside the large picture, or in one row below it
+    for box in small:
+        assert box is not None
+        assert (
+            box["y"] > large["y"] + large["height"]
+            if width == 360
+            else box["x"] > large["x"] + large["width"]
+        )
+        assert box["width"] >= 44
+        assert box["height"] >= 44
+    # Nothing drawn leaves its chart, so no label is cut off; each picture can be the large one.
+    for name in CHARTS:
+        page.locator(f".thumb.{name}").click()
+        page.wait_for_function("name => document.querySelector('.stage').dataset.panel === name", arg=name)
+        overflow = page.eval_on_selector_all(
+            ".picture > svg, .zones",
+            """(charts) => charts.flatMap((svg) => {
+                const outer = svg.getBoundingClientRect();
+                return [...svg.querySelectorAll("text, rect, path")].filter((e) => {
+                    const b = e.getBoundingClientRect();
+                    const beside = b.left < outer.left - 1 || b.right > outer.right + 1;
+                    return beside || b.bottom > outer.bottom + 1;
+                }).map((e) => e.outerHTML);
+            })""",
+        )
+        assert overflow == []
     assert_shows(page, kernel.engine.config)
 
 
@@ -173,24 +183,21 @@ def test_each_control_changes_request_numbers_and_pictures(opened: tuple[Page, K
     slider = page.get_by_role("slider", name="Learning rate")
     typed = page.get_by_label("learning rate, typed")
     steps = page.get_by_role("slider", name="Steps")
-    optimizer, teacher, labels, noise, scale = (
-        page.get_by_role("combobox", name=name)
-        for name in ("Optimizer", "Teacher", "Training labels", "Label noise", "Feature scale")
-    )
     seed = page.get_by_role("spinbutton", name="Seed")
+    more(page)
     moves(lambda: slider.press("ArrowRight"), everything, lr=1.1)
     moves(lambda: slider.fill("-1"), everything, lr=0.1)
     moves(lambda: enter(typed, "2.5e0"), everything, lr=2.5)
     moves(lambda: steps.press("ArrowLeft"), everything, steps=9)
-    moves(lambda: optimizer.select_option("gd"), everything, optimizer="gd")
+    moves(lambda: choose(page, "optimizer", "gd"), everything, optimizer="gd")
     moves(lambda: enter(typed, "200"), everything, lr=200.0)
-    moves(lambda: teacher.select_option("hermite3"), everything, teacher="hermite3")
-    moves(lambda: noise.select_option("1"), everything, noise_std=1.0)
+    moves(lambda: choose(page, "teacher", "hermite3"), everything, teacher="hermite3")
+    moves(lambda: choose(page, "noise_std", "1"), everything, noise_std=1.0)
     moves(lambda: enter(seed, "12"), everything, seed=12)
-    moves(lambda: labels.select_option("noise"), everything, labels="noise")
+    moves(lambda: choose(page, "labels", "noise"), everything, labels="noise")
     # The features are those of the refit: its losses and its kernel's alignment move, nothing else.
     scaled = {"losses", "alignment"}
-    moves(lambda: scale.select_option("released-code"), scaled, feature_scale="released-code")
+    moves(lambda: choose(page, "feature_scale", "released-code"), scaled, feature_scale="released-code")
 
 
 @pytest.mark.parametrize("opened", [{"optimizer": "gd", "lr": 1e9, "activation": "relu"}], indirect=True)
@@ -199,7 +206,8 @@ def test_a_diverged_run_shows_what_it_has(opened: tuple[Page, Kernel]) -> None:
     run = ht.train(kernel.engine.config)
     assert settle(page) == "diverged"
     assert f"Diverged: at step {run.diverged_at} " in page.locator(".status").inner_text()
-    assert page.locator("figure.losses text", has_text="diverged").count() == 2
+    page.get_by_role("button", name="Losses").click()
+    expect(page.locator(".picture text", has_text="diverged")).to_have_count(2)
     assert_shows(page, kernel.engine.config)
     assert page.get_by_label("learning rate, typed").input_value() == "1e9"
     assert page.get_by_role("button", name="Stop").is_disabled()
@@ -235,11 +243,12 @@ def test_an_error_is_shown_and_dims_the_old_picture(opened: tuple[Page, Kernel])
 def test_linear_and_logarithmic_counts(opened: tuple[Page, Kernel]) -> None:
     page, kernel = opened
     settle(page)
-    log = page.locator("figure.esd > svg").inner_html()
+    log = page.locator(".picture > svg").inner_html()
+    more(page)
     page.get_by_label("log counts").uncheck()
-    page.wait_for_function("(log) => document.querySelector('.esd > svg').innerHTML !== log", arg=log)
+    page.wait_for_function("(log) => document.querySelector('.picture > svg').innerHTML !== log", arg=log)
     heights = page.eval_on_selector_all(
-        "figure.esd > svg > rect", "(bars) => bars.map((bar) => Number(bar.getAttribute('height')))"
+        ".picture > svg > rect", "(bars) => bars.map((bar) => Number(bar.getAttribute('height')))"
     )
     # On a linear axis heights are proportional to counts, which are whole and add up to all of them.
     eigenvalues = ht.train(kernel.engine.config).eigenvalues[-1]

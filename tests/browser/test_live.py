@@ -21,16 +21,29 @@ from htlib.explorer.messages import unstable_lr
 from htlib.student.probes import METRICS
 from tests.browser.chromium import bundled_harness
 from tests.browser.conftest import HTML, Visit
-from tests.browser.reading import enter, parse, press, readout, settle
+from tests.browser.reading import (
+    CHARTS,
+    DEFAULT,
+    LIVE,
+    SIZES,
+    assert_stored,
+    assert_trained,
+    choose,
+    description,
+    enter,
+    more,
+    open_page,
+    parse,
+    pictures,
+    press,
+    readout,
+    settle,
+    status,
+)
 from tests.rounding import loss_error, rounding
 
-LIVE = "_static/live"
-SIZES = {"n": 600, "d": 300, "h": 450, "n_test": 2000}
-DEFAULT = {"optimizer": "adam", "lr": 1.0, "steps": 10, "teacher": "softplus", "labels": "real"}
-DEFAULT |= {"noise_std": 0.3, "feature_scale": "paper", "seed": 0}
 CHAPTERS = ["02-one-step", "03-rates", "04-many-steps", "05-singular-vectors", "06-generalization"]
 PAGES = ["book/index", *(f"book/{name}" for name in CHAPTERS), "book/what-makes-the-tail"]
-CHARTS = ("esd", "alignment", "alphas", "losses", "rates", "overlaps")
 
 # A worker on a page without an explorer: all its messages to one request.
 ASK = """([folder, settings]) => new Promise((resolve) => {
@@ -43,11 +56,6 @@ ASK = """([folder, settings]) => new Promise((resolve) => {
     worker.postMessage({ type: "request", id: 1, settings });
 })"""
 RUN = "async ([folder, settings, change]) => (await import(`${folder}/harness.js`)).run(settings, change)"
-
-
-@pytest.fixture(scope="module")
-def stored() -> list[dict[str, Any]]:
-    return json.loads(gzip.decompress((HTML / LIVE / "stored-runs.json.gz").read_bytes()))["runs"]
 
 
 @pytest.fixture
@@ -181,36 +189,6 @@ def test_a_mutated_engine_is_found(visit: Visit, alone: Any, old: float, new: fl
             assert_parity(run, answer["snapshots"])
 
 
-def open_page(visit: Visit, address: str) -> None:
-    visit.page.goto(address)
-    settle(visit.page)
-
-
-def status(visit: Visit) -> str:
-    return visit.page.locator(".status").inner_text()
-
-
-def assert_trained(visit: Visit, **settings: Any) -> None:
-    """The readout is the last row of htlib's training, to the digits that are printed."""
-    # After ten steps rounding is 3e-5 of a number at the most, even beyond the stability limit.
-    expected = ht.train(ht.ExperimentConfig(**SIZES, **(DEFAULT | settings)), progress=False).metrics.iloc[-1]
-    for name, value in readout(visit.page).items():
-        assert value == pytest.approx(expected[name], rel=2e-3), name
-
-
-def assert_stored(visit: Visit, stored: list[dict[str, Any]], **settings: Any) -> None:
-    """The readout is that of the stored run nearest in rate."""
-    wanted, shared = DEFAULT | settings, ("optimizer", "labels", "seed")
-    same = [run for run in stored if all(run[name] == wanted[name] for name in shared)]
-    run = min(same, key=lambda run: abs(np.log10(run["lr"] / wanted["lr"])))
-    row = {name: values[wanted["steps"]] for name, values in run["metrics"].items()}
-    for name, value in readout(visit.page).items():
-        assert value == pytest.approx(row[name], rel=1e-3), name
-    assert f"rate {run['lr']:g}," in status(visit)
-    chart = visit.page.locator("figure.esd > svg").get_attribute("aria-label") or ""
-    assert f"; {row['n_outliers']} lie beyond" in chart
-
-
 # Other pages have the same explorer; that each has one is tested below.
 @pytest.mark.parametrize(
     "name", [*PAGES[:2], *(pytest.param(name, marks=pytest.mark.long) for name in PAGES[2:])]
@@ -238,35 +216,32 @@ def test_each_control_changes_what_is_trained(visit: Visit, book: str) -> None:
     settings: dict[str, Any] = {"steps": 2}
 
     def moves(change: Callable[[], object], expected: set[str], **fields: Any) -> None:
-        before = {name: page.locator(f"figure.{name} > svg").inner_html() for name in CHARTS}
+        before = pictures(page)
         change()
         assert settle(page) == "done"
         settings.update(fields)
-        after = {name: page.locator(f"figure.{name} > svg").inner_html() for name in CHARTS}
-        assert {name for name in CHARTS if after[name] != before[name]} == expected
+        after = pictures(page)
+        assert {name for name in after if after[name] != before[name]} == expected
         assert_trained(visit, **settings)
 
     everything = set(CHARTS)
+    more(page)
     explorer = page.locator(".htlib-explorer")
     slider, steps = (explorer.get_by_role("slider", name=name) for name in ("Learning rate", "Steps"))
-    optimizer, teacher, labels, noise, scale = (
-        page.get_by_role("combobox", name=name)
-        for name in ("Optimizer", "Teacher", "Training labels", "Label noise", "Feature scale")
-    )
     seed = page.get_by_role("spinbutton", name="Seed")
     assert_trained(visit, **settings)
     moves(lambda: slider.fill("-1"), everything, lr=0.1)
     moves(lambda: slider.press("ArrowRight"), everything, lr=0.11)
     moves(lambda: steps.press("ArrowRight"), everything, steps=3)
-    moves(lambda: noise.select_option("1"), everything, noise_std=1.0)
+    moves(lambda: choose(page, "noise_std", "1"), everything, noise_std=1.0)
     moves(lambda: enter(seed, "17"), everything, seed=17)
-    moves(lambda: labels.select_option("shuffled"), everything, labels="shuffled")
-    moves(lambda: labels.select_option("centred"), everything, labels="centred")
-    moves(lambda: teacher.select_option("hermite3"), everything, teacher="hermite3")
-    moves(lambda: optimizer.select_option("gd"), everything, optimizer="gd")
+    moves(lambda: choose(page, "labels", "shuffled"), everything, labels="shuffled")
+    moves(lambda: choose(page, "labels", "centred"), everything, labels="centred")
+    moves(lambda: choose(page, "teacher", "hermite3"), everything, teacher="hermite3")
+    moves(lambda: choose(page, "optimizer", "gd"), everything, optimizer="gd")
     moves(lambda: slider.fill("2.5"), everything, lr=320.0)
     scaled = {"losses", "alignment"}
-    moves(lambda: scale.select_option("released-code"), scaled, feature_scale="released-code")
+    moves(lambda: choose(page, "feature_scale", "released-code"), scaled, feature_scale="released-code")
 
 
 def test_stored_runs_answer_at_once(visit: Visit, book: str, stored: list[dict[str, Any]]) -> None:
@@ -279,15 +254,16 @@ def test_stored_runs_answer_at_once(visit: Visit, book: str, stored: list[dict[s
     page.get_by_role("slider", name="Steps", exact=True).fill("4")
     settle(page)
     assert_stored(visit, stored, lr=0.13, steps=4)
-    page.get_by_role("combobox", name="Training labels").select_option("shuffled")
+    choose(page, "labels", "shuffled")
     settle(page)
     assert_stored(visit, stored, lr=0.13, steps=4, labels="shuffled")
+    more(page)
     enter(page.get_by_role("spinbutton", name="Seed"), "1")
     settle(page)
     assert_stored(visit, stored, lr=0.13, steps=4, labels="shuffled", seed=1)
     # the map of rates is of the same runs
-    assert "after step 4." in (page.locator("figure.rates > svg").get_attribute("aria-label") or "")
-    page.get_by_role("combobox", name="Teacher").select_option("relu")
+    assert "after step 4." in description(page, "rates")
+    choose(page, "teacher", "relu")
     assert settle(page) == "absent"
     assert "No stored run has the teacher relu." in status(visit)
     assert page.locator(".charts.stale").count() == 1
@@ -304,7 +280,7 @@ def test_the_prediction_is_that_of_htlib(visit: Visit, book: str) -> None:
         ("alignment", r"Predicted after one step: (\S+?)\.?$", law.alignment),
         ("rates", r"from rate (\S+) on", law.critical_lr),
     ):
-        label = visit.page.locator(f"figure.{chart} > svg").get_attribute("aria-label") or ""
+        label = description(visit.page, chart)
         found = re.search(words, label)
         assert found is not None, label
         assert parse(found[1]) == pytest.approx(expected, rel=1e-3)
@@ -312,18 +288,21 @@ def test_the_prediction_is_that_of_htlib(visit: Visit, book: str) -> None:
 
 def test_the_bulk_is_predicted_after_one_step_only(visit: Visit, book: str) -> None:
     page = visit.page
-    legend = page.locator("figure.esd .key span", has_text="predicted bulk")
+    legend = page.locator(".key span", has_text="predicted bulk")
     shared = json.loads(gzip.decompress((HTML / LIVE / "stored-runs.json.gz").read_bytes()))["config"]
     for optimizer, lr, train, sizes in (("gd", 3160.0, 1, SIZES), ("adam", 0.316, 0, shared)):
         open_page(visit, f"{book}book/02-one-step.html?optimizer={optimizer}&lr={lr:g}&steps=1&train={train}")
         config = ht.ExperimentConfig(**{name: sizes[name] for name in SIZES}, optimizer=optimizer)
         law = ht.one_step_law(n=config.n, d=config.d, h=config.h, optimizer=optimizer)
-        label = page.locator("figure.esd > svg").get_attribute("aria-label") or ""
+        label = description(page, "esd")
         found = re.search(r"bulk is predicted to end at ([^.]+(?:\.\d+)?)", label)
         assert found is not None, label
         assert parse(found[1]) == pytest.approx(law.bulk(lr).edge, rel=1e-2)
-        assert page.locator("figure.esd svg path.bulk").count() == 2
+        assert page.locator(".picture path.bulk").count() == 2
         assert legend.is_visible()
+        marks = page.locator(".zones text", has_text=" from ").all_text_contents()
+        found = sorted(parse(mark.rpartition(" ")[2]) for mark in marks)
+        assert found == pytest.approx(sorted([law.critical_lr, unstable_lr(config)]), rel=0.05)
         rate = unstable_lr(config)
         words = re.fullmatch(
             r"(?:Unstable|The first step overshoots) above (\S+); now (\S+) times that\.",
@@ -332,12 +311,13 @@ def test_the_bulk_is_predicted_after_one_step_only(visit: Visit, book: str) -> N
         assert words is not None
         assert [parse(number) for number in words.groups()] == pytest.approx([rate, lr / rate], rel=0.05)
     assert press(page, "Step", exact=True) == "done"
-    assert page.locator("figure.esd svg path.bulk").count() == 0
-    assert not legend.is_visible()
-    assert page.locator("figure.rates svg line.unstable").count() == 1
+    assert page.locator(".picture path.bulk").count() == 0
+    assert legend.count() == 0
+    assert page.locator(".thumb.rates line.unstable").count() == 1
+    assert page.locator(".zones line.unstable").count() == 1
     # there is no law for other labels
     open_page(visit, f"{book}book/02-one-step.html?train=1&labels=noise&steps=1&lr=0.316")
-    assert page.locator("path.bulk, line.unstable").count() == 0
+    assert page.locator("path.bulk, line.unstable, line.critical").count() == 0
     assert page.locator("small.unstable").inner_text() == ""
 
 
@@ -352,6 +332,7 @@ def test_presets_step_reset_and_play(visit: Visit, book: str, stored: list[dict[
     assert_stored(visit, stored, lr=0.01, steps=1)
     press(page, "Step", exact=True)
     assert_stored(visit, stored, lr=0.01, steps=2)
+    more(page)
     press(page, "Reset")
     assert_stored(visit, stored, lr=0.0316, steps=1)
     press(page, "heavy tail", exact=True)
@@ -385,7 +366,7 @@ def test_stop_ends_the_play_too(visit: Visit, book: str) -> None:
     page.wait_for_function(
         """() => {
             const buttons = [...document.querySelectorAll(".htlib-explorer button")];
-            const stop = buttons.find((button) => button.textContent === "Stop" && !button.disabled);
+            const stop = buttons.find((button) => button.matches(".stop[aria-disabled=false]"));
             const training = stop && document.querySelector(".htlib-explorer output").value > 2;
             if (training) stop.click();
             return training;
@@ -401,7 +382,7 @@ def test_the_address_holds_the_settings(visit: Visit, book: str) -> None:
     page = visit.page
     open_page(visit, f"{book}book/03-rates.html#try-it")
     page.get_by_role("slider", name="Learning rate").fill("1")
-    page.get_by_role("combobox", name="Training labels").select_option("shuffled")
+    choose(page, "labels", "shuffled")
     settle(page)
     page.wait_for_function("() => location.search.includes('labels')")
     address = urlsplit(page.url)
@@ -412,7 +393,7 @@ def test_the_address_holds_the_settings(visit: Visit, book: str) -> None:
     assert readout(page) == numbers
     open_page(visit, f"{book}book/03-rates.html?lr=oops&steps=4&labels=nonsense&other=1")
     assert page.get_by_label("learning rate, typed").input_value() == "1"
-    assert page.get_by_role("combobox", name="Training labels").input_value() == "real"
+    assert page.get_by_role("radio", name="real").is_checked()
     assert page.locator(".htlib-explorer output").inner_text() == "4"
     assert visit.errors == []
 
@@ -422,7 +403,7 @@ def test_links_of_the_exercises_set_the_controls(visit: Visit, book: str) -> Non
     visit.page.get_by_role("link", name="gradient descent at 1000", exact=True).click()
     visit.page.wait_for_url("**optimizer=gd**")
     settle(visit.page)
-    assert visit.page.get_by_role("combobox", name="Optimizer").input_value() == "gd"
+    assert visit.page.get_by_role("radio", name="GD", exact=True).is_checked()
     assert visit.page.get_by_label("learning rate, typed").input_value() == "1e3"
 
 
@@ -439,6 +420,7 @@ def test_the_link_of_the_first_page_leads_to_its_explorer(visit: Visit, book: st
 def test_bad_values_are_refused_and_the_page_goes_on(visit: Visit, book: str) -> None:
     page = visit.page
     open_page(visit, f"{book}book/03-rates.html?train=1&steps=1")
+    more(page)
     typed, seed = page.get_by_label("learning rate, typed"), page.get_by_role("spinbutton", name="Seed")
     for field, value, words in (
         (seed, "-3", "seed must be an integer, at least 0; got -3"),
@@ -466,11 +448,12 @@ def test_bad_values_are_refused_and_the_page_goes_on(visit: Visit, book: str) ->
 def test_a_newer_request_ends_an_older_one(visit: Visit, book: str) -> None:
     page = visit.page
     open_page(visit, f"{book}book/03-rates.html?train=1&steps=0")
+    more(page)
     page.get_by_role("slider", name="Steps", exact=True).fill("50")
     enter(page.get_by_role("spinbutton", name="Seed"), "5")
     page.get_by_text("Training at n = 600").wait_for()
     assert press(page, "Stop") == "cancelled"
-    assert re.match(r"Stopped after step \d+ of 50", status(visit))
+    assert re.match(r"Stopped (after step \d+ of 50|before the first step)", status(visit))
     page.get_by_role("slider", name="Steps", exact=True).fill("2")
     assert settle(page) == "done"
     assert_trained(visit, seed=5, steps=2)
@@ -479,6 +462,7 @@ def test_a_newer_request_ends_an_older_one(visit: Visit, book: str) -> None:
 def test_offline_after_the_engine_has_loaded(first_visit: Visit, book: str) -> None:
     visit, page = first_visit, first_visit.page
     open_page(visit, f"{book}book/03-rates.html?train=1&steps=1")
+    more(page)
     page.context.set_offline(True)
     enter(page.get_by_role("spinbutton", name="Seed"), "9")
     assert settle(page) == "done"
@@ -510,6 +494,7 @@ def test_the_first_page_plays_unless_motion_is_unwanted(
     assert (page.locator(".htlib-explorer .play").inner_text() == "Pause") == plays
     if plays:  # a change of anything but the steps is of the whole run
         page.wait_for_function("() => document.querySelector('.htlib-explorer output').value >= 2")
+        more(page)
         seed = page.get_by_role("spinbutton", name="Seed")
         seed.fill("1")
         before = page.locator(".htlib-explorer output").inner_text()
@@ -543,9 +528,18 @@ def test_without_webassembly_the_still_picture_stays(visit: Visit, book: str) ->
 def test_on_a_phone_everything_fits_and_can_be_touched(visit: Visit, book: str, tmp_path: Path) -> None:
     page = visit.page
     open_page(visit, f"{book}book/02-one-step.html?train=1&steps=1#explorer")
-    page.screenshot(path=tmp_path / "phone.png", full_page=True)
+    page.screenshot(path=tmp_path / "phone.png")
+    # the picture and both sliders are on the first screen
+    for part in (".picture", "input[name=lr]", "input[name=steps]"):
+        box = page.locator(f".htlib-explorer {part}").bounding_box()
+        assert box is not None
+        assert 0 <= box["y"] <= 900 - box["height"]
+    more(page)
+    page.locator("details.export > summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    controls = page.locator(".htlib-explorer").locator("button, select, input:not([type=checkbox])")
+    controls = page.locator(".htlib-explorer").locator(
+        "button:visible, summary, select, input:not([type=checkbox])"
+    )
     for control in controls.all():
         box = control.bounding_box()
         assert box is not None
@@ -557,9 +551,12 @@ def test_keyboard_and_names(visit: Visit, book: str) -> None:
     """Tab reaches every control, each has a name, and what happens is announced."""
     page = visit.page
     open_page(visit, f"{book}book/03-rates.html?steps=2")
-    controls = page.locator(".htlib-explorer").locator("button:enabled, select, input")
-    expected = controls.count()
-    page.locator(".htlib-explorer .presets button").first.focus()
+    more(page)
+    page.locator("details.export > summary").click()
+    # a row of buttons is one stop
+    stops = "button:visible, summary, select, input:not([type=radio]), input:checked"
+    expected = page.locator(".htlib-explorer").locator(stops).count()
+    page.locator(".htlib-explorer .guide").focus()
     reached = set()
     for _ in range(expected):
         name = page.evaluate(
@@ -574,9 +571,10 @@ def test_keyboard_and_names(visit: Visit, book: str) -> None:
         page.keyboard.press("Tab")
     assert len(reached) == expected
     assert page.locator(".status[aria-live=polite]").count() == 1
-    for chart in page.locator(".htlib-explorer figure > svg").all():
-        assert chart.get_attribute("role") == "img"
-        assert chart.get_attribute("aria-label")
+    chart = page.locator(".htlib-explorer .picture > svg")
+    assert chart.get_attribute("role") == "img"
+    assert chart.get_attribute("aria-label") == description(page, "esd")
+    assert all(description(page, name) for name in CHARTS)
     page.get_by_role("button", name="Train here").focus()
     page.keyboard.press("Enter")
     assert settle(page) == "done"

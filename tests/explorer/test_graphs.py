@@ -8,6 +8,7 @@ gradient descent, a run amplifies every rounding, and single steps from the same
 from __future__ import annotations
 
 import dataclasses
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -145,6 +146,45 @@ def update_error(config: ht.ExperimentConfig, W: np.ndarray, W_new: np.ndarray, 
     # the size of the preactivations, which round before the slope is taken.
     size = max(1.0, float(np.sqrt(np.mean(W**2))))
     return EPS * float(np.linalg.norm(W_new)) + rounding(config) * size * moved
+
+
+@pytest.mark.parametrize("step", [0, 1, 5])
+def test_single_steps_along_signs(runtime: Runtime, step: int) -> None:
+    """Each starts at weights of htlib.train; a sign counts where it is not that of rounding."""
+    config = CONFIG.replace(optimizer="signsgd", lr=0.05, steps=6)
+    problem = with_a_dead_unit(config)
+    W, after = (
+        ht.train(config, problem, progress=False, keep_weights=True).weights[step + k] for k in (0, 1)
+    )
+    G = gradient_at(torch.tensor(W, dtype=torch.float32), problem).numpy()
+    _, W_new, _, _ = runtime.step(config, problem, step + 1, W, np.zeros_like(W), np.zeros_like(W))
+    certain = np.abs(G) > 20 * rounding(config) * max(1.0, rms(W)) * rms(G)
+    assert certain.mean() > 0.99
+    np.testing.assert_allclose(W_new[certain], after[certain], rtol=4 * EPS, atol=4 * EPS)
+    assert np.abs(W_new - W).max() <= config.lr + 4 * EPS * np.abs(W).max()
+
+
+@pytest.mark.parametrize("step", [0, 1, 5])
+def test_single_steps_of_muon(runtime: Runtime, step: int) -> None:
+    """Oracle: torch.optim.Muon's own orthogonalisation in double precision, of htlib's gradients."""
+    config = CONFIG.replace(optimizer="muon", lr=0.1, steps=6)
+    problem = ht.make_problem(config)
+    weights = ht.train(config, problem, progress=False, keep_weights=True).weights
+    W, mean = torch.tensor(weights[0], dtype=torch.float32), torch.zeros(config.h, config.d)
+    for t in range(step + 1):
+        W = torch.tensor(weights[t], dtype=torch.float32)
+        before, mean = mean, torch.lerp(mean, gradient_at(W, problem), 1 - config.momentum)
+    X = (mean / mean.norm()).double().T
+    for _ in range(5):
+        A = X @ X.T
+        X = 3.4445 * X + (2.0315 * A @ A - 4.775 * A) @ X
+    expected = W.double() - config.lr * math.sqrt(config.h / config.d) * X.T
+    _, W_new, m, _ = runtime.step(config, problem, step + 1, W.numpy(), before.numpy(), np.zeros_like(W))
+    assert rms(m - mean.numpy()) <= rounding(config) * max(1.0, rms(W.numpy())) * rms(mean.numpy())
+    # five iterations multiply a small singular value, and what rounding makes of it, by 3.4445 each
+    moved = rms(W_new - W.numpy())
+    assert rms(W_new - expected.numpy()) <= EPS * rms(W.numpy()) + 3.4445**5 * rounding(config) * moved
+    assert moved > 0.004
 
 
 @pytest.mark.parametrize("t", [1, 2, 20])

@@ -6,6 +6,7 @@ import torch
 
 import htlib as ht
 from htlib.explorer.messages import (
+    estimated_saturation,
     final,
     noise_of,
     one_step,
@@ -94,3 +95,26 @@ def test_the_unstable_rate_is_that_of_htlib():
     large = config.replace(n=3000, d=200, h=300)
     assert one_step(large.replace(optimizer="adam"))["unstable_lr"] is None
     assert one_step(large)["unstable_lr"] == 2 / ht.predict_sharpness(large)
+
+
+def test_the_estimate_of_saturation_is_right_for_rows_of_equal_norm():
+    rng = np.random.default_rng(0)
+    W = rng.standard_normal((60, 40))
+    W *= np.sqrt(40 * 3) / np.linalg.norm(W, axis=1, keepdims=True)  # pre-activations of variance 3
+    X = torch.tensor(rng.standard_normal((5000, 40)))
+    share = estimated_saturation(ht.esd(W), 60, 40, "tanh")
+    # 300,000 activations, of which those of a sample depend on each other
+    assert share == pytest.approx(saturation(torch.tensor(W), X, "tanh"), abs=0.005)
+    assert estimated_saturation(ht.esd(W), 60, 40, "relu") is None
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", 0.01), ("adam", 1.0), ("adam", 316.0), ("gd", 1e4)])
+def test_the_estimate_of_saturation_is_near_for_trained_weights(optimizer, lr):
+    config = ht.ExperimentConfig(n=200, d=100, h=150, n_test=9, optimizer=optimizer, lr=lr, steps=3)
+    problem = ht.make_problem(config)
+    run = ht.train(config, problem, progress=False, keep_weights=True)
+    X = torch.tensor(problem.train.inputs)
+    for step, W in run.weights.items():
+        expected = saturation(torch.tensor(W, dtype=X.dtype), X, "tanh")
+        share = estimated_saturation(run.esd(step), config.h, config.d, "tanh")
+        assert share == pytest.approx(expected, abs=0.15)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import htlib as ht
-from htlib.explorer.stored_runs import BINS_PER_DECADE, LARGEST, pack_runs
+from htlib.explorer.messages import estimated_saturation
+from htlib.explorer.stored_runs import BINS_PER_DECADE, LARGEST, LEADING, pack_runs
 from htlib.student.probes import METRICS
 from tests.refusals import refused
 
@@ -88,6 +89,28 @@ def test_every_run_is_stored_with_its_measures_to_four_digits(runs):
         assert run["metrics"]["n_outliers"] == expected.metrics["n_outliers"].tolist()
         for name, values in run["metrics"].items():
             np.testing.assert_allclose(values, expected.metrics[name], rtol=5e-4)
+
+
+def test_overlaps_come_from_runs_that_kept_them(runs):
+    """Oracle: the singular vectors of weights and updates; cosines are stored in hundredths."""
+    config = runs[2].config
+    kept = ht.train(config, progress=False, keep_overlaps=True, keep_weights=True)
+    stored = json.loads(gzip.decompress(pack_runs(runs, [kept])))["runs"]
+    assert ["overlaps" in run for run in stored] == [run.config == config for run in runs]
+    found = np.array(stored[2]["overlaps"]).reshape(config.steps, LEADING, LEADING) / 100
+    for step in range(1, config.steps + 1):
+        W, before = kept.weights[step], kept.weights[step - 1]
+        expected = ht.singular_vector_overlaps(W, W - before, LEADING).right
+        np.testing.assert_allclose(found[step - 1], np.sqrt(expected), atol=0.0051)
+
+
+def test_the_estimate_of_saturation_is_stored(runs):
+    stored = content(runs)["runs"]
+    for run, expected in zip(stored, runs, strict=True):
+        shares = [estimated_saturation(s, SMALL.h, SMALL.d, "tanh") for s in expected.eigenvalues]
+        np.testing.assert_allclose(run["saturation"], shares, atol=0.0005)
+    relu = content([train(activation="relu", lr=0.1)])["runs"][0]
+    assert relu["saturation"] == [None] * (SMALL.steps + 1)
 
 
 def test_a_number_that_is_not_finite_is_null(runs):

@@ -14,6 +14,7 @@ import torch
 import htlib as ht
 from htlib.commands.main import main
 from htlib.explorer import Explorer
+from htlib.explorer.graphs import GRAPH_OPTIMIZERS
 from htlib.figures import style
 from htlib.student import config
 from htlib.student.config import CHOICES
@@ -193,7 +194,7 @@ def test_it_is_in_choices_figures_and_menus(name):
     assert config.HYPERPARAMETERS[name] == optimizer.hyperparameters
     assert (name in config.MATRICES_ONLY) == optimizer.matrices_only
     assert (name in config.SHARPNESS_OF) == (optimizer.edge is not None)
-    assert optimizer.n_state <= 2 or not optimizer.in_page
+    assert (name in GRAPH_OPTIMIZERS) == (optimizer.n_state <= 2)
     look = style.OPTIMIZER_COLORS[name], style.OPTIMIZER_MARKERS[name], style.OPTIMIZER_NAMES[name]
     assert look == (optimizer.color, optimizer.marker, optimizer.label)
     widget = Explorer(n=20, d=5, h=7)

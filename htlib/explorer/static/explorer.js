@@ -1,11 +1,16 @@
-// The explorer's front end: controls, linked charts, and an engine that computes the results.
+// The explorer's front end: one large picture that its rails move, small ones beside it, and an engine that computes.
 //
 // An engine has request(settings, train) -> id, cancel(id) and onMessage(callback) -> function that stops the calls.
 // htlib/explorer/messages.py describes the messages.  The engine of a page without a kernel (live/src/engine.ts) answers
 // from stored runs unless `train` is set; a kernel always trains.  No dependencies, no network.
 
+import { enable, press, rateRail, segments, select, wordFor } from "./controls.js";
 import { format, make, sample } from "./marks.js";
-import { familyOf, instability, PANELS, READOUT } from "./panels.js";
+import { kernelEngine } from "./kernel.js";
+import { familyOf, instability, PANELS } from "./panels.js";
+import { columns, saturation, sentence, tableRows } from "./readout.js";
+import { exportMenu } from "./share.js";
+import { createTour, settingsOf } from "./tour.js";
 
 const PATIENCE = 300; // ms that a run has to finish before a newer run, or a part of this one, is shown
 const SILENCE = 4000; // ms without an answer before the page says so
@@ -13,10 +18,9 @@ const SILENT = {
   kernel: "No answer from the kernel yet. It may be busy with another cell; if it is not, run this cell again.",
   page: "No answer yet: the stored runs, or the engine that trains, are still on their way.",
 };
-const SATURATED = 0.9;
-const RATES = { from: -3, to: 6, step: 0.05 }; // log10 of the learning rate
 const PACE = 450; // ms from one step to the next while the run is played
 const KEPT = 300; // runs of this reader that the map of rates remembers
+const SMALL = { width: 120, height: 52 }; // of a small picture, which the page stretches
 
 // Their rates are rates of the stored runs.
 const PRESETS = [
@@ -26,71 +30,30 @@ const PRESETS = [
   ["saturates", { optimizer: "adam", lr: 316, steps: 10, labels: "real" }],
   ["shuffled labels: same tail", { optimizer: "adam", lr: 1, steps: 10, labels: "shuffled" }],
 ];
-const EVERY_PRESET = { teacher: "softplus", noise_std: 0.3, feature_scale: "paper", seed: 0 };
-
-const WORDS = {
-  softplus: "softplus", relu: "relu", identity: "identity (linear)",
-  hermite2: "Hermite 2 (even)", hermite3: "Hermite 3 (odd)",
-  real: "real", shuffled: "shuffled", noise: "pure noise", centred: "real, centred",
-  paper: "paper: W x / √d", "released-code": "released code: W x / d",
-};
-
-export function kernelEngine(model) {
-  // Views of one model receive each other's answers.  The thousands of an id are the view, and random.
-  const view = Math.floor(Math.random() * 1e9) * 1000;
-  let count = 0;
-  return {
-    request(settings) {
-      count += 1;
-      const id = view + (count % 1000);
-      model.send({ type: "request", id, settings });
-      return id;
-    },
-    cancel(which) {
-      model.send({ type: "cancel", id: which });
-    },
-    onMessage(callback) {
-      model.on("msg:custom", callback);
-      return () => model.off("msg:custom", callback);
-    },
-  };
-}
 
 // The view ------------------------------------------------------------------------------------------
 
-// Options: `settings` are the initial settings and `home` those of Reset; `names` has the names of choices; with `stored`
-// the engine has stored runs, and with `train` it begins by training.  `hooks.changed(settings, train)` is called after the
-// reader's changes.  Returns a function that removes the view.
+// Options: `settings` are the initial settings and `home` those of Reset; `names` has the names of choices and `defaults`
+// the fields of htlib's ExperimentConfig; with `stored` the engine has stored runs, and with `train` it begins by training;
+// `panel` is the name of the large picture and `pinned` the settings of A.  `hooks.changed(state)` is called after the
+// reader's changes with {settings, train, panel, pinned}.  Returns `show(state)`, which restores one, `tour()`, and
+// `leave()`, which removes the view.
 export function createExplorer(el, options, engine, hooks = {}) {
   const settings = { ...options.settings };
   let training = !options.stored || options.train === true; // else answers come from stored runs
   let run = { id: null, state: "none", snapshots: [] }; // the newest request
   let shown = null; // the run in the picture
-  let drawn = "", dirty = false, frame = 0, timers = [], player = 0, target = null;
-  const view = { counts: "log", visited: [] };
+  let ahead = options.pinned ?? null; // settings whose run is requested first, and becomes A
+  let drawn = "", dirty = false, frame = 0, timers = [], player = 0, target = null, awaited = null;
+  let reach = Math.max(1, settings.steps); // the last step of the charts along steps
+  const view = { counts: "log", visited: [], panel: options.panel ?? PANELS[0].name, pinned: null };
 
   // Controls
-  const select = (name, title, help) => {
-    const input = make("select", { name, title: help ?? "" });
-    for (const value of options.choices[name])
-      input.append(make("option", { value }, options.names[value] ?? WORDS[value] ?? String(value)));
-    const read = typeof options.choices[name][0] === "number" ? Number : String;
-    input.addEventListener("change", () => change({ [name]: read(input.value) }));
-    const label = make("label", {}, make("span", {}, title), input);
-    return make("div", { class: name }, label, ...(help ? [make("small", { "aria-hidden": "true" }, help)] : []));
-  };
-  const range = (attributes) => make("input", { type: "range", ...attributes });
-  const slider = range({ name: "lr", min: RATES.from, max: RATES.to, step: RATES.step });
-  const typed = make("input", { type: "number", name: "lr-value", min: 0, step: "any", "aria-label": "learning rate, typed" });
-  const unstable = make("small", { class: "unstable" });
-  const steps = range({ name: "steps", min: 0, max: options.max_steps, step: 1 });
+  const { choices, names } = options;
+  const rail = rateRail(change, refuse);
+  const steps = make("input", { type: "range", name: "steps", min: 0, max: options.max_steps, step: 1, "aria-label": "Steps" });
   const count = make("output", {});
   const seed = make("input", { type: "number", name: "seed", min: 0, step: 1 });
-  slider.addEventListener("input", () => change({ lr: Number((10 ** slider.valueAsNumber).toPrecision(2)) }));
-  typed.addEventListener("change", () => {
-    if (Number.isNaN(typed.valueAsNumber)) return refuse("the learning rate must be a number, such as 0.1 or 2e3");
-    change({ lr: typed.valueAsNumber });
-  });
   steps.addEventListener("input", () => change({ steps: steps.valueAsNumber }));
   seed.addEventListener("change", () => {
     if (!Number.isInteger(seed.valueAsNumber)) return refuse("the seed must be a whole number, such as 0 or 17");
@@ -101,17 +64,12 @@ export function createExplorer(el, options, engine, hooks = {}) {
     view.counts = log.checked ? "log" : "linear";
     schedule();
   });
-  const press = (text, action, attributes = {}) => {
-    const button = make("button", { type: "button", ...attributes }, text);
-    button.addEventListener("click", action);
-    return button;
-  };
   const button = press("Stop", () => {
     hold();
     if (run.state === "running") return engine.cancel(run.id);
     place(); // replaces a refused value by the setting
     send();
-  });
+  }, { class: "stop" });
   const here = press("Train here", () => {
     training = !training;
     change({});
@@ -120,86 +78,156 @@ export function createExplorer(el, options, engine, hooks = {}) {
   const step = press("Step", () => change({ steps: Math.min(settings.steps + 1, options.max_steps) }));
   const reset = press("Reset", () => {
     training = !options.stored;
+    view.pinned = ahead = null;
     change(options.home ?? options.settings);
   });
-  const presets = PRESETS.map(([name, fields]) => press(name, () => change({ ...EVERY_PRESET, ...fields }), { "aria-pressed": "false" }));
+  const pin = press("Pin as A", () => {
+    view.pinned = view.pinned ? null : shown;
+    changed();
+    schedule();
+  }, { class: "pin", title: "Keep this run in grey, and compare the next ones with it" });
+  const presets = PRESETS.map(([name, fields]) => press(name, () => change(settingsOf(fields)), { "aria-pressed": "false" }));
+  const guide = press("Take the two-minute tour", () => tour.begin(), { class: "guide" });
+  const tour = createTour(go, () => {
+    pause();
+    awaited = null;
+    changed();
+    guide.focus();
+  });
+
+  // The large picture, its rails, and the small pictures
+  const stage = make("svg", { role: "img", "aria-label": "" });
+  const heading = make("strong"), badge = make("span", { class: "badge" }), key = make("div", { class: "key" });
+  const figure = make("figure", { class: "stage" },
+    make("figcaption", {}, make("div", {}, heading, badge, pin), key), make("div", { class: "picture" }, stage), rail.row,
+    make("div", { class: "rail steps" }, play, step, make("span", {}, "Steps"), steps, count));
+  const thumbs = PANELS.map((panel) => {
+    const { width, height } = SMALL;
+    const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true", preserveAspectRatio: panel.name === "overlaps" ? "xMidYMid" : "none" });
+    const value = make("span", { class: "value" });
+    const shows = press("", () => enlarge(panel.name), { class: `thumb ${panel.name}`, title: panel.title });
+    shows.append(svg, make("span", {}, panel.short), " ", value);
+    return { panel, svg, value, shows };
+  });
+  stage.addEventListener("pointerdown", drag);
+
+  const more = make("details", { class: "more" }, make("summary", {}, "More"),
+    make("div", {},
+      select("teacher", "Teacher", choices.teacher, names, change),
+      select("noise_std", "Label noise σ", choices.noise_std, names, change),
+      make("div", { class: "seed" }, make("label", {}, make("span", {}, "Seed"), seed)),
+      select("feature_scale", "Feature scale", choices.feature_scale, names, change,
+        "Of the ridge refit: paper W x / √d, released code W x / d. Training and spectrum do not change."),
+      make("label", { class: "toggle" }, log, "log counts"), reset));
+  const status = make("p", { class: "status", "aria-live": "polite" });
+  const notice = make("p", { class: "notice", "aria-live": "polite", hidden: "" });
+  const bar = make("progress", { "aria-label": "progress", value: 0, max: 1 });
+  const share = exportMenu(current, { defaults: options.defaults, linked: Boolean(hooks.changed), root: el });
+  const charts = make("div", { class: "charts" }, figure,
+    make("div", { class: "thumbs", role: "group", "aria-label": "picture to enlarge" }, ...thumbs.map(({ shows }) => shows)));
   const controls = make("form", { class: "controls", "aria-label": "settings of the experiment" },
+    make("div", { class: "invitation" }, guide, make("span", {}, "or drag the rate under the picture; the small pictures enlarge")),
     make("div", { class: "presets", role: "group", "aria-label": "presets" }, ...presets),
-    select("optimizer", "Optimizer"),
-    make("div", { class: "wide" }, make("label", {}, make("span", {}, "Learning rate η (log)"), slider), typed, unstable),
-    make("div", { class: "wide" }, make("label", {}, make("span", {}, "Steps"), steps), count),
-    select("teacher", "Teacher"),
-    select("labels", "Training labels"),
-    select("noise_std", "Label noise σ"),
-    make("div", { class: "seed" }, make("label", {}, make("span", {}, "Seed"), seed)),
-    select("feature_scale", "Feature scale", "Of the ridge refit: paper W x / √d, released code W x / d. Training and spectrum do not change."),
-  );
+    charts,
+    make("div", { class: "toolbar" },
+      segments("optimizer", "Optimizer", choices.optimizer, names, change),
+      segments("labels", "Training labels", choices.labels, names, change),
+      ...(options.stored ? [here] : []), share.menu, more),
+    make("div", { class: "bench" }, bar, status, button));
+  controls.addEventListener("submit", (event) => event.preventDefault());
+  const rows = make("tbody");
+  const table = make("table", {}, make("thead", {}, columns()), rows);
+  el.classList.add("htlib-explorer");
+  el.append(tour.card, controls, notice, table);
+  el.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") tour.end();
+  });
+  // Arrow keys move our sliders, not JupyterLab's cells.
+  for (const input of el.querySelectorAll("input, select, button, summary")) input.dataset.lmSuppressShortcuts = "true";
+
   // Show the present settings in all controls.
-  const place = (playing = false) => {
-    for (const name of Object.keys(options.choices)) controls.elements[name].value = settings[name];
+  function place(playing = false) {
+    for (const name of Object.keys(choices)) controls.elements[name].value = settings[name];
     if (!playing) { // else a reader may be typing
-      const plain = String(settings.lr), short = settings.lr.toExponential().replace("+", "");
-      typed.value = short.length < plain.length ? short : plain;
+      rail.write(settings.lr);
       seed.value = settings.seed;
     }
-    slider.value = settings.lr > 0 ? Math.log10(settings.lr) : RATES.from;
-    slider.setAttribute("aria-valuetext", format(settings.lr));
+    rail.set(settings);
     steps.value = settings.steps;
     count.textContent = settings.steps;
     here.textContent = training ? "Stored runs" : "Train here";
     presets.forEach((button, i) => button.setAttribute("aria-pressed",
-      Object.entries({ ...EVERY_PRESET, ...PRESETS[i][1] }).every(([name, value]) => settings[name] === value)));
-  };
-  controls.addEventListener("submit", (event) => event.preventDefault());
+      Object.entries(settingsOf(PRESETS[i][1])).every(([name, value]) => settings[name] === value)));
+  }
 
-  // Status
-  const status = make("p", { class: "status", "aria-live": "polite" });
-  const notice = make("p", { class: "notice", "aria-live": "polite", hidden: "" });
-  const bar = make("progress", { "aria-label": "progress", value: 0, max: 1 });
-  const bench = make("div", { class: "bench" },
-    make("div", { class: "buttons", role: "group", "aria-label": "run" }, play, step, reset, ...(options.stored ? [here] : []), button), status, bar);
   const say = (state, text) => {
     status.dataset.state = state;
     if (status.textContent !== text) status.textContent = text;
   };
 
-  // Pictures and numbers
-  const panels = PANELS.map((panel) => {
-    const svg = make("svg", { role: "img", "aria-label": "" });
-    const key = panel.legend.map((item) => make("span", {}, sample(item), item.name));
-    const title = make("strong", {}, panel.title);
-    const toggle = panel.name === "esd" ? [make("label", { class: "toggle" }, log, "log counts")] : [];
-    const conditional = panel.legend.flatMap(({ when }, i) => (when ? [[key[i], when]] : []));
-    const figure = make("figure", { class: panel.name }, make("figcaption", {}, make("div", {}, title, ...toggle), make("div", { class: "key" }, ...key)), svg);
-    return { ...panel, svg, figure, heading: title, conditional };
-  });
-  const charts = make("div", { class: "charts" }, ...panels.map(({ figure }) => figure));
-  const rows = make("tbody");
-  const table = make("table", {},
-    make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "step"), ...READOUT.map(([, name]) => make("th", { scope: "col" }, name)))), rows);
-  el.classList.add("htlib-explorer");
-  el.append(controls, bench, notice, charts, table);
-  // Arrow keys move our sliders, not JupyterLab's cells.
-  for (const input of el.querySelectorAll("input, select, button")) input.dataset.lmSuppressShortcuts = "true";
+  function changed() {
+    if (tour.running()) return; // its end is one change
+    hooks.changed?.({ settings: { ...settings }, train: training, panel: view.panel, pinned: view.pinned?.settings ?? ahead });
+  }
 
   // A change by the reader ends the play; a change by the player does not.
   function change(update, playing = false) {
     if (!playing) {
       if (player && !("steps" in update)) settings.steps = target; // show another run with all its steps
       pause();
+      awaited?.(null);
+      awaited = null;
     }
     Object.assign(settings, update);
+    const scrubbed = "steps" in update && Object.keys(update).length === 1;
+    reach = Math.max(1, settings.steps, scrubbed ? reach : 0);
     place(playing);
-    if (!playing) hooks.changed?.({ ...settings }, training);
+    if (!playing) changed();
     delete el.dataset.settled;
     // Let a run finish that is nearly done, so that every picture is complete while a slider moves.
     if (run.state === "running" && performance.now() - run.sent < PATIENCE) dirty = true;
     else send();
   }
 
+  function show(state) {
+    tour.end();
+    pause();
+    training = !options.stored || state.train;
+    view.panel = state.panel;
+    if (JSON.stringify(state.pinned) !== JSON.stringify(view.pinned?.settings ?? null)) {
+      view.pinned = null;
+      ahead = state.pinned;
+    }
+    Object.assign(settings, state.settings);
+    reach = Math.max(1, settings.steps);
+    place();
+    changed();
+    send();
+  }
+
+  function enlarge(name) {
+    view.panel = name;
+    changed();
+    schedule();
+  }
+
+  // A place in a chart is a step or a rate; on the spectrum, a way to the right is a larger rate.
+  function drag(event) {
+    if (!shown || event.button) return;
+    const from = settings.lr, start = event.clientX;
+    const follow = ({ clientX }) => {
+      const update = stage.pick?.(clientX - stage.getBoundingClientRect().left) ?? { lr: rail.moved(from, clientX - start) };
+      if (Object.entries(update).some(([name, value]) => settings[name] !== value)) change(update);
+    };
+    stage.setPointerCapture(event.pointerId);
+    if (stage.pick) follow(event);
+    stage.onpointermove = follow;
+    stage.onpointerup = stage.onpointercancel = () => (stage.onpointermove = null);
+  }
+
   // Playing starts at step 0 and goes step by step to the number of steps that was set.
   function begin() {
-    target = Math.max(1, settings.steps);
+    target = reach = Math.max(1, settings.steps);
     const advance = () => {
       if (settings.steps >= target) return pause();
       // the next step waits for the picture of this one
@@ -213,6 +241,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
 
   function pause() {
     clearTimeout(player);
+    if (player) schedule(); // who waits for the whole run hears of its end
     player = 0;
     play.textContent = "Play";
   }
@@ -221,7 +250,18 @@ export function createExplorer(el, options, engine, hooks = {}) {
   function hold() {
     if (!player) return;
     pause();
-    hooks.changed?.({ ...settings }, training);
+    changed();
+  }
+
+  // Show a step of the tour.
+  function go({ settings: fields, panel, pinned, play: plays }) {
+    training = !options.stored;
+    view.panel = panel;
+    view.pinned = null;
+    ahead = pinned ? settingsOf(fields, pinned) : null;
+    change(settingsOf(fields));
+    if (plays && !matchMedia("(prefers-reduced-motion: reduce)").matches) begin();
+    return new Promise((resolve) => (awaited = resolve));
   }
 
   function refuse(message) {
@@ -240,8 +280,9 @@ export function createExplorer(el, options, engine, hooks = {}) {
 
   function send() {
     forget();
-    run = { state: "running", settings: { ...settings }, span: player ? target : settings.steps, snapshots: [], sent: performance.now(), heard: false };
-    run.id = engine.request(run.settings, training);
+    const wanted = { ...(ahead ?? settings) };
+    run = { state: "running", settings: wanted, ahead, span: reach, snapshots: [], sent: performance.now(), heard: false };
+    run.id = engine.request(wanted, training);
     timers = [
       setTimeout(() => (dirty ? send() : schedule()), PATIENCE),
       setTimeout(() => run.heard || say("waiting", options.stored ? SILENT.page : SILENT.kernel), SILENCE),
@@ -257,7 +298,13 @@ export function createExplorer(el, options, engine, hooks = {}) {
     else if (message.type === "snapshots") run.snapshots.push(...message.snapshots);
     else Object.assign(run, { state: message.type, stoppedAt: message.step, message: message.message, took: performance.now() - run.sent });
     if (run.state === "done") remember();
-    if (run.state !== "running" && dirty) send();
+    if (run.ahead && run.state !== "running" && run.state !== "cancelled") {
+      if (ahead === run.ahead) { // else another A is wanted by now
+        ahead = null;
+        view.pinned = run.snapshots.length ? run : null;
+      }
+      send();
+    } else if (run.state !== "running" && dirty) send();
     schedule();
   }
 
@@ -272,9 +319,14 @@ export function createExplorer(el, options, engine, hooks = {}) {
     frame ||= requestAnimationFrame(() => {
       frame = 0;
       report();
-      if (run.snapshots.length && (run.state !== "running" || performance.now() - run.sent >= PATIENCE)) shown = run;
+      const ready = run.snapshots.length && !run.ahead;
+      if (ready && (run.state !== "running" || performance.now() - run.sent >= PATIENCE)) shown = run;
       if (shown) draw();
-      if (run.state !== "running" && !dirty) el.dataset.settled = run.state;
+      if (run.state === "running" || dirty) return;
+      el.dataset.settled = run.state;
+      if (player || !awaited) return;
+      awaited({ run: shown === run ? run : null, pinned: view.pinned });
+      awaited = null;
     });
   }
 
@@ -287,51 +339,62 @@ export function createExplorer(el, options, engine, hooks = {}) {
     bar.max = Math.max(1, asked ?? 1);
     const stopped = state === "cancelled" || state === "error";
     button.textContent = stopped ? "Run" : "Stop";
-    button.disabled = !(running || stopped);
-    step.disabled = settings.steps >= options.max_steps;
+    enable(button, running || stopped);
+    enable(step, settings.steps < options.max_steps);
+    enable(pin, Boolean(view.pinned ?? shown));
+    pin.setAttribute("aria-pressed", String(Boolean(view.pinned)));
     el.setAttribute("aria-busy", running);
     for (const part of [charts, table]) part.classList.toggle("stale", state === "error" || state === "absent");
-    const sizes = run.start && `n = ${run.start.config.n}, d = ${run.start.config.d}, h = ${run.start.config.h}`;
     if (running && !run.heard) status.textContent || say("waiting", options.stored ? "Reading the stored runs." : "Waiting for the kernel.");
-    else if (running && progress?.phase === "load") say(state, "Loading the engine: once, 4 MB.");
-    else if (running && performance.now() - run.sent >= PATIENCE)
-      say(state, snapshots.length ? `Training at ${sizes}: ${asked} steps.` : `Preparing data and first measures at ${sizes}.`);
-    else if (state === "done") say(state, run.start.note ?? `${asked} step${asked === 1 ? "" : "s"} done in ${format(run.took / 1000, 2)} s (${sizes}).`);
-    else if (state === "absent") say(state, `${run.message} Train here computes it.`);
-    else if (state === "cancelled") say(state, `Stopped after step ${last} of ${asked}. Run goes on from there.`);
-    else if (state === "diverged")
-      say(state, `Diverged: at step ${run.stoppedAt} a number stopped being finite. ${snapshots.length ? `What was measured up to step ${last} is shown.` : "Nothing could be measured."}`);
-    else if (state === "error") say(state, `This does not run: ${run.message}.`);
+    else {
+      const words = sentence(run, performance.now() - run.sent >= PATIENCE);
+      if (words) say(state, words);
+    }
   }
 
   function draw() {
-    const width = Math.floor(charts.firstChild.clientWidth) - 2;
-    const picture = [shown.id, shown.state, shown.snapshots.length, width, view.counts, view.visited.length].join();
+    const width = Math.floor(stage.parentElement.clientWidth);
+    rail.draw(shown.start.prediction, shown.start.config.optimizer === "gd" ? "unstable" : "overshoots", view.pinned?.start.config.lr);
+    const picture = [shown.id, shown.state, shown.snapshots.length, width, view.counts, view.visited.length, view.panel, view.pinned?.id].join();
     if (width < 100 || picture === drawn) return; // the page is not laid out, as in a hidden tab, or nothing has changed
+    if (!drawn.startsWith(`${shown.id},`)) share.forget();
     drawn = picture;
-    const height = 268, left = 58, right = width - 14;
-    const boxes = [[8, height - 42], [8, 106], [128, height - 42]].map(([top, bottom]) => ({ left, right, top, bottom }));
-    for (const panel of panels) {
-      panel.svg.replaceChildren();
-      panel.svg.setAttribute("width", width);
-      panel.svg.setAttribute("height", height);
-      panel.svg.setAttribute("aria-label", panel.draw(panel.svg, boxes, shown, view));
-      for (const [item, when] of panel.conditional) item.hidden = !when(shown);
+    const height = Math.round(Math.min(400, Math.max(220, 0.62 * width)));
+    const panel = PANELS.find(({ name }) => name === view.panel) ?? PANELS[0];
+    stage.replaceChildren();
+    stage.setAttribute("width", width);
+    stage.setAttribute("height", height);
+    stage.pick = null;
+    const last = shown.snapshots.at(-1);
+    stage.setAttribute("aria-label", panel.draw(stage, boxes(width, height, [58, 14, 8, 42], 18), shown, view));
+    figure.dataset.panel = panel.name;
+    heading.textContent = panel.name === "esd" ? `Spectrum after step ${last.step}` : panel.title;
+    key.replaceChildren(...panel.legend.filter(({ when }) => !when || when(shown, view)).map((item) => make("span", {}, sample(item), item.name)));
+    for (const { panel: other, svg, value, shows } of thumbs) {
+      svg.replaceChildren();
+      shows.setAttribute("aria-description", other.draw(svg, boxes(SMALL.width, SMALL.height, [2, 2, 3, 3], 4, true), shown, view));
+      shows.setAttribute("aria-pressed", String(other === panel));
+      value.textContent = other.value(last);
     }
-    unstable.textContent = instability(shown);
-    const [first, last] = [shown.snapshots[0], shown.snapshots.at(-1)];
-    panels[0].heading.textContent = `Spectrum after step ${last.step}`;
-    const row = (name, cell, attributes = {}) =>
-      make("tr", attributes, make("th", { scope: "row" }, name), ...READOUT.map(([key]) => cell(key)));
-    rows.replaceChildren(...[first, ...(last === first ? [] : [last])].map(({ step, metrics }) =>
-      row(String(step), (key) => make("td", { "data-metric": key }, format(metrics[key])))));
-    if (last.spread)
-      rows.append(row("seeds", (key) => make("td", { "data-spread": key }, last.spread[key].map((v) => format(v, 3)).join(" – ")), { class: "spread" }));
-    const { activation } = shown.start.config, share = last.saturation;
-    notice.hidden = !(share > SATURATED);
-    if (!notice.hidden)
-      notice.textContent = `Saturated: ${Math.floor(100 * share)} % of the hidden activations are within 1 % of their bound after step ${last.step}. ` +
-        `${activation} cannot overflow, but its slope is nearly zero there: little gradient is left.`;
+    rail.note.textContent = instability(shown);
+    rows.replaceChildren(...tableRows(shown, view.pinned, names));
+    notice.textContent = saturation(shown);
+    badge.hidden = notice.hidden = !notice.textContent;
+    badge.textContent = "saturated";
+  }
+
+  // The whole box of a chart, and its upper and lower half.
+  function boxes(width, height, [left, right, top, bottom], gap, small = false) {
+    const [end, middle] = [height - bottom, (top + height - bottom) / 2];
+    return [[top, end], [top, middle - gap / 2], [middle + gap / 2, end]].map(([from, to]) => ({ left, right: width - right, top: from, bottom: to, small }));
+  }
+
+  // What the export takes: the run in the picture, its chart, and their names.
+  function current() {
+    if (!shown) return null;
+    const { optimizer, lr, labels, seed } = shown.start.config, { step: last } = shown.snapshots.at(-1);
+    const setting = `${names[optimizer] ?? optimizer}, rate ${format(lr)}, step ${last}, ${wordFor(labels)} labels, seed ${seed}`;
+    return { run: shown, svg: stage, title: heading.textContent, setting, file: `${optimizer}-rate${lr}-step${last}-${labels}-seed${seed}` };
   }
 
   const silence = engine.onMessage(receive);
@@ -339,8 +402,9 @@ export function createExplorer(el, options, engine, hooks = {}) {
   observer.observe(charts);
   place();
   send();
-  if (options.play) begin();
-  return () => {
+  if (options.tour) void tour.begin();
+  else if (options.play) begin();
+  const leave = () => {
     pause();
     silence();
     observer.disconnect();
@@ -348,8 +412,9 @@ export function createExplorer(el, options, engine, hooks = {}) {
     cancelAnimationFrame(frame);
     if (run.state === "running") engine.cancel(run.id);
   };
+  return { show, tour: () => tour.begin(), leave };
 }
 
 export default {
-  render: ({ model, el }) => createExplorer(el, model.get("options"), kernelEngine(model)),
+  render: ({ model, el }) => createExplorer(el, model.get("options"), kernelEngine(model)).leave,
 };

@@ -1,6 +1,8 @@
 // The parts of the explorer's charts: elements, numbers as text, scales, axes, lines along steps.
 
-export const INK = "#222", GRID = "#e4e4e4", BLUE = "#0072B2", ORANGE = "#D55E00", GREEN = "#009E73", GREY = "#767676";
+// The colours are variables of explorer.css, because a dark page has others.
+const [INK, GRID, BLUE, ORANGE, GREEN, GREY] = ["ink", "grid", "blue", "orange", "green", "grey"].map((name) => `var(--${name})`);
+export { INK, GRID, BLUE, ORANGE, GREEN, GREY };
 
 // Elements ------------------------------------------------------------------------------------------
 
@@ -34,7 +36,9 @@ export function linearScale([a, b], [p, q]) {
   const step = unit * [1, 2, 5, 10].find((m) => m * unit >= rough * 0.99);
   const ticks = [];
   for (let k = Math.ceil(a / step - 1e-9); k * step <= b + step * 1e-9; k++) ticks.push(k * step);
-  return { at: (v) => p + ((v - a) / (b - a)) * (q - p), ticks, write: (v) => format(v, 3), low: a };
+  return {
+    at: (v) => p + ((v - a) / (b - a)) * (q - p), from: (place) => a + ((place - p) / (q - p)) * (b - a), ticks, write: (v) => format(v, 3), low: a,
+  };
 }
 
 export function logScale([a, b], [p, q]) {
@@ -48,7 +52,9 @@ export function logScale([a, b], [p, q]) {
     }
   const plain = ticks.every((v) => v >= 0.01 && v <= 1000);
   const write = (v) => (plain || multiples.length > 1 ? format(v, 2) : power(Math.round(Math.log10(v))));
-  return { at: (v) => p + ((Math.log10(v) - from) / (to - from)) * (q - p), ticks, write, low: a };
+  return {
+    at: (v) => p + ((Math.log10(v) - from) / (to - from)) * (q - p), from: (place) => 10 ** (from + ((place - p) / (q - p)) * (to - from)), ticks, write, low: a,
+  };
 }
 
 export function domain(values, kind, atLeast = 0) {
@@ -60,7 +66,9 @@ export function domain(values, kind, atLeast = 0) {
   return [low - margin, high + margin];
 }
 
+// A box of a small picture has no numbers.
 export function axes(svg, box, x, y, xlabel, ylabel) {
+  if (box.small) return void svg.append(make("path", { d: `M${box.left},${box.bottom}H${box.right}`, stroke: GREY }));
   for (const v of y.ticks)
     svg.append(
       make("line", { x1: box.left, x2: box.right, y1: y.at(v), y2: y.at(v), stroke: GRID }),
@@ -88,10 +96,11 @@ export const MARKERS = {
   diamond: "M0,-5l5,5l-5,5l-5,-5z",
 };
 
-export function sample({ colour, dash = "", marker, bar, hollow }) {
+// A legend's sample: a line, with or without a marker; a bar; a marker by itself, hollow or full.
+export function sample({ colour, dash = "", marker, bar, hollow, point }) {
   const svg = make("svg", { width: 26, height: 12, "aria-hidden": "true" });
   if (bar) svg.append(make("rect", { x: 6, y: 1, width: 14, height: 10, fill: colour, opacity: 0.6 }));
-  else if (!hollow) svg.append(make("line", { x1: 1, x2: 25, y1: 6, y2: 6, stroke: colour, "stroke-width": 2, "stroke-dasharray": dash }));
+  else if (!hollow && !point) svg.append(make("line", { x1: 1, x2: 25, y1: 6, y2: 6, stroke: colour, "stroke-width": 2, "stroke-dasharray": dash }));
   if (marker) svg.append(make("path", { d: MARKERS[marker], transform: "translate(13,6)", fill: hollow ? "none" : colour, stroke: hollow ? colour : "none" }));
   return svg;
 }
@@ -120,12 +129,15 @@ export function path(places) {
   return d;
 }
 
-// Draw measures against the step.  `predicted` is one point in closed form, {step, value, name}.
-export function lines(svg, box, run, series, { kind = "linear", range, atLeast, reference, predicted, xlabel, ylabel }) {
-  const { snapshots, span } = run;
-  const values = series.flatMap(({ key }) => snapshots.flatMap((s) => [s.metrics[key], ...(s.spread?.[key] ?? [])]));
+// Draw measures against the step.  `predicted` is one point in closed form, {step, value, name}; `pinned` is a run to
+// compare with.  Where the picture is large, a place in it leads to a step.
+export function lines(svg, box, run, series, { kind = "linear", range, atLeast, reference, predicted, pinned, xlabel, ylabel }) {
+  const { snapshots } = run, span = Math.max(run.span, pinned?.span ?? 0);
+  const values = series.flatMap(({ key }) =>
+    [...snapshots, ...(pinned?.snapshots ?? [])].flatMap((s) => [s.metrics[key], ...(s.spread?.[key] ?? [])]));
   if (reference) values.push(reference.value);
   const x = linearScale([0, Math.max(1, span)], [box.left + 6, box.right - 6]);
+  svg.pick = (place) => ({ steps: Math.min(span, Math.max(0, Math.round(x.from(place)))) });
   x.ticks = x.ticks.filter(Number.isInteger);
   const y = (kind === "log" ? logScale : linearScale)(range ?? domain(values, kind, atLeast), [box.bottom, box.top]);
   const at = (v) => (v === null || v === undefined || (kind === "log" && v <= 0) ? NaN : y.at(v));
@@ -133,17 +145,23 @@ export function lines(svg, box, run, series, { kind = "linear", range, atLeast, 
   const line = (attributes) => svg.append(make("line", { "stroke-width": 1.5, ...attributes }));
   if (reference)
     line({ x1: box.left, x2: box.right, y1: y.at(reference.value), y2: y.at(reference.value), stroke: GREY, "stroke-dasharray": "2 3" });
-  if (run.state === "diverged") {
+  if (run.state === "diverged" && !box.small) {
     const stop = x.at(run.stoppedAt), anchor = stop > (box.left + box.right) / 2 ? "end" : "start";
     line({ x1: stop, x2: stop, y1: box.top, y2: box.bottom, stroke: ORANGE, "stroke-dasharray": "6 3" });
     svg.append(make("text", { x: stop + (anchor === "end" ? -5 : 5), y: box.top + 10, "text-anchor": anchor }, "diverged"));
   }
   const every = Math.ceil(snapshots.length / 26);
+  for (const { key, dash } of pinned ? series : [])
+    svg.append(make("path", {
+      d: path(pinned.snapshots.map(({ step, metrics }) => [x.at(step), at(metrics[key])])),
+      fill: "none", stroke: GREY, "stroke-width": 2, "stroke-dasharray": dash, class: "pinned",
+    }));
   for (const { key, name, colour, dash, marker } of series) {
     const edge = (side) => snapshots.map((s) => [x.at(s.step), at(s.spread?.[key]?.[side])]);
     band(svg, edge(0), edge(1), colour);
     const places = snapshots.map(({ step, metrics }) => [x.at(step), at(metrics[key])]);
     svg.append(make("path", { d: path(places), fill: "none", stroke: colour, "stroke-width": 2, "stroke-dasharray": dash }));
+    if (box.small) continue;
     const dots = make("g", { fill: colour });
     places.forEach(([px, py], i) => {
       if (!Number.isFinite(py) || (i % every && i < places.length - 1)) return;
@@ -152,7 +170,7 @@ export function lines(svg, box, run, series, { kind = "linear", range, atLeast, 
     });
     svg.append(dots);
   }
-  if (predicted && span >= predicted.step)
+  if (predicted && span >= predicted.step && !box.small)
     svg.append(make("path", {
       d: MARKERS.diamond, transform: `translate(${x.at(predicted.step)},${y.at(predicted.value)})`, fill: "none", stroke: INK, "stroke-width": 1.5, class: "predicted",
     }, make("title", {}, predicted.name)));

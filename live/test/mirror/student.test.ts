@@ -9,7 +9,7 @@ import { CHOICES, SETTINGS } from "../settings";
 const SIZES = { n: 1, d: 2, h: 3, n_test: 1 };
 const shape = { sizes: SIZES, noise: { x: [], density: [], edge: 4 }, laws: {} };
 const META: Meta = {
-  options: { settings: SETTINGS, choices: CHOICES, names: {}, max_steps: 50 },
+  options: { settings: SETTINGS, choices: CHOICES, names: {}, defaults: {}, max_steps: 50 },
   activation: "tanh",
   ridge_lambda: 0.01,
   input_scales: { paper: 0.7, "released-code": 0.5 },
