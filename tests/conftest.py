@@ -19,8 +19,17 @@ install_import_hook("htlib.student.network", "beartype.beartype")
 
 
 # They begin first: at the end, none of them keeps one worker busy while the others have nothing to do.
-LONGEST = [f"browser/test_{name}.py" for name in ("live", "pages", "access", "explorer")]
-LONGEST += ["test_kill.py", "sweeps/test_compute.py", "book/test_build.py", "test_imports.py"]
+LONGEST = [
+    f"browser/test_{name}.py"
+    for name in ("live", "checkpoint_files", "checkpoint", "reader", "pages", "access")
+]
+LONGEST += [
+    "browser/test_explorer.py",
+    "test_kill.py",
+    "sweeps/test_compute.py",
+    "book/test_build.py",
+    "test_imports.py",
+]
 LONGEST += ["figures/test_runs.py", "book/test_notebooks.py"]
 
 
