@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +12,8 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from htlib.networks.config import NetworkConfig
 from htlib.networks.data import N_SYMBOLS
+
+_SEEDED = threading.Lock()  # torch draws weights from one generator, which threads would seed for each other
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Unit:
 
 def build(config: NetworkConfig) -> nn.Module:
     """Make the network of a configuration, with weights that its seed draws."""
-    with torch.random.fork_rng(devices=[]):
+    with _SEEDED, torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if config.network == "mlp":
             return _mlp(config.width)

@@ -1,5 +1,6 @@
 """Oracles: training twice, plain training, steps of torch, the drop-in of htlib.practice, numbers by hand."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -48,6 +49,15 @@ def test_uniform_is_plain_training_to_the_bit(method):
         np.testing.assert_array_equal(W, uniform.weights[12][name])
     by_alpha = train_network(MLP.replace(method=method, **decay), keep_weights=True)
     assert any((by_alpha.weights[12][name] != W).any() for name, W in plain.weights[12].items())
+
+
+def test_threads_draw_the_weights_of_their_own_seeds():
+    """Runs of a sweep may be threads of one process, and torch has one generator.  Oracle: one by one."""
+    configs = [NetworkConfig(network="transformer", seed=seed) for seed in range(24)]
+    alone = [torch.cat([p.flatten() for p in build(config).parameters()]) for config in configs]
+    with ThreadPoolExecutor(8) as threads:
+        for weights, network in zip(alone, threads.map(build, configs), strict=True):
+            assert torch.equal(torch.cat([p.flatten() for p in network.parameters()]), weights)
 
 
 def test_every_control_gives_other_rates_and_another_training():
