@@ -54,6 +54,7 @@ def test_no_barriers_on_any_page(visit: Visit, book: str, name: str) -> None:
     assert_no_barriers(visit, [(width, theme) for width in (1280, 320) for theme in ("light", "dark")])
 
 
+@pytest.mark.long
 def test_no_barriers_with_all_of_the_explorer_open(visit: Visit, book: str) -> None:
     """The tour, both menus, and a run that is compared with another."""
     page = visit.page

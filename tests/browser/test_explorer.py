@@ -393,6 +393,7 @@ def run_first_cell(page: Page) -> None:
     pytest.fail("JupyterLab did not run the cell")
 
 
+@pytest.mark.long
 def test_the_explorer_lives_in_jupyterlab(browser: Browser, jupyter: str, tmp_path: Path) -> None:
     config = ht.ExperimentConfig(**SIZES)
     context = browser.new_context(viewport={"width": 1280, "height": 1400})
