@@ -5,6 +5,7 @@ import kernels from "../live/src/checkpoint/kernels.wat";
 import { Solver } from "../live/src/checkpoint/solver";
 import { tridiagonalEigenvalues } from "../live/src/checkpoint/tridiagonal";
 import { Generator } from "../live/src/random";
+import { eigenvaluesOfRows } from "../live/test/checkpoint/dense";
 
 const solver = new Solver(new WebAssembly.Module(kernels));
 
@@ -56,16 +57,7 @@ function plain(R: Float64Array, n: number, length: number): Float64Array {
   return tridiagonalEigenvalues(diagonal, below);
 }
 
-function webassembly(R: Float64Array, n: number, length: number): Float64Array {
-  solver.begin(n);
-  const { values, width } = solver.block();
-  for (let begin = 0; begin < length; begin += width) {
-    values.fill(0);
-    for (let i = 0; i < n; i++) values.set(R.subarray(i * length + begin, i * length + Math.min(length, begin + width)), i * width);
-    solver.add();
-  }
-  return solver.eigenvalues();
-}
+const webassembly = (R: Float64Array, n: number): Float64Array => eigenvaluesOfRows(solver, R, n);
 
 function mlMatrix(R: Float64Array, n: number, length: number): Float64Array {
   const rows = Matrix.from1DArray(n, length, R);

@@ -122,6 +122,7 @@ def tensor_of_row(name: str) -> str:
 
 
 def numbers(table: pd.DataFrame, column: str) -> Array:
+    """Return a column as numbers, or raise ValueError with its name."""
     try:
         return table[column].to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:

@@ -7,23 +7,13 @@ import wabt from "wabt";
 import { Solver } from "../../src/checkpoint/solver";
 import { singularValues, tridiagonalEigenvalues } from "../../src/checkpoint/tridiagonal";
 import { Generator } from "../../src/random";
+import { eigenvaluesOfRows } from "./dense";
 
 const path = new URL("../../src/checkpoint/kernels.wat", import.meta.url);
 const text = (await wabt()).parseWat("kernels.wat", readFileSync(path, "utf8"), { simd: true });
 const solver = new Solver(new WebAssembly.Module(Uint8Array.from(text.toBinary({}).buffer)));
 
-/** Eigenvalues of R R^T, R (n, length) row-major. */
-function eigenvalues(R: Float64Array, n: number): Float64Array {
-  const length = R.length / n;
-  solver.begin(n);
-  const { values, width } = solver.block();
-  for (let begin = 0; begin < length; begin += width) {
-    values.fill(0);
-    for (let i = 0; i < n; i++) values.set(R.subarray(i * length + begin, i * length + Math.min(length, begin + width)), i * width);
-    solver.add();
-  }
-  return solver.eigenvalues();
-}
+const eigenvalues = (R: Float64Array, n: number): Float64Array => eigenvaluesOfRows(solver, R, n);
 
 const close = (found: Float64Array, expected: ArrayLike<number>, tolerance: number): void => {
   expect(found.length).toBe(expected.length);
