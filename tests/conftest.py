@@ -1,6 +1,7 @@
 """Set up before htlib is imported: no display, few threads, shapes in signatures checked."""
 
 import os
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -50,3 +51,11 @@ def no_starts_kept():
     forget_starts()
     yield
     forget_starts()
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left():
+    """A test that looks at the open figures sees only its own."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")

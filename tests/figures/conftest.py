@@ -1,4 +1,4 @@
-"""Neither rcParams nor open figures are left behind."""
+"""No rcParams are left behind."""
 
 import matplotlib as mpl
 import pytest
@@ -9,7 +9,6 @@ from matplotlib import pyplot as plt
 def untouched():
     before = dict(mpl.rcParams)
     yield
-    plt.close("all")
     assert dict(mpl.rcParams) == before
 
 
