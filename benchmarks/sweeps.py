@@ -3,7 +3,8 @@
 The sizes are the paper's with 200 test points, one seed and nine rates of each optimizer.  The parts measure
 
 - one step, both probes, all measures; and ten steps, measured at the start and the end;
-- the throughput of two worker processes against one, each pinned to a core where the system allows it;
+- the throughput of two worker processes, and of more where there are cores, against one, each pinned to
+  a core where the system allows it;
 - the time that Dask adds to the same tasks, of about a second each;
 - the time as a function of d, at n = 2 d and h = 1.5 d;
 - the rate of tiny runs while a store fills up.
@@ -60,19 +61,23 @@ def rates() -> None:
 
 
 def workers() -> None:
-    """Measure the throughput of one and of two processes with one BLAS thread each, in turn."""
-    tasks = _tasks(steps=3, count=12)
-    rate = {1: [], 2: []}
+    """Measure the throughput of one, two, four, ... processes with one BLAS thread each, in turn."""
+    counts = [count for count in (1, 2, 4, 8, 16, 32) if count <= executors.available_cores()]
+    tasks = _tasks(steps=3, count=6 * counts[-1])
+    rate = {count: [] for count in counts}
     for _ in range(REPEATS):
         for count, rates_seen in rate.items():
             with loky.ProcessPoolExecutor(count) as pool:  # a sweep computes for one worker in threads
                 _throughput(pool, count, tasks[: 2 * count])  # the workers start and prepare
                 _pin()
-                rates_seen.append(_throughput(pool, count, tasks))
-    one, two = (statistics.median(rate[count]) for count in (1, 2))
-    pairs = sorted(b / a for a, b in zip(rate[1], rate[2], strict=True))
-    print(f"worker processes, one BLAS thread each: {len(tasks)} runs of {1 / one:.2f} s, {REPEATS} times")
-    print(f"  two against one {two / one:.2f}   (pairs {pairs[0]:.2f} to {pairs[-1]:.2f}; goal 1.8)")
+                rates_seen.append(_throughput(pool, count, tasks[: 6 * count]))
+    one = statistics.median(rate[1])
+    print(f"worker processes, one BLAS thread each: runs of {1 / one:.2f} s, {REPEATS} times")
+    for count in counts[1:]:
+        ratio = statistics.median(rate[count]) / one
+        pairs = sorted(b / a for a, b in zip(rate[1], rate[count], strict=True))
+        goal = "; goal 1.8" if count == 2 else ""
+        print(f"  {count} against one {ratio:.2f}   (pairs {pairs[0]:.2f} to {pairs[-1]:.2f}{goal})")
 
 
 def dask() -> None:

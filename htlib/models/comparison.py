@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,9 +57,9 @@ def compare_models(
         ``spectral_norm_after``; ``update_stable_rank`` of dW and ``update_n_spikes``, the number of its
         eigenvalues beyond the noise edge (NaN if the rest is not as noise); ``left_overlap`` and
         ``right_overlap``, the mean squared cosine between the leading k-dimensional subspaces before and
-        after; ``update_left_overlap`` and ``update_right_overlap``, that between the subspaces before and
-        those of the update; ``left_chance``, k / h, and ``right_chance``, k / d, the values for random
-        subspaces.
+        after; ``update_left_overlap`` and ``update_right_overlap``, the same between the subspaces before and
+        the leading k vectors of the update, or as many as its rank; ``left_chance``, k / h, and
+        ``right_chance``, k / d, the values for random subspaces.
         Overlaps exist only for single matrices and are NaN for convolutions.  ``.attrs["skipped"]`` maps
         all other names to reasons.
 
@@ -136,6 +137,11 @@ def _change(before: Layer, after: Layer, k: int) -> dict[str, Any]:
             row["update_stable_rank"] = stable_rank(change.eigenvalues)
             bulk = bulk_columns(replace(before, matrices=update), change.eigenvalues)
             row["update_n_spikes"] = bulk["n_spikes"] if bulk["has_bulk"] else np.nan
-            between = overlaps_of(old, change, k).subspace(k)
-            row["update_left_overlap"], row["update_right_overlap"] = between
+            # vectors beyond the rank of the change, of what an adapter adds, are those of rounding
+            rounding = before.rounding * (math.sqrt(h) + math.sqrt(d)) * float(first.square().mean().sqrt())
+            rank = min(k, int((change.eigenvalues > rounding**2).sum()))
+            between = overlaps_of(old, change, k)
+            if rank:
+                row["update_left_overlap"] = float(between.left[:, :rank].sum() / rank)
+                row["update_right_overlap"] = float(between.right[:, :rank].sum() / rank)
     return row | {"left_chance": k / h, "right_chance": k / d}

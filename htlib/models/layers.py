@@ -208,7 +208,7 @@ def _cut(
     elif tensor.ndim == 3 and not _is_kernel(entry, tuple(tensor.shape)):
         parts = [(name, "stack", tensor)]
     else:
-        if _channels_last(entry, selection):
+        if _channels_last(entry, selection, tuple(tensor.shape)):
             tensor = tensor.permute(tensor.ndim - 1, tensor.ndim - 2, *range(tensor.ndim - 2))
         flat = selection.conv == "flat"
         matrices = tensor.flatten(1)[None] if flat else tensor.flatten(2).permute(2, 0, 1)
@@ -248,10 +248,13 @@ def _is_kernel(entry: Entry, shape: tuple[int, ...]) -> bool:
     return "conv" in entry.name.lower() or k <= 10 or (k % 2 == 1 and k < 64)
 
 
-def _channels_last(entry: Entry, selection: Selection) -> bool:
+def _channels_last(entry: Entry, selection: Selection, shape: tuple[int, ...]) -> bool:
     if selection.layout != "auto":
         return selection.layout == "keras"
-    return entry.channels_last or re.search(r"(^|[./_])kernel(:0)?$", entry.name) is not None
+    if entry.channels_last:
+        return True
+    named = re.search(r"(^|[./_])kernel(:0)?$", entry.name) is not None  # as Keras and Flax do, and others
+    return named and max(shape[:-2], default=0) <= max(shape[-2:])
 
 
 def _count_of_gates(name: str, shape: tuple[int, ...], known: Mapping[str, Entry]) -> int:

@@ -78,7 +78,8 @@ def analyze(
     conv : {"slices", "flat"}
         Cut a kernel (out, in, k...) into a matrix per position, or flatten it to one, (out, in k...).
     layout : {"auto", "torch", "keras"}
-        Axes of kernels: (out, in, k...) or (k..., in, out); by default as the file and the names say.
+        Axes of kernels: (out, in, k...) or (k..., in, out); by default as the file and the names say
+        (a name that ends in "kernel" is Keras' or Flax', unless its first axes are longer than its last).
     xmin, xmax
         Of the power-law fit, as for `htlib.fit_power_law`.
     top : int, optional

@@ -45,7 +45,6 @@ class Optimizer:
     # times the largest eigenvalue of the Hessian, so divided, beyond which it is unstable; None: not known
     edge: Callable[..., tuple[Tensor | None, float]] | None = None
     matrices_only: bool = False  # it cannot update a vector, so that the readout stays as it is
-    in_page: bool = False  # a page without Python runs it, too, which keeps at most two tensors between steps
 
     @cached_property
     def hyperparameters(self) -> tuple[str, ...]:
@@ -183,8 +182,8 @@ def _moved(W: Tensor, step: Tensor, lr: Any) -> Tensor:
 OPTIMIZERS = {
     optimizer.name: optimizer
     for optimizer in (
-        Optimizer("adam", "Adam", "#D55E00", "o", _adam, 2, "sign", _edge_of_adam, in_page=True),
-        Optimizer("gd", "GD", "#0072B2", "s", _gd, 1, "gradient", _edge_of_gd, in_page=True),
+        Optimizer("adam", "Adam", "#D55E00", "o", _adam, 2, "sign", _edge_of_adam),
+        Optimizer("gd", "GD", "#0072B2", "s", _gd, 1, "gradient", _edge_of_gd),
         Optimizer("signsgd", "SignSGD", "#009E73", "^", _signsgd, first_step="sign"),
         Optimizer("muon", "Muon", "#CC79A7", "D", _muon, matrices_only=True),
     )

@@ -12,8 +12,8 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -345,7 +345,14 @@ def tidy(runs: Sequence[Any], fields: Iterable[str]) -> pd.DataFrame:
 
 
 _FORMAT = "htlib-run-2"
-_version = cache(partial(version, "htlib"))  # a look-up takes a millisecond
+
+
+@cache  # a look-up takes a millisecond
+def _version() -> str:
+    try:
+        return version("htlib")
+    except PackageNotFoundError:  # the modules are on the path, without an installation
+        return "not installed"
 
 
 def _checksum(tensors: Mapping[str, NDArray[np.generic]], header: Mapping[str, str]) -> str:

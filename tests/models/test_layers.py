@@ -159,6 +159,12 @@ def test_kernels_of_keras_have_their_channels_last(name, layout):
     assert_spectrum(layer, *W.reshape(6, 12, 16))
 
 
+def test_a_kernel_of_torch_is_known_by_its_short_last_axes():
+    W = gaussian(16, 12, 3, 2)  # as in MinkowskiEngine and others, whose weight is called kernel
+    (layer,) = cut({"conv.kernel": W}).values()
+    assert (layer.kind, layer.shape, len(layer.matrices)) == ("conv", (16, 12), 6)
+
+
 @pytest.mark.parametrize(
     ("module", "gates"),
     [

@@ -271,6 +271,20 @@ def test_a_rank_one_update_is_found():
     assert row["spectral_norm_before"] == pytest.approx(np.linalg.norm(SPIKED, 2), rel=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_vectors_beyond_the_rank_of_an_update_do_not_count(dtype):
+    W = NOISE.astype(dtype)
+    left, _, right = np.linalg.svd(W.astype(float))
+    update = 20 * np.outer(left[:, 2], right[3]) + 10 * np.outer(
+        left[:, 30], right[4]
+    )  # as an adapter of rank 2
+    row = compare({"w": W}, {"w": (W + update).astype(dtype)}, k=10).iloc[0]
+    assert row["update_left_overlap"] == pytest.approx(
+        1 / 2, abs=0.01
+    )  # the second is not among the leading ten
+    assert row["update_right_overlap"] == pytest.approx(1, abs=0.01)
+
+
 def test_unrelated_matrices_overlap_as_chance_has_it():
     other = np.random.default_rng(11).standard_normal((60, 40))
     row = compare({"w": NOISE}, {"w": other}, k=10).iloc[0]

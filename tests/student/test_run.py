@@ -1,10 +1,13 @@
 """Oracles: the run that was saved; bytes changed on purpose; safetensors' own reader."""
 
+from importlib.metadata import PackageNotFoundError
+
 import numpy as np
 import pytest
 import safetensors.numpy
 
 import htlib as ht
+from htlib.student.run import _version
 from tests.refusals import refused
 from tests.sweeping import assert_same
 
@@ -48,6 +51,21 @@ def test_any_safetensors_reader_opens_it(tmp_path):
     np.testing.assert_array_equal(tensors["eigenvalues"], run.eigenvalues)
     np.testing.assert_array_equal(tensors["steps"], run.metrics.index)
     np.testing.assert_array_equal(tensors["weights/3"], run.weights[3])
+
+
+def test_a_record_says_that_htlib_was_not_installed(record, monkeypatch, tmp_path):
+    (tmp_path / "run").write_bytes(record)
+    run = ht.Trajectory.load(tmp_path / "run")
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("htlib.student.run.version", missing)
+    _version.cache_clear()
+    run.save(tmp_path / "run")
+    _version.cache_clear()
+    with safetensors.safe_open(tmp_path / "run", framework="numpy") as file:
+        assert file.metadata()["htlib"] == "not installed"
 
 
 def test_save_replaces_and_leaves_nothing_else_behind(tmp_path):
