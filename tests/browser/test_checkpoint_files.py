@@ -88,6 +88,7 @@ def structured() -> dict[str, torch.Tensor]:
         "conv1d.weight": torch.randn(24, 16, 5),
         "depthwise.weight": torch.randn(24, 1, 3, 3),
         "dense.kernel": torch.randn(3, 3, 16, 24),
+        "torch.kernel": torch.randn(24, 16, 3, 3),
         "experts.w1": torch.randn(4, 20, 30),
         "bilinear.weight": torch.randn(8, 20, 30),
         **{f"lstm.{name}": value for name, value in lstm.items()},

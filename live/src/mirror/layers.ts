@@ -82,7 +82,8 @@ export function cut(entry: Entry, layout: Layout, known: ReadonlyMap<string, Ent
       return [part(name, "stack", shape[0], [shape[1], shape[2]], [strides[0], strides[1], strides[2]], offset)];
     // a matrix per position of the kernel; the axes are (out, in, k...), or (k..., in, out)
     const last = shape.length - 1;
-    const keras = /(^|[./_])kernel(:0)?$/.test(name);
+    const ends = [Math.max(...shape.slice(0, -2)), Math.max(...shape.slice(-2))];
+    const keras = /(^|[./_])kernel(:0)?$/.test(name) && ends[0] <= ends[1];
     const [out, into, first] = keras ? [last, last - 1, 0] : [0, 1, 2];
     const axes = shape.map((_, i) => i).slice(first, first + shape.length - 2);
     const count = countOf(axes.map((axis) => shape[axis]));
