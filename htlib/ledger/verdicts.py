@@ -46,6 +46,9 @@ class CheckResult:
     outcome: str
 
 
+_COUNTED = (("holds", "hold"), ("open", "open"), ("fails", "fail"))  # one, several
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A claim after its checks.
@@ -64,8 +67,8 @@ class Verdict:
 
     def summary(self) -> str:
         """Return the verdict; if the outcomes differ, add how many there are of each."""
-        counts = {word: self.outcomes().count(word) for word in ("holds", "open", "fails")}
-        several = [f"{count} {word}" for word, count in counts.items() if count]
+        counts = {words: self.outcomes().count(words[0]) for words in _COUNTED}
+        several = [f"{count} {words[count > 1]}" for words, count in counts.items() if count]
         return f"{self.verdict} ({', '.join(several)})" if len(several) > 1 else self.verdict
 
 

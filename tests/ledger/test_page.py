@@ -49,7 +49,7 @@ def test_a_badge_of_a_part_says_which_part():
     checks = [replace(check, outcome=outcome) for outcome in ("fails", "holds", "fails")]
     mixed = Verdict("partly", "0", checks)
     badge = ledger_page.badge("it-falls", {"fast": {}, "paper": {"it-falls": mixed}})
-    assert parsed(badge).text == "Ledger, it-falls: partly (1 holds, 2 fails) · paper profile"
+    assert parsed(badge).text == "Ledger, it-falls: partly (1 holds, 2 fail) · paper profile"
 
 
 def test_a_card_says_everything():
