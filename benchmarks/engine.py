@@ -1,9 +1,9 @@
-"""Time the graphs of the pages in headless Chromium for ways of running them: ``python -m benchmarks.engine``.
+"""Time the graphs of the pages in headless Chromium: ``python -m benchmarks.engine [THREADS,...]``.
 
-Ways: WebAssembly with one thread, as pages without special headers have it; with two and more, which need a
-page that is isolated from other origins; WebGPU, where the browser offers it.  Sizes: those that the pages
-train, and the paper's.  A way that is not to be had says why.  The median of several steps and of several probes,
-after a warm-up; the weights that a step returns are compared with those of one thread.
+They run in WebAssembly with one thread, as in pages without special headers; with more, which need a page that
+is isolated from other origins; and by WebGPU, if the browser has a device.  The sizes are those that the pages
+train, and the paper's.  Printed are medians after a warm-up, and how far the next weights are from those of
+one thread.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ function feed(session, ort, seed) {
     const uniform = () => ((state = (state * 1103515245 + 12345) % 2147483648) / 2147483648 - 0.5) * 0.1;
     return Object.fromEntries(session.inputMetadata.map(({ name, type, shape }) => {
         const size = shape.reduce((a, b) => a * b, 1);
-        const data = type === "float64" ? new Float64Array(size).fill(1) : Float32Array.from({ length: size }, uniform);
+        const ones = type === "float64";
+        const data = ones ? new Float64Array(size).fill(1) : Float32Array.from({ length: size }, uniform);
         if (name === "v") data.fill(0);
         return [name, new ort.Tensor(type, data, shape)];
     }));
