@@ -165,7 +165,7 @@ browser: $(ENV) ## Get a Chromium for the tests, if this machine has none
 
 test: lint book browser ## Run the linters and the whole suite, on the book of this PROFILE
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run
-	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $$(($(JOBS) + 2)) $(BALANCED) $(if $(filter fast,$(PROFILE)),-m "not long")
+	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $$(($(JOBS) + 4)) $(BALANCED) $(if $(filter fast,$(PROFILE)),-m "not long")
 
 lint: $(ENV) $(MODULES) ## Run only the linters
 	$(CHECKS)

@@ -1,9 +1,9 @@
 """Time the graphs of the pages in headless Chromium: ``python -m benchmarks.engine [THREADS,...]``.
 
 They run in WebAssembly with one thread, as in pages without special headers; with more, which need a page
-that is isolated from other origins; and by WebGPU, if the browser has a device.  The sizes are those that pages
-train, and the paper's.  Printed are medians after a warm-up, and how far the next weights are from those of
-one thread.
+that is isolated from other origins; and by WebGPU, if the browser has a device.  The sizes are those that
+pages train, and the paper's.  Printed are medians after a warm-up, and how far the next weights are from
+those of one thread.
 """
 
 from __future__ import annotations

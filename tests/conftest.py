@@ -20,18 +20,24 @@ install_import_hook("htlib.student.network", "beartype.beartype")
 
 
 # They begin first: at the end, none of them keeps one worker busy while the others have nothing to do.
+# Those that wait for a browser take turns with those that compute.
 LONGEST = [
-    f"browser/test_{name}.py"
-    for name in ("live", "checkpoint_files", "checkpoint", "reader", "pages", "access")
-]
-LONGEST += [
-    "browser/test_explorer.py",
-    "test_kill.py",
+    "browser/test_live.py",
     "sweeps/test_compute.py",
+    "browser/test_pages.py",
     "book/test_build.py",
+    "browser/test_reader.py",
+    "practice/test_balance.py",
+    "browser/test_access.py",
+    "figures/test_runs.py",
+    "browser/test_checkpoint.py",
     "test_imports.py",
+    "browser/test_explorer.py",
+    "networks/test_training.py",
+    "browser/test_checkpoint_files.py",
+    "test_kill.py",
+    "book/test_notebooks.py",
 ]
-LONGEST += ["figures/test_runs.py", "book/test_notebooks.py"]
 
 
 def pytest_collection_modifyitems(items):
