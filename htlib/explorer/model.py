@@ -34,6 +34,7 @@ _NULLS = {
     "profile": "noise with the same norms of rows and columns",
 }
 _CHOOSING = ("base", "kinds", "max_size", "conv", "layout")  # options by which compare_models cannot choose
+_MODULES = ("elements", "marchenko_pastur", "charts", "grid", "parts", "view", "changes", "widget")
 _KEPT = ["eigenvalues", "live_shape"]
 _STILL = ["name", "shape", "alpha_hill", "alpha_hill_null", "alpha_hill_z", "verdict", "alpha_ks", "n_spikes"]
 
@@ -49,9 +50,7 @@ class Layers(anywidget.AnyWidget):
         The table of `htlib.compare_models`, with ``against``.
     """
 
-    _esm = one_module(
-        *(f"layers/{name}" for name in ("elements", "marchenko_pastur", "charts", "grid", "view", "widget"))
-    )
+    _esm = one_module(*(f"layers/{name}" for name in _MODULES))
     _css = STATIC / "layers" / "layers.css"
     content = traitlets.Dict().tag(sync=True)
 

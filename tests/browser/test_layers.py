@@ -18,8 +18,8 @@ from tests.browser.test_access import AXE
 from tests.browser.test_checkpoint import assert_same, table_of
 from tests.browser.test_pages import SIDEWAYS
 
-# A model as anywidget hands it to render(), whose kernel is the function `ask` of the test.  Its element comes
-# into the page only afterwards, as in JupyterLab.
+# A model as anywidget hands it to render(), whose kernel is the function `ask` of the test.  Its element
+# comes into the page only afterwards, as in JupyterLab.
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Layers</title>
 <meta name="viewport" content="width=device-width"><link rel="icon" href="data:,"><style>{css}
 body[data-jp-theme-light="false"] {{ background: #111; }}</style>

@@ -16,7 +16,8 @@ import torch
 import htlib
 import htlib as ht
 from htlib.explorer import front_end
-from htlib.explorer.model import _plain
+from htlib.explorer.model import _NULLS, _plain
+from htlib.spectra.nulls import NOISE, NULLS
 
 RNG = np.random.default_rng(0)
 SPIKED = RNG.standard_normal((60, 40)) + 8 * np.outer(np.ones(60), np.ones(40)) / 40
@@ -83,6 +84,10 @@ def test_a_layer_of_which_only_the_top_is_known_has_no_spectrum() -> None:
     received = rows(widget.content["table"])
     assert received.alpha_hill.tolist() == [None]
     assert received.law_shape.tolist() == [None]
+
+
+def test_every_null_has_its_words() -> None:
+    assert set(_NULLS) == {*NOISE, *NULLS}
 
 
 def test_numbers_that_json_lacks() -> None:

@@ -1,7 +1,8 @@
 // The measures of a file, by workers, for the view of layers that the page shares with Jupyter.
 
-import { ChangesView, LayersView } from "../../../htlib/explorer/static/layers/view.js";
+import { ChangesView } from "../../../htlib/explorer/static/layers/changes.js";
 import { format, make } from "../../../htlib/explorer/static/layers/elements.js";
+import { LayersView } from "../../../htlib/explorer/static/layers/view.js";
 import { againstNull, CHANGES, COLUMNS } from "../mirror/columns";
 import type { Replicates } from "../mirror/nulls";
 import type { Row } from "../mirror/table";
@@ -141,7 +142,8 @@ class Visit {
 
   /** Move the bar, and return what is done and how long the rest will take. */
   private said(): string {
-    const share = this.total ? this.done / this.total : 0;
+    if (!this.total) return this.view.status.textContent ?? "";
+    const share = this.done / this.total;
     this.bar.value = share;
     const passed = performance.now() - this.began;
     const left = share > 0.03 ? (passed / share) * (1 - share) : this.total / RATE;

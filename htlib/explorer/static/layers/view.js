@@ -1,13 +1,16 @@
 // @ts-check
-// What a reader sees of a model: its picture, one layer, the table, what was left out, and a comparison.  Whoever measures
-// the layers, workers of a page or a kernel, hands over rows and, when one is chosen, its eigenvalues.
+// What a reader sees of a model: its picture, one layer, the table, and what was left out.  Whoever measures the
+// layers, workers of a page or a kernel, hands over rows and, when one is chosen, its eigenvalues.
 
-import { changes, density, overview, tail, verdictClass } from "./charts.js";
+import { density, overview, tail, verdictClass } from "./charts.js";
 import { format, make } from "./elements.js";
 import { csv, Grid } from "./grid.js";
+import { complain, keyOf, save, written } from "./parts.js";
 
-/** @import { Change, Row } from "../../../../live/src/mirror/table" */
-/** @typedef {{ name: string, reason: string }} Skipped */
+/** @import { Row } from "../../../../live/src/mirror/table" */
+/** @import { ChangesView } from "./changes.js" */
+/** @import { Column } from "./grid.js" */
+/** @import { Skipped } from "./parts.js" */
 /** @typedef {{ name: string, shape: readonly [number, number], count: number }} Part */
 /** @typedef {Float64Array | null} Spectrum */
 /**
@@ -254,9 +257,9 @@ export class LayersView {
     pair.replaceChildren(make("figure", {}, density(row, eigenvalues, each), keyOf(key)), second);
   }
 
-  /** @returns {import("./grid.js").Column<Row>[]} */
+  /** @returns {Column<Row>[]} */
   #columns() {
-    /** @type {(name: keyof Row & string, title: string, help: string) => import("./grid.js").Column<Row>} */
+    /** @type {(name: keyof Row & string, title: string, help: string) => Column<Row>} */
     const by = (name, title, help) => ({
       title, help,
       value: (row) => /** @type {number | string | undefined} */ (row[name]),
@@ -319,94 +322,6 @@ export class LayersView {
   }
 }
 
-/** What changed from one model to another, below the first. */
-export class ChangesView {
-  status = make("p", { class: "status", role: "status" }, "Reading …");
-  /** @type {Skipped[]} */
-  skipped = [];
-  /** @type {Change[]} */
-  rows = [];
-  #figure = make("figure");
-  #grid = new Grid(changeColumns(), "Layers of both models");
-  /** @type {Map<string, HTMLTableRowElement>} */
-  #waiting = new Map();
-  #view;
-
-  /**
-   * @param {LayersView} view
-   * @param {string} title
-   */
-  constructor(view, title) {
-    this.#view = view;
-    view.changes = this;
-    this.heading = make("h2", { tabindex: -1 }, title);
-    view.comparison.hidden = false;
-    view.comparison.replaceChildren(this.heading, this.status);
-  }
-
-  /** @param {string} message */
-  fail(message) {
-    complain(this.status, message);
-  }
-
-  /** Show the table, with a line for every layer that will come. */
-  expect() {
-    this.#view.comparison.append(this.#figure, make("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": "Table of changes" }, this.#grid.element));
-    this.#waiting = this.#view.waitingIn(this.#grid);
-  }
-
-  /** @param {Change | Skipped} outcome */
-  take(outcome) {
-    const line = this.#waiting.get(outcome.name) ?? null;
-    if ("reason" in outcome) {
-      this.skipped.push(outcome);
-      line?.remove();
-    } else {
-      this.rows.push(outcome);
-      this.#grid.set(outcome, line);
-    }
-  }
-
-  /**
-   * Say that no more rows come.
-   * @param {readonly string[]} columns
-   * @param {string} file
-   * @param {(Node | string)[]} more
-   */
-  end(columns, file, more = []) {
-    this.rows = this.#view.sorted(this.rows);
-    this.draw();
-    this.status.replaceChildren(`${this.rows.length} compared, ${this.skipped.length} left out. `, ...more);
-    if (this.rows.length)
-      this.status.after(make("div", { class: "offers" }, make("button", { type: "button", click: () => save(csv(columns, this.rows), `${file}-changes`) }, "Table as CSV")));
-    this.#view.comparison.append(make("details", {}, make("summary", {}, `Left out: ${this.skipped.length}`), make("ul", {}, ...this.skipped.map(({ name, reason }) => make("li", {}, make("code", {}, name), ` ${reason}`)))));
-  }
-
-  draw() {
-    if (!this.rows.length || !this.#view.width) return;
-    this.#figure.replaceChildren(changes(this.rows, this.#view.width), keyOf([["from", "before, or the same"], ["heavier", "after, heavier"], ["lighter", "after, lighter"]]));
-  }
-}
-
-/** @returns {import("./grid.js").Column<Change>[]} */
-function changeColumns() {
-  /** @type {(name: keyof Change & string, title: string, help: string) => import("./grid.js").Column<Change>} */
-  const number = (name, title, help) => ({
-    title, help, width: 8.5, value: (row) => /** @type {number} */ (row[name]), write: (row) => format(/** @type {number} */ (row[name])),
-  });
-  return [
-    { title: "layer", help: "Name of the weight", text: true, width: 23, value: ({ name }) => name, write: ({ name }) => make("span", { class: "plain" }, name) },
-    { title: "shape", help: "Shape of one matrix", width: 9, value: ({ shape: [h, d] }) => h * d, write: ({ shape }) => written(shape, 1) },
-    number("relative_change", "change", "relative_change: Frobenius norm of the update over that of the weights before"),
-    number("alpha_hill_before", "Hill α before", "alpha_hill_before"),
-    number("alpha_hill_after", "after", "alpha_hill_after"),
-    number("spectral_norm_before", "norm before", "spectral_norm_before"),
-    number("spectral_norm_after", "after", "spectral_norm_after"),
-    number("update_stable_rank", "update rank", "update_stable_rank: stable rank of the update"),
-    number("update_n_spikes", "its spikes", "update_n_spikes: eigenvalues of the update beyond its noise; nothing where the rest is not noise"),
-  ];
-}
-
 /**
  * Say how many layers have heavier tails than noise, as `htlib analyze` does.
  * @param {readonly Row[]} rows
@@ -421,37 +336,4 @@ function closing(rows, noise) {
   const without = rows.filter((row) => !row.has_bulk).length;
   const bulk = without ? `; ${without} of ${rows.length} have no Marchenko-Pastur bulk` : "";
   return `By PL_Alpha_Hill, of ${rows.length} spectra: ${parts.join(", ")}${bulk}.`;
-}
-
-/** @param {readonly (readonly [string, string])[]} entries */
-function keyOf(entries) {
-  return make("figcaption", { class: "key" }, ...entries.map(([name, text]) => make("span", {}, make("i", { class: `swatch ${name}` }), text)));
-}
-
-/**
- * @param {HTMLElement} status
- * @param {string} message
- */
-function complain(status, message) {
-  status.setAttribute("role", "alert");
-  status.classList.add("error");
-  status.textContent = message;
-}
-
-/**
- * @param {readonly [number, number]} shape
- * @param {number} count
- */
-function written([h, d], count) {
-  return `${count > 1 ? `${count} × ` : ""}${h} × ${d}`;
-}
-
-/**
- * @param {string} text
- * @param {string} name
- */
-function save(text, name) {
-  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: `${name}.csv` });
-  link.click();
-  URL.revokeObjectURL(link.href);
 }

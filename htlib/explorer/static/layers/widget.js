@@ -1,7 +1,8 @@
 // @ts-check
 // The view of layers as a widget: rows come with the model, eigenvalues by messages of the kernel.
 
-import { ChangesView, LayersView } from "./view.js";
+import { ChangesView } from "./changes.js";
+import { LayersView } from "./view.js";
 
 /** @import { Change, Row } from "../../../../live/src/mirror/table" */
 /** @typedef {{ type: "spectrum", index: number }} Request */
