@@ -142,7 +142,7 @@ $(MODULES): live/package.json live/package-lock.json | $(ENV)
 $(LIVE): $(LIVE_CODE) $(STORED) $(MODULES) | $(ENV)
 	@rm -rf $(@D); mkdir -p $(@D)
 	@cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent build -- "$(CURDIR)/$(@D)"
-	@cp $(STORED) $(WASM) htlib/explorer/static/explorer.css $(@D)
+	@cp $(STORED) $(WASM) htlib/explorer/static/explorer.css htlib/explorer/static/layers/layers.css $(@D)
 	@$(ONE_THREAD) $(BIN)/python -m htlib.explorer.page engine $(STORED) $(@D)
 	@echo "live: the engine of the explorer is in $(@D)"
 

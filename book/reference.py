@@ -47,7 +47,8 @@ def api(build: Build) -> str:
     parts = [
         "# The library, name by name",
         "`import htlib as ht` gives all of these; the names below stand in the order of the modules they come"
-        " from. The pictures are in `ht.figures`, and the experiment that one moves is `ht.explorer`.",
+        " from. The pictures are in `ht.figures`, the experiment that one moves is"
+        " `ht.explorer.Explorer`, and `ht.explorer.layers(model)` shows `ht.analyze(model)` in Jupyter.",
     ]
     for module, names in sorted(modules.items()):
         loaded = importlib.import_module(module)

@@ -11,8 +11,8 @@ Companion of arXiv 2406.04657.  ``import htlib as ht`` is the one door to
   `against_controls`;
 - many runs, kept in a store: `sweep`, `load_experiment`, `Store`.
 
-`ht.figures` draws all of these and `ht.explorer` moves them.  Each name is imported when it is first used, so
-that nobody waits for torch who does not need it.
+`ht.figures` draws all of these and `ht.explorer` moves them; `ht.explorer.layers` shows a model.  Each name
+is imported when it is first used, so that nobody waits for torch who does not need it.
 """
 
 import importlib

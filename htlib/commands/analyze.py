@@ -143,7 +143,7 @@ def execute(options: argparse.Namespace) -> int:
 
     table = _computed(options)
     skipped: dict[str, str] = table.attrs["skipped"]
-    numbers = table.drop(columns="eigenvalues", errors="ignore")
+    numbers = table.drop(columns=["eigenvalues", "live_shape"], errors="ignore")
     if not options.quiet:
         shown = numbers[[name for name in (_CHANGES if options.against else _SHOWN) if name in numbers]]
         if "n_spikes" in shown:

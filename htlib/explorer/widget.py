@@ -16,19 +16,18 @@ import io
 import json
 import re
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
+from htlib.explorer.front_end import STATIC, one_module
 from htlib.explorer.trainer import KernelEngine
 from htlib.student.config import CHOICES, ExperimentConfig
 from htlib.student.functions import TEACHERS
 from htlib.student.optimizers import OPTIMIZERS
 from htlib.student.training import train
 
-_STATIC = Path(__file__).parent / "static"
 _HOW = (
     "The live one needs JavaScript and WebAssembly, and a page that comes from a server (`make serve`) and "
     "not from a file; or open this chapter in Jupyter (`make env`, then `.venv/bin/jupyter lab book/`) and "
@@ -37,12 +36,6 @@ _HOW = (
 _SMALL = ExperimentConfig(n=600, d=300, h=450, n_test=2000)  # small enough to follow the controls at once
 _NOISES = (0.0, 0.1, 0.3, 1.0, 3.0)
 _CONTROLS = ("optimizer", "lr", "steps", "teacher", "labels", "noise_std", "feature_scale", "seed")
-
-
-def _one_module(*names: str) -> str:
-    """Join the modules of the front end, in this order, because Jupyter accepts only one file."""
-    parts = [(_STATIC / f"{name}.js").read_text(encoding="utf-8") for name in names]
-    return re.sub(r'^import [^;]* from "\./[^;]*;$', "", "\n".join(parts), flags=re.MULTILINE)
 
 
 class Explorer(anywidget.AnyWidget):
@@ -77,8 +70,8 @@ class Explorer(anywidget.AnyWidget):
     >>> widget.close()
     """
 
-    _esm = _one_module("marks", "panels", "controls", "readout", "share", "tour", "kernel", "explorer")
-    _css = _STATIC / "explorer.css"
+    _esm = one_module("marks", "panels", "controls", "readout", "share", "tour", "kernel", "explorer")
+    _css = STATIC / "explorer.css"
     options = traitlets.Dict().tag(sync=True)
 
     def __init__(self, config: ExperimentConfig | None = None, *, max_steps: int = 50, **fields: Any) -> None:

@@ -48,10 +48,11 @@ def layer_spectrum(row: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     h, d = row["shape"]
     law, edge, beyond = None, None, "no bulk"
     if row["has_bulk"]:
-        lost = (
-            int(row["n_spikes"]) // row["n_matrices"]
-        )  # without its spikes, the bulk is of a smaller matrix
-        law, edge = MarchenkoPastur.of_gaussian_esd(h - lost, d - lost, row["mp_variance"]), row["mp_edge"]
+        # without its spikes, the bulk is of a smaller matrix
+        lost = int(row["n_spikes"]) // row["n_matrices"]
+        rows, columns = row["live_shape"]
+        law = MarchenkoPastur.of_gaussian_esd(rows - lost, columns - lost, row["mp_variance"])
+        edge = row["mp_edge"]
         beyond = f"{row['n_spikes']:g} beyond the edge"
     spectrum(_eigenvalues(row), law=law, edge=edge, label=f"{row['rank']} eigenvalues", ax=ax)
     if np.isfinite(row["ks_xmin"]):

@@ -96,7 +96,8 @@ def analyze(
     compare : bool
         Add the likelihood ratios of `htlib.compare_distributions`.
     keep_eigenvalues : bool
-        Add a column ``eigenvalues`` of arrays, for figures.
+        Add two columns for figures: ``eigenvalues``, of arrays, and ``live_shape``, the shape without the
+        rows and columns of zeros, whose noise the bulk is.
     seed : int
         Seed of the nulls.
     device : str
@@ -146,7 +147,9 @@ def analyze(
             row |= nulls.columns(layer, row)
         if compare:
             row |= _comparison_columns(eigenvalues, xmin, xmax)
-        return row | ({"eigenvalues": eigenvalues} if keep_eigenvalues else {})
+        if keep_eigenvalues:
+            row |= {"eigenvalues": eigenvalues, "live_shape": layer.live_shape()}
+        return row
 
     selection = Selection(
         texts(include), texts(exclude), texts(kinds), embeddings, min_size, max_size, conv, layout

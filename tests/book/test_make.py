@@ -41,7 +41,9 @@ class Project:
         shutil.copy(ROOT / "Makefile", root)
         names = ["htlib/core.py", "book/01-one.ipynb", "book/02-two.ipynb", "book/index.md", "book/build.py"]
         names += ["requirements.txt", "pyproject.toml", "_config.yml", "_toc.yml"]
-        names += [f"htlib/explorer/static/explorer.{end}" for end in ("css", "js")]
+        names += [
+            f"htlib/explorer/static/{name}" for name in ("explorer.css", "explorer.js", "layers/layers.css")
+        ]
         names += ["live/src/page.ts", "live/package.json", "live/package-lock.json"]
         for name in [*names, ".venv/bin/python", ".venv/bin/npm", ".venv/requirements", ".venv/installed"]:
             self.change(name)

@@ -30,6 +30,8 @@ from tests.browser.reading import CHARTS, choose, enter, more, pictures, readout
 
 FINAL = {"done", "cancelled", "diverged", "error"}
 SETTINGS = ("optimizer", "lr", "steps", "teacher", "labels", "noise_std", "feature_scale", "seed")
+# layers that two lines of a notebook can make
+LAYERS = "{name: np.random.default_rng(len(name)).standard_normal((60, 40)) for name in ('w', 'of')}"
 SIZES = {"n": 200, "d": 60, "h": 90, "n_test": 300}
 
 # A model as anywidget hands it to render(), whose kernel is the function `ask` of the test.
@@ -341,13 +343,17 @@ def test_leaving_the_page_stops_the_run(silent: tuple[Page, Kernel]) -> None:
 
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A JupyterLab on this machine with one notebook that shows the explorer; its address."""
+    """A JupyterLab on this machine with a notebook for each of our widgets; its address."""
     root = tmp_path_factory.mktemp("lab")
-    code = f"import htlib as ht\nht.explorer.Explorer(ht.ExperimentConfig(**{SIZES}))"
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    cells = [nbformat.v4.new_code_cell(code)]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(notebook, root / "explorer.ipynb")
+    codes = {
+        "explorer": f"ht.explorer.Explorer(ht.ExperimentConfig(**{SIZES}))",
+        "layers": f"import numpy as np\nht.explorer.layers({LAYERS})",
+    }
+    for name, code in codes.items():
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        cells = [nbformat.v4.new_code_cell(f"import htlib as ht\n{code}")]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        nbformat.write(notebook, root / f"{name}.ipynb")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -393,9 +399,9 @@ def run_first_cell(page: Page) -> None:
     pytest.fail("JupyterLab did not run the cell")
 
 
-@pytest.mark.long
-def test_the_explorer_lives_in_jupyterlab(browser: Browser, jupyter: str, tmp_path: Path) -> None:
-    config = ht.ExperimentConfig(**SIZES)
+@pytest.fixture
+def lab(browser: Browser) -> Iterator[Page]:
+    """A page that must not ask any other host."""
     context = browser.new_context(viewport={"width": 1280, "height": 1400})
     page = context.new_page()
     outside: list[str] = []
@@ -408,7 +414,34 @@ def test_the_explorer_lives_in_jupyterlab(browser: Browser, jupyter: str, tmp_pa
             route.abort()
 
     page.route("**/*", guard)
-    page.goto(f"{jupyter}lab/tree/explorer.ipynb?token=explorer")
+    yield page
+    context.close()
+    assert outside == []
+
+
+@pytest.mark.long
+def test_the_layers_of_a_model_live_in_jupyterlab(lab: Page, jupyter: str, tmp_path: Path) -> None:
+    lab.goto(f"{jupyter}lab/workspaces/layers/tree/layers.ipynb?token=explorer")
+    run_first_cell(lab)
+    lab.get_by_role("img", name="Density of the 40 eigenvalues of w ").wait_for(timeout=90_000)
+    expected = ht.analyze(eval(LAYERS, {"np": np}), progress=False)
+    shown = lab.locator(".htlib-layers tbody tr > :nth-child(2)").all_inner_texts()
+    assert [float(text) for text in shown] == [float(f"{alpha:.4g}") for alpha in expected.alpha_hill]
+    # Keys choose a layer and leave the cells of the notebook alone.
+    lab.get_by_role("button", name="of", exact=True).press("Enter")
+    lab.get_by_role("img", name="Density of the 40 eigenvalues of of ").wait_for()
+    lab.keyboard.press("d")
+    lab.keyboard.press("d")
+    lab.keyboard.press("b")
+    assert lab.locator(".htlib-layers").count() == 1
+    assert lab.locator(".jp-CodeCell").count() <= 2
+    lab.screenshot(path=tmp_path / "jupyterlab.png")
+
+
+@pytest.mark.long
+def test_the_explorer_lives_in_jupyterlab(lab: Page, jupyter: str, tmp_path: Path) -> None:
+    config, page = ht.ExperimentConfig(**SIZES), lab
+    page.goto(f"{jupyter}lab/workspaces/explorer/tree/explorer.ipynb?token=explorer")
     run_first_cell(page)
     page.locator(".htlib-explorer[data-settled=done]").wait_for(timeout=90_000)
     assert_shows(page, config)
@@ -427,5 +460,3 @@ def test_the_explorer_lives_in_jupyterlab(browser: Browser, jupyter: str, tmp_pa
     assert_shows(page, config.replace(lr=0.13, steps=25))
     page.screenshot(path=tmp_path / "jupyterlab.png")
     assert page.locator(".jp-CodeCell").count() <= 2
-    assert outside == []
-    context.close()

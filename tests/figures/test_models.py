@@ -90,6 +90,15 @@ def test_a_spectrum_is_drawn_into_the_current_axes_and_without_a_null(ax):
     assert not any("noise" in text.get_text() for text in ax.texts if "Hill" in text.get_text())
 
 
+def test_rows_of_zeros_do_not_change_the_bulk(ax):
+    """Oracle: the picture of the matrix without them, which has the same eigenvalues."""
+    W = np.where(np.arange(90)[:, None] < 30, 0.0, np.random.default_rng(0).standard_normal((90, 30)))
+    for matrix in (W, W[30:]):
+        layer_spectrum(ht.analyze({"w": matrix}, keep_eigenvalues=True, progress=False).iloc[0], ax=ax)
+    with_zeros, without = (line.get_xydata() for line in ax.lines if len(line.get_xdata()) > 2)
+    np.testing.assert_allclose(with_zeros, without)
+
+
 def test_without_eigenvalues_both_name_the_option_that_keeps_them(table):
     bare = table.drop(columns="eigenvalues")
     for draw in (lambda: model_overview(bare), lambda: layer_spectrum(bare.iloc[0])):

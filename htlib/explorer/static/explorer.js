@@ -38,6 +38,14 @@ const PRESETS = [
 // `panel` is the name of the large picture and `pinned` the settings of A.  `hooks.changed(state)` is called after the
 // reader's changes with {settings, train, panel, pinned}.  Returns `show(state)`, which restores one, `tour()`, and
 // `leave()`, which removes the view.
+/**
+ * @import { Engine, Options, State } from "../../../live/src/protocol"
+ * @param {HTMLElement} el
+ * @param {Options & Omit<State, "train"> & { home: State["settings"], stored: boolean, train: boolean, play: boolean, tour: boolean }} options
+ * @param {Engine} engine
+ * @param {{ changed?: (state: State) => void }} hooks
+ * @returns {{ show: (state: State) => void, tour: () => void, leave: () => void }}
+ */
 export function createExplorer(el, options, engine, hooks = {}) {
   const settings = { ...options.settings };
   let training = !options.stored || options.train === true; // else answers come from stored runs

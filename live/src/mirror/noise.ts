@@ -1,38 +1,7 @@
 // The spectrum of pure noise: the Marchenko-Pastur law and the Tracy-Widom edge.
 // Source: htlib/spectra/noise.py.
 
-/** The law of the raw ESD of an (h, d) matrix of independent entries, min(h, d) values. */
-export class MarchenkoPastur {
-  /** c <= 1, and the scale of the support: the variance of an entry times the longer side. */
-  private readonly c: number;
-  private readonly s: number;
-  readonly support: readonly [number, number];
-
-  constructor(h: number, d: number, variance = 1) {
-    this.c = Math.min(h, d) / Math.max(h, d);
-    this.s = variance * Math.max(h, d);
-    const root = Math.sqrt(this.c);
-    this.support = [this.s * (1 - root) ** 2, this.s * (1 + root) ** 2];
-  }
-
-  pdf(x: number): number {
-    const [low, high] = this.support;
-    if (!(x > low && x < high)) return 0;
-    return Math.sqrt((high - x) * (x - low)) / (2 * Math.PI * this.c * this.s * x);
-  }
-
-  cdf(x: number): number {
-    const { c, s } = this;
-    const [low, high] = this.support;
-    if (x <= low) return 0;
-    if (x >= high) return 1;
-    const r = Math.sqrt((high - x) / (x - low));
-    let value = Math.PI * c + Math.sqrt((high - x) * (x - low)) / s;
-    value -= (1 + c) * Math.atan((r * r - 1) / (2 * r));
-    if (c < 1) value += (1 - c) * Math.atan((low * r * r - high) / (2 * s * (1 - c) * r));
-    return value / (2 * Math.PI * c);
-  }
-}
+export { MarchenkoPastur } from "../../../htlib/explorer/static/layers/marchenko_pastur.js";
 
 /** Return the quantile at probability q of the largest eigenvalue of W^T W for Gaussian W, (h, d) (Johnstone 2001). */
 export function largestEigenvalueQuantile(h: number, d: number, q: number, variance: number): number {

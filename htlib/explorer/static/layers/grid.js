@@ -1,0 +1,111 @@
+// @ts-check
+// A table that can be sorted by each of its columns, and whose rows come one by one.
+
+import { make } from "./elements.js";
+
+const WIDTH = 6.5;
+
+/**
+ * Texts are aligned to the left.  Widths are in em, and fixed, so that columns do not move while rows come; `help` says what
+ * the column is, for those who ask.
+ * @template T
+ * @typedef {{
+ *   title: string, help: string, value: (row: T) => number | string | undefined, write: (row: T) => Node | string,
+ *   text?: boolean, width?: number,
+ * }} Column
+ */
+
+/** @template T */
+export class Grid {
+  /** @type {Map<T, HTMLTableRowElement>} */
+  #lines = new Map();
+  /** @type {{ column: Column<T>, down: boolean } | null} */
+  #sorted = null;
+  #body = make("tbody");
+  #columns;
+
+  /**
+   * @param {readonly Column<T>[]} columns
+   * @param {string} caption
+   */
+  constructor(columns, caption) {
+    this.#columns = columns;
+    const heads = columns.map((column) => {
+      const button = make("button", { type: "button", title: column.help, click: () => this.#sort(column) }, column.title);
+      return make("th", { scope: "col", class: column.text ? "text" : null }, button);
+    });
+    const widths = columns.map(({ width = WIDTH }, i) => make("col", { class: i ? null : "first", style: `width: ${width}em` }));
+    const total = columns.reduce((sum, { width = WIDTH }) => sum + width, 0);
+    this.element = make("table", { style: `width: ${total}em` }, make("caption", {}, caption), make("colgroup", {}, ...widths), make("thead", {}, make("tr", {}, ...heads)), this.#body);
+  }
+
+  /**
+   * Show a row in a line that waits for it, or in a new one.
+   * @param {T} row
+   * @param {HTMLTableRowElement | null} at
+   */
+  set(row, at = null) {
+    const cells = this.#columns.map((column, i) => {
+      const attributes = { class: column.text ? "text" : null };
+      return i ? make("td", attributes, column.write(row)) : make("th", { scope: "row", ...attributes }, column.write(row));
+    });
+    const line = at ?? make("tr");
+    line.replaceChildren(...cells); // a new line would make the browser style all others anew
+    line.className = "";
+    if (!at) this.#body.append(line);
+    this.#lines.set(row, line);
+  }
+
+  /**
+   * Add a line that only says what will be there.
+   * @param {string} name
+   * @param {string} shape
+   */
+  waiting(name, shape) {
+    const line = make("tr", { class: "waiting" }, make("th", { scope: "row", class: "text" }, name), make("td", { class: "text", colspan: this.#columns.length - 1 }, shape));
+    this.#body.append(line);
+    return line;
+  }
+
+  /** @param {T} row */
+  lineOf(row) {
+    return this.#lines.get(row);
+  }
+
+  /** @param {Column<T>} column */
+  #sort(column) {
+    const down = this.#sorted?.column === column ? !this.#sorted.down : !column.text;
+    this.#sorted = { column, down };
+    /** @type {(row: T) => number | string} */
+    const key = (row) => {
+      const value = column.value(row);
+      return value === undefined || (typeof value === "number" && Number.isNaN(value)) ? -Infinity : value;
+    };
+    const order = [...this.#lines.keys()].sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0));
+    if (down) order.reverse();
+    this.#body.append(...order.flatMap((row) => this.#lines.get(row) ?? []));
+    this.element.querySelectorAll("thead th").forEach((head, i) => {
+      if (this.#columns[i] === column) head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
+    });
+  }
+}
+
+/**
+ * Write rows as comma-separated values, as pandas does: without a number there is nothing.
+ * @param {readonly string[]} names
+ * @param {readonly object[]} rows
+ */
+export function csv(names, rows) {
+  /** @type {(value: unknown) => string} */
+  const cell = (value) => {
+    if (value === undefined || value === null || (typeof value === "number" && Number.isNaN(value))) return "";
+    if (typeof value === "boolean") return value ? "True" : "False";
+    if (Array.isArray(value)) return value.join("x");
+    if (typeof value === "number" && !Number.isFinite(value)) return value > 0 ? "inf" : "-inf";
+    const text = String(value);
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const lines = rows.map((row) => names.map((name) => cell(/** @type {Record<string, unknown>} */ (row)[name])).join(","));
+  return `${[names.join(","), ...lines].join("\n")}\n`;
+}
