@@ -46,10 +46,9 @@ PARALLEL = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,--jo
 
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill metadata.language_info cell.metadata.papermill"
 
-define CHECKS
+define STYLE
 $(BIN)/ruff check .
 $(BIN)/ruff format --check .
-$(BIN)/pyright
 $(BIN)/lint-imports --no-logo --no-cache
 endef
 
@@ -60,7 +59,7 @@ BALANCED := --dist loadfile --no-loadscope-reorder --durations 25 --durations-mi
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help env lock book pages pdf runs quick browser test lint format strip note bench serve clean distclean FORCE
+.PHONY: help env lock book pages pdf runs quick browser test suite page-suite lint style types format strip note bench serve clean distclean FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -157,21 +156,33 @@ $(PDF): $(PAGE)
 
 # A check after a change of a formula; it needs no book, no browser, no npm and no second process.
 quick: $(ENV) ## Run the linters and the quick tests, in parallel
-	$(CHECKS)
+	$(STYLE)
+	$(BIN)/pyright
 	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses auto -m "not (book or browser or process or long)"
 
 browser: $(ENV) ## Get a Chromium for the tests, if this machine has none
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.browser.chromium
 
-test: lint book browser ## Run the linters and the whole suite, on the book of this PROFILE
-	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run
+# The types take a minute of one core, and the suite leaves one free now and then.
+test: style book browser ## Run the linters and the whole suite, on the book of this PROFILE
+	@$(PARALLEL) suite types page-suite
+
+suite:
 	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $$(($(JOBS) + 4)) $(BALANCED) $(if $(filter fast,$(PROFILE)),-m "not long")
 
-lint: $(ENV) $(MODULES) ## Run only the linters
-	$(CHECKS)
+page-suite: $(MODULES)
+	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run
+
+lint: style types ## Run only the linters
+
+style: $(ENV)
+	$(STYLE)
 	$(BIN)/codespell
-	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx tsc
 	$(if $(NOTEBOOKS),$(STRIP) --verify $(NOTEBOOKS))
+
+types: $(ENV) $(MODULES)
+	$(BIN)/pyright
+	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx tsc
 
 format: $(ENV) ## Format the code and strip the notebooks
 	$(BIN)/ruff check --fix .
