@@ -9,18 +9,17 @@ import re
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from nbformat import NotebookNode
 from PIL import Image
-from themes import in_both_themes
-
-from htlib.figures.frames import in_url
+from themes import dark_sheet, in_both_themes
 
 MORE = "application/vnd.htlib.figure+json"  # what htlib.figures.pictures adds to a figure
 FOLDER = "static/pictures"  # below the book; its pages find it at ../_static/pictures
 _INLINE = re.compile(r'src="data:image/png;base64,([^"]+)"')
 _DRAWN = re.compile(r'src="data:image/svg\+xml,([^"]+)"')
+_END = "%3C/svg%3E\n"
 _NARROW_SCREEN = "(max-width: 600px)"
 
 
@@ -57,7 +56,8 @@ def _from_inline(data: str, book: Path) -> str:
 
 def _frame(data: str) -> str:
     """Give a drawing that stays in the page, among others that a slider shows, both themes."""
-    return f'src="data:image/svg+xml,{in_url(in_both_themes(unquote(data)))}"'
+    sheet = quote(f"<style>{dark_sheet(unquote(data))}</style>", safe=" ':;=*!()[]{}\n")
+    return f'src="data:image/svg+xml,{data.removesuffix(_END)}{sheet}{_END}"'
 
 
 def _stored(book: Path, mime: str, data: str, **size: int) -> dict[str, Any]:

@@ -7,43 +7,48 @@ from __future__ import annotations
 
 import re
 
-from htlib.figures import style
-
 GROUND, INK = "#121212", "#f0f0f0"  # of the pages in the dark theme; what is black on paper
-# Lighter colours of the same hues, as far apart as the originals for people with colour blindness.
+ON_PICTURE = "on-picture"  # as `htlib.figures.style.ON_PICTURE`
+# The palette of htlib.figures.style, and lighter colours of the same hues, as far apart as the originals for
+# people with colour blindness.  (A build that imported it would load Matplotlib before its kernels do.)
 DARK = {
-    style.BLUE: "#3a93db",
-    style.ORANGE: "#ee6c1a",
-    style.GREEN: "#1fb78b",
-    style.PINK: "#e08fbb",
-    style.SKY: "#9ad8fa",
-    style.GOLD: "#f7bc45",
-    style.GREY: style.GREY,
-    style.BLACK: INK,
-    style.PURPLE: "#8560ea",
-    style.BROWN: "#a3651c",
+    "#0072b2": "#3a93db",
+    "#d55e00": "#ee6c1a",
+    "#009e73": "#1fb78b",
+    "#cc79a7": "#e08fbb",
+    "#56b4e9": "#9ad8fa",
+    "#e69f00": "#f7bc45",
+    "#8c8c8c": "#8c8c8c",
+    "#000000": INK,
+    "#6a4c93": "#8560ea",
+    "#8c5a2b": "#a3651c",
 }
 _USED = re.compile(r"(fill|stroke): (#[0-9a-f]{6})")
 
 
 def in_both_themes(drawing: str) -> str:
-    """Return a drawing of Matplotlib (SVG) with a style sheet that applies in the dark theme only.
+    """Return a drawing of Matplotlib (SVG) with the style sheet of `dark_sheet`.
 
-    Colours that are no tint of the book's palette stay, as do pictures in the drawing (heat maps) and the
-    texts on them, whose id is `htlib.figures.style.ON_PICTURE`.
-
-    >>> in_both_themes('<svg><path style="fill: #0072b2"/></svg>')[-60:]
-    '{fill: #3a93db !important}\\n}</style></svg>'
+    >>> "{fill: #3a93db !important}" in in_both_themes('<svg><path style="fill: #0072b2"/></svg>')
+    True
     """
-    kept = f"[id='{style.ON_PICTURE}']"
+    body, end, rest = drawing.rpartition("</svg>")
+    return f"{body}<style>{dark_sheet(drawing)}</style>{end}{rest}"
+
+
+def dark_sheet(drawing: str) -> str:
+    """Return a style sheet that gives a drawing the colours of the dark theme where a page has it.
+
+    Colours that are not a tint of the book's palette stay, as do pictures in the drawing (heat maps) and the
+    texts on them, whose id is `ON_PICTURE`.
+    """
+    kept = f"[id='{ON_PICTURE}']"
     rules = [f"svg {{fill: {INK}}}", f"{kept} {{fill: #000}}"]  # Matplotlib does not write black as a fill
     for what, color in sorted(set(_USED.findall(drawing))):
         other = dark(color)
         if other != color:
             rules.append(f"[style*='{what}: {color}']:not({kept} *) {{{what}: {other} !important}}")
-    body, end, _ = drawing.rpartition("</svg>")
-    newline = "\n"
-    return f"{body}<style>@media (prefers-color-scheme: dark) {{\n{newline.join(rules)}\n}}</style>{end}"
+    return "\n".join(["@media (prefers-color-scheme: dark) {", *rules, "}"])
 
 
 def dark(color: str) -> str:
@@ -53,7 +58,7 @@ def dark(color: str) -> str:
     black.
 
     >>> dark("#d55e00"), dark("#ffffff"), dark("#e28e4d"), dark("#123456")
-    ('#ee6c1a', '#121212', '#ac511e', '#123456')
+    ('#ee6c1a', '#121212', '#ac5118', '#123456')
     """
     rgb = _channels(color)
     if color in DARK:

@@ -70,7 +70,7 @@ class Frames:
 
     def _repr_html_(self) -> str:
         images = "".join(
-            f'<img alt="" src="data:image/svg+xml,{in_url(svg)}" data-label="{escape(label)}" '
+            f'<img alt="" src="data:image/svg+xml,{_in_url(svg)}" data-label="{escape(label)}" '
             f'data-says="{escape(says)}"{"" if place == self.still else " hidden"}>'
             for place, (svg, label, says) in enumerate(
                 zip(self.pictures, self.labels, self.says, strict=True)
@@ -91,6 +91,6 @@ def _svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def in_url(svg: str) -> str:
+def _in_url(svg: str) -> str:
     """Write an image as part of a quoted address, with as few escapes as possible: it compresses better."""
     return quote(svg.replace('"', "'"), safe=" '/:;=,()!*@?[]{}|+-.\n")

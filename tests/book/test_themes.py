@@ -55,11 +55,17 @@ def test_colours_are_as_far_apart_as_on_paper(vision: str) -> None:
     assert closest(list(themes.DARK.values()), vision) > closest(list(themes.DARK), vision)
 
 
+def test_the_palette_is_that_of_the_figures() -> None:
+    names = ("BLUE", "ORANGE", "GREEN", "PINK", "SKY", "GOLD", "GREY", "BLACK", "PURPLE", "BROWN")
+    assert list(themes.DARK) == [getattr(style, name).lower() for name in names]
+    assert themes.ON_PICTURE == style.ON_PICTURE
+
+
 def test_a_drawing_keeps_its_heat_maps_and_what_is_written_on_them() -> None:
-    text = f'<g id="{style.ON_PICTURE}"><g style="fill: #ffffff"/></g>'
+    text = f'<g id="{themes.ON_PICTURE}"><g style="fill: #ffffff"/></g>'
     drawing = f'<svg>{text}<path style="stroke: #f7fbff"/><path style="fill: #262626"/></svg>'
     both = themes.in_both_themes(drawing)
     assert both.startswith(drawing.removesuffix("</svg>"))
-    assert f"[style*='fill: #ffffff']:not([id='{style.ON_PICTURE}'] *) {{fill: {themes.GROUND}" in both
+    assert f"[style*='fill: #ffffff']:not([id='{themes.ON_PICTURE}'] *) {{fill: {themes.GROUND}" in both
     assert "[style*='fill: #262626']" in both
     assert "[style*='stroke: #f7fbff']" not in both  # the lower end of a colour map
