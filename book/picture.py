@@ -21,7 +21,7 @@ def main() -> None:
     law, edge = ht.MarchenkoPastur.of_gaussian_esd(h, d), largest_eigenvalue_quantile(h, d)
     plt.rcParams.update(hp.rc_params() | {"svg.hashsalt": "htlib"})  # the same run gives the same file
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharex=True, sharey=True)
-    for ax, (step, title), color in zip(axes, TITLES.items(), (hp.SKY, hp.BLUE, hp.ORANGE), strict=True):
+    for ax, (step, title), color in zip(axes, TITLES.items(), (hp.GREY, hp.ORANGE, hp.ORANGE), strict=True):
         hp.spectrum(run.esd(step), law=law, edge=edge, bins=40, color=color, ax=ax)
         ax.set_title(title)
         ax.label_outer()

@@ -9,13 +9,17 @@ import re
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from nbformat import NotebookNode
 from PIL import Image
+from themes import dark_sheet, in_both_themes
 
 MORE = "application/vnd.htlib.figure+json"  # what htlib.figures.pictures adds to a figure
 FOLDER = "static/pictures"  # below the book; its pages find it at ../_static/pictures
 _INLINE = re.compile(r'src="data:image/png;base64,([^"]+)"')
+_DRAWN = re.compile(r'src="data:image/svg\+xml,([^"]+)"')
+_END = "%3C/svg%3E\n"
 _NARROW_SCREEN = "(max-width: 600px)"
 
 
@@ -23,13 +27,15 @@ def place(notebook: NotebookNode, book: Path) -> None:
     """Replace each figure among the outputs by HTML that shows a file below `book`.
 
     Phones get the narrow layout.  Pixels become WebP, without loss.  Below the picture are links to it and to
-    its numbers.  The name, caption and alternative text of the cell's ``mystnb`` metadata keep their meaning.
+    its numbers.  Drawings get colours for both themes.  The name, caption and alternative text of the cell's
+    ``mystnb`` metadata keep their meaning.
     """
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "text/html" in data:
-                data["text/html"] = _INLINE.sub(lambda m: _from_inline(m[1], book), data["text/html"])
+                shown = _INLINE.sub(lambda m: _from_inline(m[1], book), data["text/html"])
+                data["text/html"] = _DRAWN.sub(lambda m: _frame(m[1]), shown)
             mime = next((m for m in ("image/svg+xml", "image/png") if m in data and MORE in data), None)
             if mime is None:
                 continue
@@ -48,9 +54,15 @@ def _from_inline(data: str, book: Path) -> str:
     return f'src="{_stored(book, "image/png", data)["address"]}" loading="lazy"'
 
 
+def _frame(data: str) -> str:
+    """Give a drawing that stays in the page, among others that a slider shows, both themes."""
+    sheet = quote(f"<style>{dark_sheet(unquote(data))}</style>", safe=" ':;=*!()[]{}\n")
+    return f'src="data:image/svg+xml,{data.removesuffix(_END)}{sheet}{_END}"'
+
+
 def _stored(book: Path, mime: str, data: str, **size: int) -> dict[str, Any]:
     if mime == "image/svg+xml":
-        address = _written(book, data.encode(), "svg")
+        address = _written(book, in_both_themes(data).encode(), "svg")
     else:
         file = io.BytesIO()
         Image.open(io.BytesIO(b64decode(data))).convert("RGB").save(file, "webp", lossless=True, method=6)

@@ -9,6 +9,20 @@ function reach() {
 addEventListener("resize", reach);
 addEventListener("load", reach);
 
+// The buttons of hidden solutions are all called "Toggle hidden content": name them, and say which are open.
+function nameButtons() {
+  for (const button of document.querySelectorAll(".admonition.dropdown .toggle-button")) {
+    const box = button.closest(".admonition");
+    const tell = () => button.setAttribute("aria-expanded", String(!box.classList.contains("toggle-hidden")));
+    const title = box.querySelector(".admonition-title").textContent.trim();
+    button.setAttribute("aria-label", `Show or hide: ${title}`);
+    new MutationObserver(tell).observe(box, { attributeFilter: ["class"] });
+    tell();
+  }
+}
+
+addEventListener("load", nameButtons);
+
 // A link to an equation, a figure, a theorem, a term or a reference shows what it leads to while the pointer or
 // the focus is on it.  The card stays while the pointer is on it, and Escape closes it.
 const card = document.createElement("div");

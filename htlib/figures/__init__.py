@@ -54,6 +54,7 @@ from htlib.figures.stability import along_edge, collapse, phase_maps
 from htlib.figures.style import (
     BLACK,
     BLUE,
+    BROWN,
     GOLD,
     GREEN,
     GREY,
@@ -63,6 +64,8 @@ from htlib.figures.style import (
     OPTIMIZER_NAMES,
     ORANGE,
     PINK,
+    PURPLE,
+    SCALE_LOOKS,
     SKY,
     legend_key,
     looks_in_turn,
@@ -74,6 +77,7 @@ from htlib.figures.vectors import overlap_maps, subspace_overlaps, teacher_share
 __all__ = [
     "BLACK",
     "BLUE",
+    "BROWN",
     "FIGURES",
     "GOLD",
     "GREEN",
@@ -84,6 +88,8 @@ __all__ = [
     "OPTIMIZER_NAMES",
     "ORANGE",
     "PINK",
+    "PURPLE",
+    "SCALE_LOOKS",
     "SKY",
     "Frames",
     "against_rate",

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from htlib.figures.labels import setting_label
 from htlib.figures.runs import figure_of_runs
-from htlib.figures.style import BLACK, BLUE, GOLD, GREY, OPTIMIZER_COLORS, WIDTH, in_book_style
+from htlib.figures.style import BLACK, GOLD, GREY, OPTIMIZER_COLORS, PURPLE, WIDTH, in_book_style
 from htlib.student.run import Trajectory
 
 
@@ -22,7 +22,7 @@ def filled_and_outlined(
     outlined: ArrayLike,
     *,
     names: tuple[str, str],
-    color: str = BLUE,
+    color: str = PURPLE,
     outline: str = BLACK,
     ax: Axes | None = None,
 ) -> Axes:
@@ -71,17 +71,16 @@ def noise_and_tail(noise: ArrayLike, tail: ArrayLike, *, edge: float) -> Figure:
     Figure
     """
     figure, ax = plt.subplots(figsize=(WIDTH, 4.2))
-    filled_and_outlined(noise, tail, names=("noise", "tail"), outline=GOLD, ax=ax)
+    filled_and_outlined(noise, tail, names=("noise", "tail"), color=GREY, outline=GOLD, ax=ax)
     top = ax.get_ylim()[1]
     ax.set_ylim(top=3 * top)
     ax.axvline(edge, color=GREY, ls=":", lw=1.4)
-    ax.text(1.05 * edge, 1.2 * top, "noise ends here", color=BLUE, va="bottom")
+    ax.text(1.05 * edge, 1.2 * top, "noise ends here", va="bottom")
     far = float(np.sort(np.asarray(tail))[-3])
     ax.annotate(
         "a heavy tail thins out",
         (far, 1.1),
         (far, 12),
-        color=GOLD,
         ha="right",
         arrowprops={"arrowstyle": "->", "color": GOLD},
     )

@@ -21,7 +21,6 @@ from numpy.typing import ArrayLike
 
 from htlib.figures.style import (
     BLACK,
-    BLUE,
     GOLD,
     GREEN,
     LABELS,
@@ -29,6 +28,7 @@ from htlib.figures.style import (
     OPTIMIZER_MARKERS,
     OPTIMIZER_NAMES,
     PINK,
+    PURPLE,
     SKY,
 )
 from htlib.student.run import Trajectory
@@ -39,7 +39,7 @@ def seeds(
     x: ArrayLike,
     values: ArrayLike,
     *,
-    color: str = BLUE,
+    color: str = PURPLE,
     marker: str = "o",
     linestyle: str = "-",
     label: str | None = None,

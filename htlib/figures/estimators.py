@@ -5,6 +5,7 @@ All are narrow enough for a telephone: panels stand above each other, and a pane
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from htlib.figures.style import BLUE, GOLD, GREEN, GREY, ORANGE, in_book_style, looks_in_turn
+from htlib.figures.style import BROWN, GREY, ON_PICTURE, ORANGE, PURPLE, in_book_style, looks_in_turn
 from htlib.spectra.estimators import ESTIMATORS
 from htlib.spectra.trials import KINDS, LAWS, WINDOWS
 
@@ -86,7 +87,7 @@ def law_exponents(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(3, 1, figsize=(_WIDTH, 9), sharex=True)
     names, (low_end, high_end) = list(ESTIMATORS), _SHOWN
     for ax, (title, laws) in zip(axes, panels.items(), strict=True):
-        for law, color, marker, shift in zip(laws, (BLUE, ORANGE), "os", (0, 0.3), strict=False):
+        for law, color, marker, shift in zip(laws, (PURPLE, BROWN), "os", (0, 0.3), strict=False):
             if np.isfinite(LAWS[law].alpha):
                 ax.axvline(LAWS[law].alpha, color=GREY, ls="--", lw=1.4)
             for place, name in enumerate(names):
@@ -176,12 +177,12 @@ def spike_windows(table: pd.DataFrame, h: int, d: int) -> Figure:
     """
     figure, ax = plt.subplots(figsize=(_WIDTH, 4.2))
     sides = sorted({int(side) for side in table["side"]})
-    for side, color, marker in zip(sides, (BLUE, ORANGE, GREEN, GOLD), "osD^", strict=False):
+    for side, look in zip(sides, looks_in_turn(), strict=False):
         label = "whole matrix" if side == 0 else f"windows of {side} x {side}"
         shown = table.loc[table["side"] == side]
-        _mean_and_range(ax, shown, "strength", "seen", label=label, color=color, marker=marker)
+        _mean_and_range(ax, shown, "strength", "seen", label=label, **look)
         critical = 1.0 if side == 0 else (h * d) ** 0.25 / np.sqrt(side)
-        ax.axvline(critical, color=color, ls=":", lw=1.6)
+        ax.axvline(critical, color=look["color"], ls=":", lw=1.6)
     ax.set(
         xscale="log",
         xlabel="strength of the spike / critical strength of the matrix",
@@ -189,7 +190,7 @@ def spike_windows(table: pd.DataFrame, h: int, d: int) -> Figure:
         title="A window hides a spike\nthat the whole matrix shows",
     )
     _plain_ticks(ax, xticks=(1, 2, 4, 8))
-    ax.legend(loc="center right", bbox_to_anchor=(1, 0.3))
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -215,11 +216,12 @@ def three_nulls(table: pd.DataFrame) -> Figure:
     image = ax.imshow(z.clip(-10, 10), cmap="PuOr", vmin=-14, vmax=14, aspect="auto")
     ax.set_xlim(-0.5, 4.5)
     for (row, column), value in np.ndenumerate(means.to_numpy(np.float64)):
-        ax.text(column, row, str(round(value)), ha="center", va="center", fontsize=10)
+        on_colour = ON_PICTURE if column < z.shape[1] else None
+        ax.text(column, row, str(round(value)), ha="center", va="center", fontsize=10, gid=on_colour)
     ax.axvline(2.5, color=GREY, lw=1)
-    ax.set_yticks(range(len(means)), [_kind_label(str(kind)) for kind in means.index])
+    ax.set_yticks(range(len(means)), [_kind_label(str(kind)) for kind in means.index], fontsize=9)
     names = [*_NULLS.values(), "spikes", "spikes,\nshuffled"]
-    ax.set_xticks(range(5), names, fontsize=9, rotation=45, ha="right")
+    ax.set_xticks(range(5), names, fontsize=9, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_title("Three nulls and a count of spikes\ntell the causes apart", loc="right")
     bar = figure.colorbar(image, ax=ax, location="bottom", shrink=0.6, ticks=[-10, 0, 10])
     bar.ax.set_xlim(-10, 10)
@@ -247,10 +249,10 @@ def _heat_map(ax: Axes, shares: pd.DataFrame, texts: pd.DataFrame) -> None:
     for (row, column), share in np.ndenumerate(shares.to_numpy(np.float64)):
         color = "black" if share > 0.5 else "white"
         text = str(texts.iat[row, column])
-        ax.text(column, row, text, ha="center", va="center", color=color, fontsize=9.5)
+        ax.text(column, row, text, ha="center", va="center", color=color, fontsize=9.5, gid=ON_PICTURE)
     names = [_LABELS[str(name)] for name in shares.columns]
-    ax.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    ax.set_yticks(range(len(shares)), [_kind_label(str(kind)) for kind in shares.index])
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(shares)), [_kind_label(str(kind)) for kind in shares.index], fontsize=9)
     ax.tick_params(length=0)
 
 
@@ -260,7 +262,8 @@ def _colour_bar(figure: Figure, ax: Axes, label: str) -> None:
 
 
 def _kind_label(kind: str) -> str:
-    return KINDS[kind].label if kind in KINDS else kind
+    # on two lines, which leaves room for the numbers on a phone
+    return textwrap.fill(KINDS[kind].label if kind in KINDS else kind, 16)
 
 
 def _short(alpha: float) -> str:

@@ -6,10 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from matplotlib.colors import to_hex, to_rgb
-
-from htlib.figures.style import LABEL_LOOKS, OPTIMIZER_COLORS, OPTIMIZER_NAMES, looks_in_turn
+from htlib.figures.style import LABEL_LOOKS, OPTIMIZER_COLORS, OPTIMIZER_NAMES, looks_in_turn, shades
 from htlib.student.config import ExperimentConfig
 from htlib.student.run import Trajectory
 
@@ -85,19 +82,21 @@ def by_setting(runs: Sequence[Trajectory], *, ignore: Collection[str] = ()) -> d
 
 
 def looks_of(settings: Mapping[str, Sequence[Trajectory]]) -> dict[str, dict[str, Any]]:
-    """Choose a look for each setting; where optimizers differ, each keeps its colour, from pale to full.
+    """Choose a look for each setting; where optimizers or rates differ, each has its optimizer's colour.
+
+    The smaller the rate, the paler.
 
     Controls of the labels then have the colour of their labels.
     """
     looks = dict(zip(settings, looks_in_turn(), strict=False))
     optimizers = {label: group[0].config.optimizer for label, group in settings.items()}
-    if len(set(optimizers.values())) > 1:
+    rates = {group[0].config.lr for group in settings.values()}
+    if len(set(optimizers.values())) > 1 or len(rates) > 1:
         for name in dict.fromkeys(optimizers.values()):
             labels = [label for label in settings if optimizers[label] == name]
             labels = [label for label in labels if settings[label][0].config.labels == "real"]
-            full = np.array(to_rgb(OPTIMIZER_COLORS[name]))
-            for label, share in zip(labels, np.linspace(1, 0.4, len(labels))[::-1], strict=True):
-                looks[label]["color"] = to_hex(1 - share * (1 - full))
+            for label, shade in zip(labels, shades(OPTIMIZER_COLORS[name], len(labels)), strict=True):
+                looks[label]["color"] = shade
         for label, group in settings.items():
             if group[0].config.labels != "real":
                 looks[label]["color"] = LABEL_LOOKS[group[0].config.labels]["color"]

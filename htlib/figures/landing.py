@@ -13,7 +13,7 @@ from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from htlib.figures.frames import Frames
-from htlib.figures.style import BLACK, BLUE, GREY, OPTIMIZER_COLORS, ORANGE, in_book_style
+from htlib.figures.style import BLACK, GREEN, GREY, OPTIMIZER_COLORS, in_book_style
 from htlib.networks.run import NetworkRun
 from htlib.spectra.eigenvalues import esd
 from htlib.spectra.noise import MarchenkoPastur
@@ -203,9 +203,9 @@ def _step(real: Trajectory, shuffled: Trajectory, step: int, bins: list[float]) 
 def _pruning(gains: pd.DataFrame, sparsity: float, limits: tuple[float, float]) -> Figure:
     figure, ax = plt.subplots(figsize=_SIZE)
     for place, name in enumerate(gains.columns):
-        color = ORANGE if name == "alpha" else GREY
+        color = GREEN if name == "alpha" else GREY
         ax.plot(gains[name], np.full(len(gains), place), "o", color=color, ms=6, alpha=0.7, mew=0)
-        ax.plot(gains[name].mean(), place, "|", color=ORANGE if name == "alpha" else BLACK, ms=24, mew=3)
+        ax.plot(gains[name].mean(), place, "|", color=GREEN if name == "alpha" else BLACK, ms=24, mew=3)
     ax.axvline(0, color=BLACK, lw=1)
     ax.set_yticks(range(gains.shape[1]), [_DECIDES[name] for name in gains.columns])
     ax.set(
@@ -234,5 +234,5 @@ def _law(ax: Axes, count: int, shares: Array, bins: list[float]) -> None:
 
 
 def _note(ax: Axes, large: str, small: str) -> None:
-    ax.text(0.97, 0.95, large, transform=ax.transAxes, ha="right", va="top", fontsize=15, color=BLUE)
+    ax.text(0.97, 0.95, large, transform=ax.transAxes, ha="right", va="top", fontsize=15)
     ax.text(0.97, 0.82, small, transform=ax.transAxes, ha="right", va="top", fontsize=10.5)

@@ -20,14 +20,13 @@ from htlib.figures.labels import setting_label
 from htlib.figures.runs import figure_of_runs
 from htlib.figures.style import (
     BLACK,
-    BLUE,
     GREEN,
     GREY,
     LABELS,
     OPTIMIZER_COLORS,
     OPTIMIZER_NAMES,
-    ORANGE,
     PINK,
+    SCALE_LOOKS,
     WIDTH,
     in_book_style,
     legend_key,
@@ -40,10 +39,6 @@ from htlib.theory.one_step import OneStepLaw
 Array = NDArray[np.float64]
 
 FIXED = 0.01  # the ridge parameter of the paper
-SCALE_LOOKS: Mapping[str, Mapping[str, Any]] = {
-    "paper": {"color": BLUE, "marker": "o"},
-    "released-code": {"color": ORANGE, "marker": "s"},
-}
 _DASHES = {"paper": "-", "released-code": "--"}
 _MARKS = {"paper": "x", "released-code": "+"}  # of the closed form
 _CHOICES = {"fixed": rf"$\lambda$ = {FIXED:g}", "chosen": r"$\lambda$ chosen for each run"}

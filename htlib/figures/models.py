@@ -15,17 +15,17 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from htlib.figures.spectra import spectrum
-from htlib.figures.style import BLACK, BLUE, GOLD, GREEN, GREY, ORANGE, PINK, SKY, in_book_style
+from htlib.figures.style import BLACK, BROWN, GOLD, GREEN, GREY, ORANGE, PINK, PURPLE, SKY, in_book_style
 from htlib.spectra.noise import MarchenkoPastur
 
 _LOOKS = {
-    "linear": ("o", BLUE),
+    "linear": ("o", PURPLE),
     "query": ("<", PINK),
     "key": (">", GREEN),
     "value": ("^", SKY),
     "conv": ("s", GOLD),
-    "stack": ("D", ORANGE),
-    "gate": ("P", ORANGE),
+    "stack": ("D", BROWN),
+    "gate": ("P", BROWN),
     "update": ("X", BLACK),
     "embedding": ("v", BLACK),
 }
@@ -56,7 +56,7 @@ def layer_spectrum(row: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
         beyond = f"{row['n_spikes']:g} beyond the edge"
     spectrum(_eigenvalues(row), law=law, edge=edge, label=f"{row['rank']} eigenvalues", ax=ax)
     if np.isfinite(row["ks_xmin"]):
-        ax.axvline(row["ks_xmin"], color=ORANGE, ls="--", lw=1.4, label=r"KS threshold $x_{\min}$")
+        ax.axvline(row["ks_xmin"], color=BROWN, ls="--", lw=1.4, label=r"KS threshold $x_{\min}$")
     ax.set_title(f"{_plain(row['name'])}, {h} x {d}", fontsize=10.5)
     alpha = f"Hill {row['alpha_hill']:.2f}"
     if "alpha_hill_null" in row:
@@ -147,12 +147,12 @@ def changes_overview(table: pd.DataFrame) -> Figure:
     n = len(table)
     figure, (moved, kept) = plt.subplots(1, 2, figsize=(11, min(14.0, 2.6 + 0.17 * max(n, 8))), sharey=True)
     rows = np.arange(n)
-    moved.plot(table["relative_change"], rows, "o", color=ORANGE)
+    moved.plot(table["relative_change"], rows, "o", color=PURPLE)
     moved.set(xscale="log", xlabel="relative change of the weights", ylim=(n - 0.5, -0.5))
     moved.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # the changes may share one decade
     moved.xaxis.set_major_formatter("{x:g}")
     moved.xaxis.set_minor_formatter(NullFormatter())
-    kept.plot(table["right_overlap"], rows, "o", color=BLUE, label="before and after")
+    kept.plot(table["right_overlap"], rows, "o", color=PURPLE, label="before and after")
     kept.plot(table["right_chance"], rows, color=GREY, ls="--", label="random directions")
     kept.set(xlabel="overlap of the leading right directions", xlim=(-0.02, 1.02))
     if n <= 60:

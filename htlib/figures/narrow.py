@@ -65,7 +65,7 @@ def narrowed(figure: Figure) -> Generator[Figure]:
                 _wrap(text, NARROW, undo.callback)
         height = min((panel.height for panel in panels), default=NARROW)
         for ax in figure.axes:  # those of colour bars, too
-            room = width / 2 if hasattr(ax, "_colorbar") else width - _LABELS - _width_of_ticks(ax)
+            room = NARROW / 2 if hasattr(ax, "_colorbar") else width - _LABELS - _width_of_ticks(ax)
             titles = (t for t in ax.get_children() if isinstance(t, Text) and t not in ax.texts)
             for text in (*titles, ax.xaxis.label):
                 _wrap(text, room, undo.callback)

@@ -12,7 +12,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from htlib.figures.runs import figure_of_networks
-from htlib.figures.style import BLUE, GREEN, GREY, ORANGE, PINK, SKY, WIDTH, in_book_style, legend_key
+from htlib.figures.style import (
+    BLACK,
+    BROWN,
+    GREEN,
+    GREY,
+    OPTIMIZER_COLORS,
+    PINK,
+    PURPLE,
+    WIDTH,
+    in_book_style,
+    legend_key,
+    shades,
+)
 from htlib.networks.run import NetworkRun
 
 _METHODS = {
@@ -33,14 +45,14 @@ _CONTROLS = {
     "reversed": "alphas reversed",
 }
 _LOOKS = {
-    "alpha": (ORANGE, "o", "-"),
-    "uniform": (GREY, "s", "--"),
-    "excess": (BLUE, "^", "-"),
-    "noise": (PINK, "v", ":"),
-    "depth": (GREEN, "D", "-."),
-    "permuted": (SKY, "P", ":"),
+    "alpha": (GREEN, "o", "-"),
+    "uniform": (BLACK, "s", "--"),
+    "excess": (PURPLE, "^", "-"),
+    "noise": (GREY, "v", ":"),
+    "depth": (BROWN, "D", "-."),
+    "permuted": (PINK, "P", ":"),
 }
-_RESULTS = {"helps": BLUE, "tie": GREY, "harms": ORANGE}
+_RESULTS = {"helps": GREEN, "tie": GREY, "harms": BROWN}
 _MEASURES = {"test_loss": "test loss", "accuracy": "test accuracy"}
 _NETWORKS = {"mlp": "digits, MLP", "cnn": "digits, CNN", "transformer": "text, transformer"}
 
@@ -77,14 +89,14 @@ def practice_layers(runs: Sequence[NetworkRun]) -> Figure:
         names = excess.sort_values().index.tolist()
         rows = last["name"].map(names.index)
         ax.plot(last["alpha_hill_null"], rows, "|", color=GREY, ms=12, mew=2.5)
-        ax.plot(last["alpha_hill"], rows, "o", color=ORANGE, ms=5, alpha=0.7)
+        ax.plot(last["alpha_hill"], rows, "o", color=GREEN, ms=5, alpha=0.7)
         shapes = last.drop_duplicates("name").set_index("name")["shape"]
         ax.set_yticks(range(len(names)), [_short(name, shapes[name]) for name in names], fontsize=8.5)
         ax.invert_yaxis()
         ax.set(xlabel="PL_Alpha_Hill", title=_NETWORKS[network])
     figure.legend(
         handles=[
-            legend_key("trained (dots: seeds)", color=ORANGE, marker="o", ls=""),
+            legend_key("trained (dots: seeds)", color=GREEN, marker="o", ls=""),
             legend_key("noise of that shape", color=GREY, marker="|", ls="", ms=12, mew=2.5),
         ],
         loc="outside upper center",
@@ -109,9 +121,10 @@ def practice_story(runs: Sequence[NetworkRun]) -> Figure:
     """
     batches = sorted({run.config.batch for run in runs})
     rates = sorted({run.config.lr for run in runs})
+    colors = shades(OPTIMIZER_COLORS["gd"], len(rates))
     figure, axes = plt.subplots(1, len(batches), figsize=(WIDTH, 3.9), sharey=True, squeeze=False)
     for ax, batch in zip(axes[0], batches, strict=True):
-        for rate, color in zip(rates, (BLUE, ORANGE, GREEN), strict=False):
+        for rate, color in zip(rates, colors, strict=True):
             for labels, dashes in (("real", "-"), ("shuffled", "--")):
                 group = [
                     run
@@ -127,9 +140,7 @@ def practice_story(runs: Sequence[NetworkRun]) -> Figure:
         ax.axhline(0, color=GREY, lw=1)
         ax.set(xlabel="step", title="full batch" if batch == 0 else f"batches of {batch}")
     axes[0, 0].set_ylabel("PL_Alpha_Hill minus noise")
-    handles = [
-        legend_key(f"rate {rate:g}", color=c) for rate, c in zip(rates, (BLUE, ORANGE, GREEN), strict=False)
-    ]
+    handles = [legend_key(f"rate {rate:g}", color=c) for rate, c in zip(rates, colors, strict=True)]
     handles += [legend_key("real labels", ls="-"), legend_key("shuffled labels", ls="--")]
     figure.legend(handles=handles, loc="outside upper center", ncols=4)
     return figure
@@ -165,7 +176,7 @@ def practice_rates(runs: Sequence[NetworkRun]) -> Figure:
     figure, axes = plt.subplots(1, len(fractions), figsize=(WIDTH, 3.6), squeeze=False)
     for ax, fraction in zip(axes[0], fractions, strict=True):
         here = table[table["fraction"] == fraction]
-        for method, color, marker in (("none", GREY, "s"), ("tempbalance", ORANGE, "o")):
+        for method, color, marker in (("none", BLACK, "s"), ("tempbalance", GREEN, "o")):
             group = here[here["method"] == method]
             if len(group):
                 ax.plot(group["lr"], group["test_loss"], marker, color=color, ms=4, alpha=0.5)

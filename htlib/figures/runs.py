@@ -23,13 +23,13 @@ from htlib.figures.curves import against_rate, strips, trajectory
 from htlib.figures.labels import by_setting, looks_of, setting_label, varying
 from htlib.figures.spectra import spectrum
 from htlib.figures.style import (
+    BROWN,
     GREEN,
     GREY,
     LABELS,
     OPTIMIZER_COLORS,
     OPTIMIZER_MARKERS,
     OPTIMIZER_NAMES,
-    ORANGE,
     WIDTH,
     in_book_style,
     legend_key,
@@ -138,7 +138,7 @@ def overview(run: Trajectory, *, step: int | None = None) -> Figure:
     alignment.set_ylim(0, max(0.5, 1.1 * run.metrics["alignment"].max()))
     alignment.set_title("Alignment with the teacher")
     trajectory([run], "alpha_hill", label="Hill", ax=alphas)
-    trajectory([run], "alpha_ks", label="KS", color=ORANGE, marker="s", linestyle="--", ax=alphas)
+    trajectory([run], "alpha_ks", label="KS", color=BROWN, marker="s", linestyle="--", ax=alphas)
     begun = run.metrics["alpha_hill"].iloc[0]
     alphas.axhline(begun, color=GREY, ls=":", lw=1.4, label="Hill at the start")
     alphas.set(ylabel=r"power-law exponent $\alpha$", title="Tail exponents")
@@ -150,7 +150,7 @@ def overview(run: Trajectory, *, step: int | None = None) -> Figure:
     who = "student" if config.train_readout else "refit"
     for metric, name, color, marker in (
         ("ridge_train_loss", f"{who}, probe set", GREEN, "^"),
-        ("test_loss", f"{who}, test set", ORANGE, "s"),
+        ("test_loss", f"{who}, test set", BROWN, "s"),
     ):
         trajectory([run], metric, label=name, color=color, marker=marker, linestyle="--", ax=losses)
     losses.set(ylabel="mean squared error", yscale="log", title="Losses")
@@ -311,8 +311,10 @@ def tail_controls(runs: Sequence[Trajectory]) -> Figure:
         rate=[_rate(*pair) for pair in zip(ends["optimizer"], ends["lr"], strict=True)],
     )
     order = list(dict.fromkeys(_control(run.config.labels, run.config.update) for run in runs))
-    rates = dict.fromkeys(_rate(run.config.optimizer, run.config.lr) for run in runs)
+    rates = {_rate(run.config.optimizer, run.config.lr): run.config.optimizer for run in runs}
     looks = dict(zip(rates, looks_in_turn(), strict=False))
+    for label, optimizer in rates.items():
+        looks[label]["color"] = OPTIMIZER_COLORS[optimizer]
     height = 1.6 + (0.24 * len(looks) + 0.36) * len(order)
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, height), sharey=True)
     for ax, metric in zip(axes, ("alpha_hill", "alignment"), strict=True):

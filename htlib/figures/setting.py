@@ -7,7 +7,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from htlib.figures.style import BLACK, BLUE, GREY, ORANGE, WIDTH, in_book_style
+from htlib.figures.style import BLACK, GREEN, GREY, WIDTH, in_book_style
 from htlib.student.functions import gaussian_mean, get_teacher
 from htlib.student.problem import Problem
 
@@ -33,10 +33,10 @@ def task(problem: Problem, teacher: str = "softplus") -> Figure:
     slope = gaussian_mean(lambda z: function(z) * z)
     figure, ax = plt.subplots(figsize=(WIDTH, 4.2))
     ax.plot(index, problem.train.targets, ".", ms=3, color=GREY, alpha=0.5)
-    ax.plot(z, curve, color=BLUE, lw=2.4)
-    ax.plot(z, slope * z, "--", color=ORANGE, lw=2.4)
-    ax.text(3.0, np.interp(3.0, z, curve) + 0.5, "the teacher", color=BLUE, ha="right")
-    ax.text(0.6, slope * 0.6 - 0.9, "all that this student can learn", color=ORANGE)
+    ax.plot(z, curve, color=GREEN, lw=2.4)
+    ax.plot(z, slope * z, "--", color=BLACK, lw=2.0)
+    ax.text(3.0, np.interp(3.0, z, curve) + 0.5, "the teacher", color=GREEN, ha="right")
+    ax.text(0.6, slope * 0.6 - 0.9, "all that this student can learn")
     ax.text(-3.9, 1.6, "noisy targets", color=GREY)
     ax.axhline(0, color=BLACK, lw=0.6)
     ax.set(xlabel=r"index $z = \langle \beta, x \rangle$", ylabel="target y")

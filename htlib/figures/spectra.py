@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from htlib.figures.style import BLACK, BLUE, GREY, ORANGE
+from htlib.figures.style import BLACK, GREY, PURPLE
 from htlib.spectra.generalized import GeneralizedMarchenkoPastur
 from htlib.spectra.noise import MarchenkoPastur
 from htlib.spectra.power_law import HillPlot, PowerLawFit
@@ -29,7 +29,7 @@ def spectrum(
     bulk: GeneralizedMarchenkoPastur | None = None,
     edge: float | None = None,
     bins: int = 60,
-    color: str = BLUE,
+    color: str = PURPLE,
     label: str | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -101,7 +101,7 @@ def power_law(
     fit: PowerLawFit,
     *,
     name: str = "eigenvalue",
-    color: str = BLUE,
+    color: str = PURPLE,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a spectrum as the share of values at or above x, with the fitted power law over its tail.
@@ -143,7 +143,7 @@ def power_law(
     return ax
 
 
-def hill(plot: HillPlot, *, null: float | None = None, color: str = BLUE, ax: Axes | None = None) -> Axes:
+def hill(plot: HillPlot, *, null: float | None = None, color: str = PURPLE, ax: Axes | None = None) -> Axes:
     """Draw a Hill plot: the exponent against the number of values in the tail; a power law is a plateau.
 
     Parameters
@@ -168,7 +168,7 @@ def hill(plot: HillPlot, *, null: float | None = None, color: str = BLUE, ax: Ax
     half = len(plot.n_tail) + 1 - (len(plot.n_tail) + 1) // 2
     ax.axvline(half, color=GREY, ls=":", lw=1.4, label="PL_Alpha_Hill's cut")
     if null is not None:
-        ax.plot(half, null, "x", color=ORANGE, ms=9, mew=2, label="noise of this shape")
+        ax.plot(half, null, "x", color=GREY, ms=9, mew=2, label="noise of this shape")
     top = float(np.quantile(alpha, 0.98)) * 1.15
     ax.set(xscale="log", xlabel="values in the tail", ylabel=r"exponent $\alpha$", ylim=(1, max(top, 2)))
     ax.legend()

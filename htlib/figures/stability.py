@@ -12,27 +12,27 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
 from htlib.figures.curves import trajectory
-from htlib.figures.labels import by_setting
+from htlib.figures.labels import by_setting, looks_of
 from htlib.figures.runs import figure_of_runs
 from htlib.figures.style import (
     BLACK,
     BLUE,
+    BROWN,
     GOLD,
     GREY,
     LABELS,
     OPTIMIZER_NAMES,
-    ORANGE,
+    PURPLE,
     SKY,
     WIDTH,
     legend_key,
-    looks_in_turn,
 )
 from htlib.spectra.phases import FEWEST, PHASES, phase
 from htlib.student.config import ExperimentConfig
 from htlib.student.run import Trajectory
 from htlib.theory.stability import drawn_edge
 
-_PHASE_COLORS = ("#e8e8e8", SKY, BLUE, GOLD, ORANGE, BLACK)  # in the order of PHASES
+_PHASE_COLORS = ("#e8e8e8", SKY, PURPLE, BROWN, GOLD, BLACK)  # in the order of PHASES
 ONSET = (1.2, 1.7)  # the range in which the book's ledger expects the tail to begin, in units of the edge
 
 
@@ -74,7 +74,7 @@ def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: i
         ]
         change, edge = np.array([np.mean(values) for values in of_rate]), np.exp(np.log(edges).mean())
         strong = group[0].config.noise_std > usual
-        look = {"color": ORANGE, "ls": "--"} if strong else {"color": BLUE, "alpha": 0.75}
+        look = {"color": PURPLE, "ls": "--"} if strong else {"color": BLUE, "alpha": 0.75}
         plain.plot(rates, change, lw=1.4, marker=".", **look)
         scaled.plot(np.array(rates) / edge, change, lw=1.4, marker=".", **look)
     for ax, label, title in (
@@ -84,7 +84,7 @@ def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: i
         ax.set(xscale="log", xlabel=label, title=title)
         ax.axhline(0, color=GREY, lw=0.8, zorder=0)
     scaled.axvline(1, color=GREY, ls="--", lw=1)
-    scaled.axvspan(*ONSET, color=BLUE, alpha=0.12, lw=0)
+    scaled.axvspan(*ONSET, color=GREY, alpha=0.2, lw=0)
     scaled.set_xticks([0.7, 1, 1.4, 2, 3], ["0.7", "1", "1.4", "2", "3"])
     scaled.xaxis.set_minor_locator(NullLocator())
     plain.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -92,7 +92,7 @@ def collapse(runs: Sequence[Trajectory], *, measure: str = "alpha_hill", step: i
     plain.xaxis.set_minor_locator(NullLocator())
     plain.set_ylabel(f"change of {LABELS.get(measure, measure)}")
     if any(run.config.noise_std > usual for run in runs):
-        looks = {"usual label noise": {"color": BLUE}, "strong label noise": {"color": ORANGE, "ls": "--"}}
+        looks = {"usual label noise": {"color": BLUE}, "strong label noise": {"color": PURPLE, "ls": "--"}}
         plain.legend(handles=[legend_key(name, **look) for name, look in looks.items()], loc="lower left")
     return figure
 
@@ -119,9 +119,9 @@ def along_edge(runs: Sequence[Trajectory]) -> Figure:
         raise ValueError("runs must have the sharpness: train them with probe_sharpness=True")
     figure, (above, below) = plt.subplots(2, 1, figsize=(WIDTH, 6.4), sharex=True)
     settings = by_setting(runs)
-    for (label, group), look in zip(settings.items(), looks_in_turn(), strict=False):
-        trajectory(group, "sharpness", ax=above, label=label, **look)
-        trajectory(group, "alpha_hill", ax=below, **look)
+    for label, look in looks_of(settings).items():
+        trajectory(settings[label], "sharpness", ax=above, label=label, **look)
+        trajectory(settings[label], "alpha_hill", ax=below, **look)
     above.axhline(1, color=GREY, ls="--", lw=1.2)
     above.set(ylim=(0, None), xlabel="", title="Rate times curvature climbs to the edge")
     below.set(title="The exponent")

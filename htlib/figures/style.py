@@ -1,7 +1,12 @@
 """Define the colours, markers and words of the book's figures.
 
 The colours are those of Okabe and Ito, which people with the common kinds of colour blindness can
-distinguish; lines that share an Axes also differ in their dashes or markers.
+distinguish, and two more; lines that share an Axes also differ in their dashes or markers.
+
+A colour means the same on every page.  Optimizers have theirs (`OPTIMIZER_COLORS`), and so have the labels
+(`LABEL_LOOKS`; green is also what was learnt from real ones), the feature scales (`SCALE_LOOKS`), noise,
+chance and the start (`GREY`), theory (`BLACK`) and a matrix with a true tail (`GOLD`).  What has no meaning
+of its own takes `looks_in_turn`, which has no colour of gradient descent or Adam.
 """
 
 from __future__ import annotations
@@ -11,9 +16,11 @@ from functools import wraps
 from itertools import cycle
 from typing import Any, ParamSpec
 
+import numpy as np
 import seaborn as sns
 from cycler import cycler
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -22,7 +29,7 @@ from htlib.student.probes import SHOWN
 
 P = ParamSpec("P")
 
-BLUE, ORANGE, GREEN, PINK, SKY, GOLD, GREY, BLACK = (
+BLUE, ORANGE, GREEN, PINK, SKY, GOLD, GREY, BLACK, PURPLE, BROWN = (
     "#0072B2",
     "#D55E00",
     "#009E73",
@@ -31,6 +38,8 @@ BLUE, ORANGE, GREEN, PINK, SKY, GOLD, GREY, BLACK = (
     "#E69F00",
     "#8C8C8C",
     "#000000",
+    "#6A4C93",
+    "#8C5A2B",
 )
 OPTIMIZER_COLORS = {name: optimizer.color for name, optimizer in OPTIMIZERS.items()}
 OPTIMIZER_MARKERS = {name: optimizer.marker for name, optimizer in OPTIMIZERS.items()}
@@ -42,12 +51,19 @@ LABEL_LOOKS: Mapping[str, Mapping[str, Any]] = {
     "noise": {"color": GREY, "marker": "^", "linestyle": "-."},
 }
 
+SCALE_LOOKS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {"color": PURPLE, "marker": "o"},
+    "released-code": {"color": BROWN, "marker": "s"},
+}
+
 LABELS: Mapping[str, str] = {
     **{name: column.label for name, column in SHOWN.items()},
     "lr": r"learning rate $\eta$",
     "step": "step",
 }
 
+ON_PICTURE = "on-picture"  # `gid` of texts on a heat map: pages keep their colour in the dark theme, too
+_IN_TURN = (PURPLE, BROWN, SKY, GOLD, BLACK, GREEN, PINK)
 WIDTH = 8.0  # inches: two columns that can still be read on a phone
 
 
@@ -56,7 +72,7 @@ def rc_params() -> dict[Any, Any]:
     return {
         **sns.axes_style("ticks"),
         **sns.plotting_context("notebook"),
-        "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, PINK, SKY, GOLD]),
+        "axes.prop_cycle": cycler(color=_IN_TURN),
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.titlelocation": "left",
@@ -76,13 +92,18 @@ def rc_params() -> dict[Any, Any]:
 
 def looks_in_turn() -> Iterator[dict[str, Any]]:
     """Yield ``color``, ``marker`` and ``linestyle`` for one curve after another, without end."""
-    looks = zip(
-        cycle((ORANGE, BLUE, GREEN, PINK, SKY, GOLD, BLACK)),
-        cycle("os^Dv"),
-        cycle(("-", "--", "-.")),
-        strict=False,
-    )
+    looks = zip(cycle(_IN_TURN), cycle("os^Dv"), cycle(("-", "--", "-.")), strict=False)
     return ({"color": color, "marker": marker, "linestyle": dashes} for color, marker, dashes in looks)
+
+
+def shades(color: str, count: int) -> list[str]:
+    """Return shades of a colour, from pale to full: one thing at several strengths.
+
+    >>> shades("#0072b2", 2)
+    ['#99c7e0', '#0072b2']
+    """
+    full = np.array(to_rgb(color))
+    return [to_hex(1 - share * (1 - full)) for share in np.linspace(1, 0.4, count)[::-1]]
 
 
 def in_book_style(function: Callable[P, Figure]) -> Callable[P, Figure]:

@@ -24,11 +24,11 @@ from htlib.figures.labels import by_setting, looks_of, setting_label
 from htlib.figures.runs import figure_of_runs
 from htlib.figures.style import (
     BLACK,
-    BLUE,
-    GOLD,
+    BROWN,
     GREY,
     LABEL_LOOKS,
     LABELS,
+    PURPLE,
     in_book_style,
     legend_key,
     looks_in_turn,
@@ -75,7 +75,7 @@ def overlap_maps(
     figure, axes = plt.subplots(
         2 * len(sides),
         len(steps),
-        figsize=(2.0 * len(steps) + 1.4, 0.8 + 2.3 * 2 * len(sides)),
+        figsize=(2.0 * len(steps), 1.6 + 2.3 * 2 * len(sides)),
         layout="compressed",
         sharex=True,
         sharey=True,
@@ -84,20 +84,22 @@ def overlap_maps(
     for column, step in enumerate(steps):
         pair = run.overlaps[step]
         rows = [
-            (f"{side}, {when}", weights, getattr(getattr(pair, when), side))
+            (f"{side}, {when}" if len(sides) > 1 else when, weights, getattr(getattr(pair, when), side))
             for side in sides
             for when, weights in (("before", "W_t"), ("after", "W_{t+1}"))
         ]
         for ax, (title, weights, overlaps) in zip(axes[:, column], rows, strict=True):
             ax.imshow(overlaps[:k, :k], norm=norm, cmap="Blues", extent=(0.5, k + 0.5, k + 0.5, 0.5))
-            ax.set_title(f"step {step}: {title}", fontsize=10.5)
+            ax.set_title(f"step {step}, {title}", fontsize=10.5)
             ax.set_ylabel(rf"vector of ${weights}$" if column == 0 else "")
             for axis in (ax.xaxis, ax.yaxis):
                 axis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     for ax in axes[-1]:
         ax.set_xlabel(r"vector of $M_t$")
-    bar = figure.colorbar(axes[0, 0].images[0], ax=axes, fraction=0.03, aspect=50, extend="min")
-    bar.set_label("squared overlap (1: the same direction; lower end: chance)")
+    bar = figure.colorbar(
+        axes[0, 0].images[0], ax=axes, location="bottom", shrink=0.8, aspect=30, extend="min"
+    )
+    bar.set_label("squared overlap\n(1: the same direction; lower end: chance)")
     figure.suptitle(_title(run), x=0.02, ha="left", fontsize=12)
     return figure
 
@@ -189,8 +191,8 @@ def update_controls(runs: Sequence[Trajectory], table: pd.DataFrame, *, k: int =
     left.set(ylim=(0, 1.03), xlabel="step", ylabel="mean squared cosine", title="Update against weights")
     left.legend(fontsize=9.5)
     for column, label, color, marker in (
-        ("stays", "weights before and after", BLUE, "o"),
-        ("next", "an update and the next", GOLD, "s"),
+        ("stays", "weights before and after", PURPLE, "o"),
+        ("next", "an update and the next", BROWN, "s"),
     ):
         values = table[column].unstack("step").dropna(axis=1)
         seeds(values.columns, values, color=color, marker=marker, label=label, ax=right)
@@ -223,7 +225,7 @@ def teacher_shares(runs: Sequence[Trajectory], shares: pd.DataFrame) -> Figure:
     d = runs[0].config.d
     _chance(left, {math.sqrt(2 / (math.pi * d))})
     left.set(ylim=(0, 0.85), title="The first right vector")
-    left.legend(fontsize=9, loc="upper right", ncols=2)
+    left.legend(fontsize=9, loc="upper right")
     shown = sorted({round(x) for x in np.geomspace(1, len(shares.columns), 12)})
     for (step, group), look in zip(shares.groupby("step"), looks_in_turn(), strict=False):
         seeds(shown, group[shown], label=f"after step {step}", ax=right, **look)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from PIL import Image
 
 from tests.browser.conftest import Visit
 from tests.browser.reading import until
@@ -13,7 +15,9 @@ from tests.browser.test_pages import KINDS, PAGES, look
 
 AXE = Path(__file__).parents[2] / "live" / "node_modules" / "axe-core" / "axe.min.js"
 # Screen readers skip the glyphs of a formula and read its MathML, which axe does not count as text.
-RUN = "axe.run({ exclude: [['mjx-container'], ['th:has(math)']] }, { resultTypes: ['violations'] })"
+# By default axe leaves out the size of targets, which came with WCAG 2.2.
+OPTIONS = "{ resultTypes: ['violations'], rules: { 'target-size': { enabled: true } } }"
+RUN = f"axe.run({{ exclude: [['mjx-container'], ['th:has(math)']] }}, {OPTIONS})"
 Theme = Literal["light", "dark"]
 
 
@@ -73,11 +77,35 @@ def test_no_barriers_with_all_of_the_explorer_open(visit: Visit, book: str) -> N
 def test_barriers_are_seen(visit: Visit, book: str) -> None:
     open_with_axe(visit, f"{book}search.html")
     faults = '<img src="a.png"><p style="color: #999; background: #fff">pale</p><button></button>'
+    faults += 2 * '<button style="all: unset; display: block; font-size: 8px">small</button>'
     visit.page.evaluate(
         "html => document.querySelector('main').insertAdjacentHTML('beforeend', html)", faults
     )
     found = {barrier.split(":")[0] for barrier in barriers(visit)}
-    assert found >= {"image-alt", "color-contrast", "button-name"}
+    assert found >= {"image-alt", "color-contrast", "button-name", "target-size"}
+
+
+@pytest.mark.parametrize(("theme", "other"), [("light", "dark"), ("dark", "light")])
+def test_pictures_have_the_theme_of_the_page(visit: Visit, book: str, theme: Theme, other: Theme) -> None:
+    """And not that of the system: the corner of a figure has the colour of the page around it."""
+    page = visit.page
+    page.emulate_media(color_scheme=other)
+    page.add_init_script(f"localStorage.setItem('mode', '{theme}')")
+    look(visit, f"{book}{PAGES[1]}.html")
+    figure = page.locator("article picture img").first
+    figure.scroll_into_view_if_needed()
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    corner = Image.open(io.BytesIO(figure.screenshot())).convert("RGB").getpixel((2, 2))
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == f"rgb{corner}"
+
+
+def test_solutions_have_names(visit: Visit, book: str) -> None:
+    look(visit, f"{book}{PAGES[1]}.html")
+    button = visit.page.get_by_role("button", name="Show or hide: Solution to Exercise 1.1")
+    assert button.get_attribute("aria-expanded") == "false"
+    button.click()
+    assert button.get_attribute("aria-expanded") == "true"
 
 
 def test_the_keyboard_reaches_text_and_controls(visit: Visit, book: str) -> None:

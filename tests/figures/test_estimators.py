@@ -42,7 +42,10 @@ def test_calls_are_shares_in_percent(judged):
     cut, beside, bar = hp.heavy_calls(judged).axes
     names = [*(e.label for e in ESTIMATORS.values()), "windows"]
     assert [tick.get_text() for tick in beside.get_xticklabels()] == names
-    assert [t.get_text() for t in cut.get_yticklabels()] == ["Gaussian noise", "Student t(1.5) entries"]
+    assert [" ".join(t.get_text().split()) for t in cut.get_yticklabels()] == [
+        "Gaussian noise",
+        "Student t(1.5) entries",
+    ]
     shares = judged.groupby(["kind", "estimator"], sort=False).below_noise.mean()
     assert texts(beside) == [f"{100 * share:.0f}" for share in shares]
     assert texts(cut)[0] == "100"  # noise has an exponent below 4

@@ -1,8 +1,13 @@
 """Oracle: labels as the book writes them."""
 
-import pytest
+from itertools import islice
 
-from htlib.figures.labels import by_setting, setting_label
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from htlib.figures.labels import by_setting, looks_of, setting_label
+from htlib.figures.style import OPTIMIZER_COLORS, looks_in_turn
 from htlib.student.config import CHOICES
 from tests.ledgers import run
 
@@ -34,3 +39,18 @@ def test_runs_are_grouped_by_what_differs_among_them():
     assert list(groups) == ["$η$ = 2, $n$ = 50", "$η$ = 1, $n$ = 50", "$η$ = 1, $n$ = 60"]
     assert list(groups.values()) == [runs[:2], runs[2:4], runs[4:]]
     assert list(by_setting(runs[2:], ignore=["n"])) == ["Adam, $η$ = 1"]
+
+
+def test_what_has_no_meaning_has_no_colour_of_an_optimizer_in_use():
+    """Otherwise a curve of a sample size looks like one of Adam or gradient descent."""
+    taken = {OPTIMIZER_COLORS[name] for name in ("adam", "gd")}
+    looks = list(islice(looks_in_turn(), 14))
+    assert not taken & {look["color"] for look in looks}
+    assert len({tuple(look.items()) for look in looks}) == len(looks)
+
+
+def test_rates_of_one_optimizer_are_shades_of_its_colour():
+    settings = by_setting([run(0, lr=lr) for lr in (0.1, 1.0)])
+    pale, full = (look["color"] for look in looks_of(settings).values())
+    assert full == OPTIMIZER_COLORS["adam"].lower()
+    assert np.all(np.array(to_rgb(pale)) >= to_rgb(full))

@@ -33,11 +33,11 @@ def test_the_maps_show_the_overlaps_of_the_first_run(runs):
     maps = [ax for ax in figure.axes if ax.images]
     assert len(maps) == 16  # four steps; right and left, before and after
     for ax in maps:
-        step, side, when = ax.get_title("left").removeprefix("step ").replace(":", ",").split(", ")
+        step, side, when = ax.get_title("left").removeprefix("step ").split(", ")
         expected = getattr(getattr(runs[0].overlaps[int(step)], when), side)[:7, :7]
         assert np.array_equal(ax.images[0].get_array(), expected)
         assert tuple(ax.images[0].get_extent()) == (0.5, 7.5, 7.5, 0.5)  # the first at the top left
-    assert {ax.get_title("left").split(":")[0] for ax in maps} >= {"step 1", "step 5"}
+    assert {ax.get_title("left").split(",")[0] for ax in maps} >= {"step 1", "step 5"}
     assert "seed 0" in figure.get_suptitle()
     assert "Adam" in figure.get_suptitle()
 
@@ -47,7 +47,7 @@ def test_the_maps_share_one_scale_with_a_labelled_bar(runs):
     (limits,) = {ax.images[0].get_clim() for ax in figure.axes if ax.images}
     assert limits == pytest.approx((1 / 30, 1.0))  # from chance, 1/h, to the same direction
     (bar,) = [ax for ax in figure.axes if not ax.images]
-    assert "squared overlap" in bar.get_ylabel()
+    assert "squared overlap" in bar.get_xlabel()
 
 
 @pytest.mark.parametrize(("column", "side", "size"), [(0, "right", 20), (1, "left", 30)])
