@@ -31,6 +31,7 @@ _SHEET = re.compile(r'[ \t]*<link [^>]*href="([^"?]+\.css)[^"]*"[^>]*/>\n?')
 _SCRIPT = re.compile(r"[ \t]*<script\b([^>]*)>(.*?)</script>\n?", re.DOTALL)
 _ICON_FONT = re.compile(r'url\(([^)]*)\.woff2\) format\("woff2"\),\s*url\([^)]*\.ttf\) format\("truetype"\)')
 _DROPPED = ("fontawesome.js", "mathjax", "MathJax")
+_TABS = ("design-tabs.js", "sd-tab-set")  # a script, and the class of what it is for
 _SEARCH = ("searchtools.js", "language_data.js", "searchindex.js")  # only the page of the search needs them
 
 
@@ -105,7 +106,8 @@ def _with_late_scripts(path: Path, text: str) -> str:
     def moved(script: re.Match[str]) -> str:
         attributes = script[1]
         if any(name in script[0] for name in _DROPPED) or (
-            path.name != "search.html" and any(name in attributes for name in _SEARCH)
+            (path.name != "search.html" and any(name in attributes for name in _SEARCH))
+            or (_TABS[0] in attributes and _TABS[1] not in body)
         ):
             return ""
         if "data-cfasync" in attributes or "type=" in attributes or "defer" in attributes:

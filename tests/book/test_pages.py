@@ -23,7 +23,7 @@ PAGE = """<html><head><title>A page</title><script data-cfasync="false">early</s
 <link rel="stylesheet" type="text/css" href="../_static/a.css?v=1" />
 <script src="../_static/late.js"></script><script>DOCUMENTATION_OPTIONS.pagename = 'x';</script>
 <script defer src="../_static/scripts/fontawesome.js"></script><script>window.MathJax = {}</script>
-<script src="../searchindex.js"></script></head>
+<script src="../searchindex.js"></script><script src="../_static/design-tabs.js"></script></head>
 <body><article class="bd-article"><h1><span class="section-number">1. </span>T</h1>
 <p>A spike, and a spike; <code>spike</code> is code.</p>
 <span class="math notranslate nohighlight">\\(a &lt; \\frac{1}{2}\\)</span>
@@ -77,6 +77,14 @@ def test_a_page_is_finished(book: Path) -> None:
     assert not page.select("summary[aria-label]")
     # the first use of a word, but not in code
     assert [a["href"] for a in page.select("a.term")] == ["glossary.html#term-spike"]
+
+
+def test_the_script_of_tabs_is_where_tabs_are(book: Path) -> None:
+    path = book / "book" / "tabs.html"
+    path.write_text(PAGE.replace("<details>", '<div class="sd-tab-set"></div><details>'))
+    pages.finish(book)
+    assert "design-tabs.js" in path.read_text()
+    assert "design-tabs.js" not in (book / "book" / "x.html").read_text()
 
 
 @pytest.mark.parametrize("address", ["", "https://someone.github.io/htlib"])

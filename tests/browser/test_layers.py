@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 import htlib as ht
 from htlib.explorer.model import Layers
@@ -187,11 +187,17 @@ def test_many_layers_scroll_and_can_be_sorted(show) -> None:
     widget = ht.explorer.layers(model, null=None, progress=False)
     page = show(widget).page
     page.locator("tr.chosen").wait_for()
+    expect(page.locator("tbody tr")).to_have_count(300)
     inside, all_of_it = page.locator(".scroll").evaluate("e => [e.clientHeight, e.scrollHeight]")
     assert inside < 500 < 300 * 20 < all_of_it
     page.get_by_role("button", name="Hill").click()
     order = widget.table.sort_values("alpha_hill", ascending=False)["name"].tolist()
-    assert column(page, 1) == order
+    assert page.locator("tbody th").all_text_contents() == order
+    # a line has its numbers when it comes near
+    assert page.locator("tbody tr").last.locator("td").count() == 0
+    page.locator(".scroll").evaluate("e => e.scrollTo(0, e.scrollHeight)")
+    last = widget.table.set_index("name").loc[order[-1]]
+    expect(page.locator("tbody tr").last.locator("td").first).to_have_text(written(last.alpha_hill))
     page.get_by_role("button", name=order[-1], exact=True).press("Enter")
     page.get_by_role("img", name=f"Density of the 12 eigenvalues of {order[-1]} ").wait_for()
 

@@ -142,7 +142,7 @@ def test_a_pinned_run_is_compared(visit: Visit, book: str, stored: list[dict[str
     page.wait_for_url("**pinned=adam*1*10*softplus*real*0.3*paper*0*")
     open_page(visit, page.url)
     assert_compared()
-    press(page, "Pin as A")
+    press(page, "Remove A")
     assert page.locator("tr.pinned, path.pinned").count() == 0
 
 

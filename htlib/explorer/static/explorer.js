@@ -18,6 +18,7 @@ const SILENT = {
   kernel: "No answer from the kernel yet. It may be busy with another cell; if it is not, run this cell again.",
   page: "No answer yet: the stored runs, or the engine that trains, are still on their way.",
 };
+const PIN = "Pin as A";
 const PACE = 450; // ms from one step to the next while the run is played
 const KEPT = 300; // runs of this reader that the map of rates remembers
 const SMALL = { width: 120, height: 52 }; // of a small picture, which the page stretches
@@ -89,11 +90,11 @@ export function createExplorer(el, options, engine, hooks = {}) {
     view.pinned = ahead = null;
     change(options.home ?? options.settings);
   });
-  const pin = press("Pin as A", () => {
+  const pin = press(PIN, () => {
     view.pinned = view.pinned ? null : shown;
     changed();
     schedule();
-  }, { class: "pin", title: "Keep this run in grey, and compare the next ones with it" });
+  }, { class: "pin" });
   const presets = PRESETS.map(([name, fields]) => press(name, () => change(settingsOf(fields)), { "aria-pressed": "false" }));
   const guide = press("Take the two-minute tour", () => tour.begin(), { class: "guide" });
   const tour = createTour(go, () => {
@@ -350,7 +351,9 @@ export function createExplorer(el, options, engine, hooks = {}) {
     enable(button, running || stopped);
     enable(step, settings.steps < options.max_steps);
     enable(pin, Boolean(view.pinned ?? shown));
-    pin.setAttribute("aria-pressed", String(Boolean(view.pinned)));
+    pin.classList.toggle("on", Boolean(view.pinned));
+    pin.textContent = view.pinned ? "Remove A" : PIN;
+    pin.title = view.pinned ? "Compare with this run no longer" : "Keep this run in grey, and compare the next ones with it";
     el.setAttribute("aria-busy", running);
     for (const part of [charts, table]) part.classList.toggle("stale", state === "error" || state === "absent");
     if (running && !run.heard) status.textContent || say("waiting", options.stored ? "Reading the stored runs." : "Waiting for the kernel.");

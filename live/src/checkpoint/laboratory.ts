@@ -64,7 +64,7 @@ class Visit {
       said: () => this.said(),
     });
     this.view.head.prepend(this.bar, this.cancel);
-    shown(this.view.heading);
+    shown(this.view.heading, "nearest");
   }
 
   stop(): void {
@@ -162,7 +162,7 @@ class Visit {
 
   private async compare(files: readonly File[]): Promise<void> {
     const changes = new ChangesView(this.view, `What changed: ${named(this.files)} to ${named(files)}`);
-    shown(changes.heading);
+    shown(changes.heading, "start");
     const answer = await this.pool.open({ type: "open other", files, limits: LIMITS });
     if (answer.type !== "open") return changes.fail(answer.type === "refused" ? answer.message : "");
     changes.expect();
@@ -182,9 +182,9 @@ class Visit {
 }
 
 /** Bring a heading into view. */
-function shown(heading: HTMLElement): void {
+function shown(heading: HTMLElement, block: ScrollLogicalPosition): void {
   heading.focus({ preventScroll: true });
-  heading.scrollIntoView({ block: "nearest" });
+  heading.scrollIntoView({ block });
 }
 
 const named = (files: readonly File[]): string => (files.length > 1 ? `${files[0].name} and ${files.length - 1} more` : files[0].name);

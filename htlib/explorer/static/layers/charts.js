@@ -40,7 +40,7 @@ export function overview(rows, chosen, width, choose, noise) {
       const half = Math.min(7, step * 0.48);
       paths["null"] += `M${(x - half).toFixed(1)},${high.toFixed(1)}h${(2 * half).toFixed(1)}v${Math.max(1.5, low - high).toFixed(1)}h${(-2 * half).toFixed(1)}z`;
     }
-    if (Number.isFinite(row.alpha_hill)) paths[verdictClass(row)] += `M${(x - r).toFixed(1)},${y.at(row.alpha_hill).toFixed(1)}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0`;
+    if (Number.isFinite(row.alpha_hill)) paths[verdictClass(row)] += disc([x, y.at(row.alpha_hill)], r);
   });
   const band = (/** @type {string} */ name) => draw("rect", { class: name, display: "none", x: 0, y: box.top, width: step, height: box.bottom - box.top });
   const [over, own, title] = [band("over"), band("own"), draw("title")];
@@ -177,7 +177,7 @@ export function tail(row, eigenvalues, width) {
     return [x.at(value), y.at(Math.max(1 - noise.cdf(value), 1e-12))];
   }).filter(inside);
   svg.append(draw("path", { class: "noise", d: line(curve) }));
-  const dots = draw("g", { class: "points" });
+  let dots = ""; // one path, however many eigenvalues
   /** @type {Point} */
   let last = [-9, -9];
   positive.forEach((value, i) => {
@@ -185,9 +185,9 @@ export function tail(row, eigenvalues, width) {
     const point = [x.at(value), y.at((n - i) / n)];
     if (Math.hypot(point[0] - last[0], point[1] - last[1]) < 1.5) return; // it would lie on the one before
     last = point;
-    if (inside(point)) dots.append(draw("circle", { cx: point[0].toFixed(1), cy: point[1].toFixed(1), r: i > n - 60 ? 2 : 1.4 }));
+    if (inside(point)) dots += disc(point, i > n - 60 ? 2 : 1.4);
   });
-  svg.append(dots);
+  svg.append(draw("path", { class: "points", d: dots }));
   /** @type {(name: string, xmin: number, share: number, alpha: number) => void} */
   const law = (name, xmin, share, alpha) => {
     if (!Number.isFinite(alpha)) return;
@@ -232,6 +232,14 @@ function boxOf(width, height, foot = 42) {
  */
 function canvas({ width, height }, label) {
   return draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+}
+
+/**
+ * @param {Point} middle
+ * @param {number} r
+ */
+function disc([x, y], r) {
+  return `M${(x - r).toFixed(1)},${y.toFixed(1)}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0`;
 }
 
 /**

@@ -4,6 +4,8 @@
 import { make } from "./elements.js";
 
 const WIDTH = 6.5;
+const AT_ONCE = 16; // lines that are complete from the start; hundreds would keep the page busy
+const NEAR = { rootMargin: "2000px 0px", scrollMargin: "250px 0px" }; // of the window, and of the table's own scrolling
 
 /**
  * Texts are aligned to the left.  Widths are in em, and fixed, so that columns do not move while rows come; `help` says what
@@ -21,8 +23,13 @@ export class Grid {
   #lines = new Map();
   /** @type {{ column: Column<T>, down: boolean } | null} */
   #sorted = null;
-  #body = make("tbody");
+  #body = make("tbody", { role: "rowgroup" }); // roles, because the style sheet makes each line a grid
   #columns;
+  /** @type {Map<Element, T>} Lines with nothing but their first cell. */
+  #bare = new Map();
+  #near = new IntersectionObserver((lines) => {
+    for (const { isIntersecting, target } of lines) if (isIntersecting) this.#complete(target);
+  }, NEAR);
 
   /**
    * @param {readonly Column<T>[]} columns
@@ -32,11 +39,14 @@ export class Grid {
     this.#columns = columns;
     const heads = columns.map((column) => {
       const button = make("button", { type: "button", title: column.help, click: () => this.#sort(column) }, column.title);
-      return make("th", { scope: "col", class: column.text ? "text" : null }, button);
+      return make("th", { scope: "col", role: "columnheader", class: column.text ? "text" : null }, button);
     });
-    const widths = columns.map(({ width = WIDTH }, i) => make("col", { class: i ? null : "first", style: `width: ${width}em` }));
-    const total = columns.reduce((sum, { width = WIDTH }) => sum + width, 0);
-    this.element = make("table", { style: `width: ${total}em` }, make("caption", {}, caption), make("colgroup", {}, ...widths), make("thead", {}, make("tr", {}, ...heads)), this.#body);
+    const [first, ...others] = columns.map(({ width = WIDTH }) => width);
+    // the style sheet may narrow the first column
+    const tracks = [`minmax(var(--first, ${first}em), ${first}fr)`, ...others.map((width) => `minmax(${width}em, ${width}fr)`)];
+    const total = others.reduce((sum, width) => sum + width, 0);
+    const style = `--columns: ${tracks.join(" ")}; width: max(100%, var(--first, ${first}em) + ${total}em)`;
+    this.element = make("table", { role: "table", style }, make("caption", {}, caption), make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, ...heads)), this.#body);
   }
 
   /**
@@ -45,15 +55,23 @@ export class Grid {
    * @param {HTMLTableRowElement | null} at
    */
   set(row, at = null) {
-    const cells = this.#columns.map((column, i) => {
-      const attributes = { class: column.text ? "text" : null };
-      return i ? make("td", attributes, column.write(row)) : make("th", { scope: "row", ...attributes }, column.write(row));
-    });
-    const line = at ?? make("tr");
-    line.replaceChildren(...cells); // a new line would make the browser style all others anew
+    const line = at ?? make("tr", { role: "row" }); // a new line would make the browser style all others anew
+    const [first] = this.#columns;
+    line.replaceChildren(make("th", { scope: "row", role: "rowheader", class: first.text ? "text" : null }, first.write(row)));
     line.className = "";
     if (!at) this.#body.append(line);
     this.#lines.set(row, line);
+    this.#bare.set(line, row);
+    if (this.#lines.size <= AT_ONCE) this.#complete(line);
+    else this.#near.observe(line);
+  }
+
+  /** @param {Element} line */
+  #complete(line) {
+    const row = this.#bare.get(line);
+    if (row) line.append(...this.#columns.slice(1).map((column) => make("td", { role: "cell", class: column.text ? "text" : null }, column.write(row))));
+    this.#bare.delete(line);
+    this.#near.unobserve(line);
   }
 
   /**
@@ -62,7 +80,8 @@ export class Grid {
    * @param {string} shape
    */
   waiting(name, shape) {
-    const line = make("tr", { class: "waiting" }, make("th", { scope: "row", class: "text" }, name), make("td", { class: "text", colspan: this.#columns.length - 1 }, shape));
+    const line = make("tr", { role: "row", class: "waiting" },
+      make("th", { scope: "row", role: "rowheader", class: "text" }, name), make("td", { role: "cell", class: "text" }, shape));
     this.#body.append(line);
     return line;
   }

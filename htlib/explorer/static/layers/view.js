@@ -23,6 +23,7 @@ import { complain, keyOf, save, written } from "./parts.js";
  */
 
 const PAUSE = 150; // ms between two drawings: a row at a time would keep the page busy
+const BATCH = 60; // rows of one drawing, so that it is no long task
 const SHAPE = "noise of the same shape";
 
 /** A model whose rows come one by one. */
@@ -141,7 +142,8 @@ export class LayersView {
     this.#open = false;
     this.#drawn();
     setTimeout(() => this.#pictured());
-    for (const line of this.#table.querySelectorAll("tr.waiting")) line.remove();
+    const due = new Set(this.#fresh.map(({ name }) => this.#waiting.get(name)));
+    for (const line of this.#waiting.values()) if (line.matches(".waiting") && !due.has(line)) line.remove();
     const { length } = this.rows;
     this.#table.hidden = !length;
     const none = "No weight matrix to measure: see what was left out, and why.";
@@ -180,7 +182,8 @@ export class LayersView {
   }
 
   #drawn() {
-    for (const row of this.#fresh.splice(0)) this.#grid.set(row, this.#waiting.get(row.name) ?? null);
+    for (const row of this.#fresh.splice(0, BATCH)) this.#grid.set(row, this.#waiting.get(row.name) ?? null);
+    if (this.#fresh.length) requestAnimationFrame(() => this.#drawn());
     if (this.#open && this.options.said) this.status.textContent = this.options.said();
   }
 
@@ -209,6 +212,16 @@ export class LayersView {
     line?.querySelector("button")?.setAttribute("aria-current", "true");
     this.#look();
     this.later();
+  }
+
+  /**
+   * Choose a layer, and bring it into view if its name is not: it is above the table.
+   * @param {Row} row
+   */
+  #bring(row) {
+    this.#choose(row);
+    const { top } = this.#layer.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) this.#layer.scrollIntoView();
   }
 
   /** Show the chosen layer. */
@@ -270,12 +283,15 @@ export class LayersView {
       {
         title: "layer", help: "Name of the weight; press it to see its spectrum", text: true, width: 21,
         value: (row) => row.name,
-        write: (row) => make("button", { type: "button", class: "name", click: () => this.#choose(row) }, row.name),
+        write: (row) => make("button", { type: "button", class: "name", click: () => this.#bring(row) }, row.name),
       },
       by("alpha_hill", "Hill α", "alpha_hill: exponent of the upper half of the spectrum"),
       ...(noise ? [
         by("alpha_hill_null", "of noise", `alpha_hill_null: mean of alpha_hill over ${noise}`),
-        by("alpha_hill_z", "z", "alpha_hill_z: difference in standard deviations of the null"),
+        {
+          ...by("alpha_hill_z", "z", "alpha_hill_z: difference in standard deviations of the null; sorted by its size, the farthest from noise first"),
+          value: (/** @type {Row} */ row) => Math.abs(row.alpha_hill_z ?? NaN),
+        },
         {
           title: "verdict", help: "verdict: beyond three standard deviations of the null", text: true, width: 13,
           value: (/** @type {Row} */ row) => row.verdict, write: (/** @type {Row} */ row) => make("span", { class: `says ${verdictClass(row)}` }, row.verdict || "undecided"),
