@@ -171,7 +171,7 @@ suite:
 	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $$(($(JOBS) + 4)) $(BALANCED) $(if $(filter fast,$(PROFILE)),-m "not long")
 
 page-suite: $(MODULES)
-	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run
+	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run --reporter=dot
 
 lint: style types ## Run only the linters
 
