@@ -3,7 +3,9 @@
 import * as ort from "onnxruntime-web/wasm";
 import type { Graphs, Value } from "./mirror/student";
 
-ort.env.wasm.numThreads = 1; // more threads need headers that static hosts do not send
+// More threads need headers that static hosts do not send; at the sizes of the pages two gain nothing on an idle machine
+// and take several times as long on a busy one (benchmarks/engine.py).
+ort.env.wasm.numThreads = 1;
 ort.env.wasm.wasmPaths = { wasm: new URL("ort-wasm-simd-threaded.wasm", import.meta.url).href };
 ort.env.logLevel = "error";
 
