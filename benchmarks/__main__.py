@@ -1,6 +1,8 @@
 """Run every benchmark: ``make bench``."""
 
-from benchmarks import busy, checkpoint, instrumented_run, live, pages, sweeps, toolbox
+import torch
+
+from benchmarks import busy, checkpoint, devices, engine, instrumented_run, live, pages, sweeps, toolbox
 
 if __name__ == "__main__":
     instrumented_run.main()
@@ -8,5 +10,8 @@ if __name__ == "__main__":
     busy.main()
     toolbox.main()
     live.main()
+    engine.main()
     checkpoint.main()
     pages.main()
+    if torch.cuda.is_available():
+        devices.main()
