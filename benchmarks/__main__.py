@@ -1,7 +1,5 @@
 """Run every benchmark: ``make bench``."""
 
-import torch
-
 from benchmarks import busy, checkpoint, devices, engine, instrumented_run, live, pages, sweeps, toolbox
 
 if __name__ == "__main__":
@@ -13,5 +11,4 @@ if __name__ == "__main__":
     engine.main()
     checkpoint.main()
     pages.main()
-    if torch.cuda.is_available():
-        devices.main()
+    devices.main()

@@ -122,6 +122,9 @@ PARTS = {part.__name__: part for part in (train, rates, analyze)}
 
 def main(device: str = "cuda", *parts: str) -> None:
     """Measure the named parts, or all parts."""
+    if device == "cuda" and not torch.cuda.is_available():
+        print("another device: not measured, torch finds no GPU here")
+        return
     name = torch.cuda.get_device_name() if device.startswith("cuda") else device
     print(f"{name} against {os.cpu_count()} cores of {platform.machine()}, torch {torch.__version__}")
     for part in parts or PARTS:

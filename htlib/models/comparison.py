@@ -137,11 +137,11 @@ def _change(before: Layer, after: Layer, k: int) -> dict[str, Any]:
             row["update_stable_rank"] = stable_rank(change.eigenvalues)
             bulk = bulk_columns(replace(before, matrices=update), change.eigenvalues)
             row["update_n_spikes"] = bulk["n_spikes"] if bulk["has_bulk"] else np.nan
-            # vectors beyond the rank of the change, of what an adapter adds, are those of rounding
+            # beyond the rank of the change, such as that of an adapter, its vectors are those of rounding
             rounding = before.rounding * (math.sqrt(h) + math.sqrt(d)) * float(first.square().mean().sqrt())
             rank = min(k, int((change.eigenvalues > rounding**2).sum()))
-            between = overlaps_of(old, change, k)
             if rank:
+                between = overlaps_of(old, change, k)
                 row["update_left_overlap"] = float(between.left[:, :rank].sum() / rank)
                 row["update_right_overlap"] = float(between.right[:, :rank].sum() / rank)
     return row | {"left_chance": k / h, "right_chance": k / d}
