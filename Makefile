@@ -93,7 +93,7 @@ lock: $(ENV) ## Write requirements.txt anew from pyproject.toml
 	@mv _build/requirements.txt requirements.txt
 
 book: $(ENV) ## Compute the runs, execute the chapters and make the HTML pages
-	@began=$$(date +%s); $(MAKE) --no-print-directory $(STORED) && $(PARALLEL) pages && \
+	@began=$$(date +%s); $(MAKE) --no-print-directory $(RUNS) && $(PARALLEL) pages && \
 	  echo "The book is in $(CURDIR)/$(PAGE): open that file, or run 'make serve'. It took $$(($$(date +%s) - began)) s."
 
 pages: $(PAGE)

@@ -28,10 +28,10 @@ import nbformat
 import pages
 import papermill
 import pictures
-import reference
 import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError, strip_color
 
 PROFILES = ("fast", "paper")
@@ -41,6 +41,21 @@ _ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
 
 class BookError(Exception):
     """An error that a chapter's author can repair; its message is the whole report."""
+
+
+class _SavingOnce(NBClientEngine):
+    """Papermill's engine; it would write the whole notebook twice for each cell, and writes it at the end."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: NotebookExecutionManager, *args: Any, **kwargs: Any) -> Any:
+        path, nb_man.output_path = nb_man.output_path, None
+        try:
+            return super().execute_managed_notebook(nb_man, *args, **kwargs)
+        finally:
+            nb_man.output_path = path
+
+
+papermill_engines.register("saving-once", _SavingOnce)
 
 
 def execute_all(
@@ -120,6 +135,7 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path 
                 source,
                 partial,
                 parameters=parameters,
+                engine_name="saving-once",
                 kernel_name="python3",
                 kernel_manager_class=manager,
                 cwd=chapter.parent,
@@ -217,18 +233,19 @@ def render(executed: Path, html: Path, book: Path, repository: str = "", live: P
         nbformat.write(notebook, stage / book.name / chapter.name)
     if live is not None:
         shutil.copytree(live, stage / book.name / "static" / "live")
-    contents = (book.parent / "_toc.yml").read_text(encoding="utf-8")
-    (stage / "_toc.yml").write_text(contents, encoding="utf-8")
-    made_from = reference.Build(book, executed, f"{repository}/blob/main" if repository else "")
-    for name, write in reference.PAGES.items():
-        if re.search(rf"file: {book.name}/{name}$", contents, re.MULTILINE):
-            (stage / book.name / f"{name}.md").write_text(write(made_from), encoding="utf-8")
+    shutil.copy(book.parent / "_toc.yml", stage)
     config = yaml.safe_load((book.parent / "_config.yml").read_text(encoding="utf-8"))
+    source = f"{repository}/blob/main" if repository else ""
+    config["sphinx"]["config"]["generated_from"] = {
+        "book": str(book),
+        "executed": str(executed),
+        "source": source,
+    }
     (stage / "_config.yml").write_text(yaml.safe_dump(with_repository(config, repository)), encoding="utf-8")
 
     command = [Path(sys.executable).with_name("jupyter-book"), "build", str(stage)]
     command += ["--path-output", str(stage), "--warningiserror", "--keep-going", "--quiet"]
-    # _config.yml names book/reference.py among the extensions
+    # _config.yml names book/reference.py among the extensions; it writes the pages that come from the code
     paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")

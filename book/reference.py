@@ -1,20 +1,20 @@
 """Write the pages that come from the code: the API, the command line, the environment, how to cite.
 
-`PAGES` has one function per page.  Each returns Markdown; the build writes it where the table of contents
-names the page.
+This is an extension of Sphinx.  `PAGES` has one function per page.  Each returns Markdown, which is written
+where the table of contents names the page.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import json
 import os
 import platform
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +23,10 @@ from typing import Any
 import nbformat
 import yaml
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 import htlib as ht
+from htlib.commands.main import main
 
 _SHOWN = ("torch", "numpy", "scipy", "pandas", "matplotlib", "seaborn", "jupyter-book", "papermill")
 
@@ -130,8 +132,19 @@ PAGES: Mapping[str, Callable[[Build], str]] = {
 
 
 def setup(app: Sphinx) -> None:
-    """Make Sphinx read docstrings in which |x| is an absolute value."""
+    """Write the pages before Sphinx reads any; make it read docstrings in which |x| is an absolute value."""
+    app.add_config_value("generated_from", None, "", types=dict)  # the fields of `Build`
+    app.connect("config-inited", _write_pages)
     app.connect("autodoc-process-docstring", _escape_bars, priority=900)  # after napoleon
+
+
+def _write_pages(app: Sphinx, config: Config) -> None:
+    fields = config.generated_from
+    build = Build(Path(fields["book"]), Path(fields["executed"]), fields["source"])
+    contents = (app.srcdir / "_toc.yml").read_text(encoding="utf-8")
+    for name, write in PAGES.items():
+        if re.search(rf"file: {build.book.name}/{name}$", contents, re.MULTILINE):
+            (app.srcdir / build.book.name / f"{name}.md").write_text(write(build), encoding="utf-8")
 
 
 def _escape_bars(*event: Any) -> None:
@@ -155,16 +168,14 @@ def _first_sentence(module: object) -> str:
 
 
 def _help(*command: str) -> str:
-    call = [sys.executable, "-m", "htlib.commands.main", *command, "--help"]
-    result = subprocess.run(
-        call, env=os.environ | {"COLUMNS": "88"}, capture_output=True, encoding="utf-8", check=True
-    )
-    return result.stdout
+    text = io.StringIO()
+    os.environ["COLUMNS"] = "88"  # the width of argparse's text
+    with redirect_stdout(text), suppress(SystemExit):
+        main([*command, "--help"])
+    return text.getvalue()
 
 
 def _exit_statuses() -> str:
-    from htlib.commands.main import main
-
     return (inspect.getdoc(main) or "").split("\n\n")[1].replace("\n", " ")
 
 

@@ -1,8 +1,8 @@
 """Export the computations that a browser repeats as ONNX graphs, from this package's own torch code.
 
 There are three kinds of graph, of one fixed size: an update of the student (`Step`), the measures of its
-features (`Probe`), and the teacher's link function.  Tests compare them with `htlib.student.training` and
-`htlib.student.probes`.
+features (`Probe`), and the link functions of all teachers (`Links`).  Tests compare them with
+`htlib.student.training` and `htlib.student.probes`.
 
 Run them with at most the basic graph optimisations: with the extended ones of ONNX Runtime 1.32 the results
 of `Probe` are wrong.
@@ -94,13 +94,13 @@ class Probe(nn.Module):
         return features.double() / math.sqrt(W.shape[0])
 
 
-class _Elementwise(nn.Module):
-    def __init__(self, function: ScalarFunction) -> None:
-        super().__init__()
-        self.function = function
+class Links(nn.Module):
+    """The link function of each teacher."""
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.function.value(z)
+    def forward(self, z: Tensor) -> tuple[Tensor, ...]:
+        """Return one result for each member of `TEACHERS`."""
+        z = z.clone()  # an input cannot be an output
+        return tuple(teacher.value(z) for teacher in TEACHERS.values())
 
 
 def solve_positive(A: Tensor, b: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def _inverse(P: Tensor) -> Tensor:
 
 
 def export_graphs(folder: Path, config: ExperimentConfig) -> None:
-    """Write ``probe.onnx``, and ``step-<optimizer>.onnx`` and ``link-<teacher>.onnx`` for all a page offers.
+    """Write ``links.onnx``, ``probe.onnx`` and, for the optimizers that a page offers, ``step-<name>.onnx``.
 
     The folder is made if it is missing.  Only the sizes, the activation and the optimizers' hyperparameters
     of the config matter.  Raises ImportError without the packages of the extra "book".
@@ -180,9 +180,8 @@ def export_graphs(folder: Path, config: ExperimentConfig) -> None:
         (*data, *numbers),
         "ridge_train_loss test_loss kta saturation",
     )
-    for name, teacher in TEACHERS.items():
-        z, any_length = ones(2, dtype=torch.float64), ({0: torch.export.Dim.DYNAMIC},)
-        _export(folder / f"link-{name}.onnx", _Elementwise(teacher), (z,), "f", any_length)
+    z, any_length = ones(2, dtype=torch.float64), ({0: torch.export.Dim.DYNAMIC},)
+    _export(folder / "links.onnx", Links(), (z,), " ".join(TEACHERS), any_length)
 
 
 def _export(

@@ -29,6 +29,7 @@ from htlib.spectra.generalized import grouped
 from htlib.student.config import ExperimentConfig
 from htlib.student.files import write_atomically
 from htlib.student.functions import TEACHERS, gaussian_mean
+from htlib.student.optimizers import OPTIMIZERS
 from htlib.student.training import train
 from htlib.sweeps.presets import load_experiment
 from htlib.theory.bulk import expected_noise
@@ -126,24 +127,28 @@ def _moments(teacher: str) -> dict[str, float]:
 
 
 def _shape(config: ExperimentConfig, choices: dict[str, list[Any]]) -> dict[str, Any]:
-    """Return the noise law and the closed forms for runs of one size; equal laws are there once."""
+    """Return the noise law and the closed forms for runs of one size; equal first steps are there once."""
     laws: dict[str, Any] = {}
-    keys: dict[str, str] = {}
+    keys: dict[tuple[Any, ...], str] = {}
     names = ("optimizer", "teacher", "labels", "noise_std")
     for values in itertools.product(*(choices[name] for name in names)):
-        fields = dict(zip(names, values, strict=True))
+        key = " ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
+        # Adam's first step is that of SignSGD, up to its eps
+        known = keys.setdefault((OPTIMIZERS[values[0]].first_step, *values[1:]), key)
+        if known != key:
+            if known in laws:
+                laws[key] = known
+            continue
+        asked = config.replace(**dict(zip(names, values, strict=True)))
         try:
-            law = law_of_config(config.replace(**fields))
+            law = law_of_config(asked)
         except ValueError:  # there is no theory for these labels
             continue
-        key = " ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
-        unstable = messages.unstable_lr(config.replace(**fields))
-        entry = {name: getattr(law, name) for name in ("h", "d", "gain", "drag", "cross", "signal")} | {
+        unstable = messages.unstable_lr(asked)
+        laws[key] = {name: getattr(law, name) for name in ("h", "d", "gain", "drag", "cross", "signal")} | {
             "noise": noise_groups(law),
             "unstable_lr": None if unstable is None else _to_digits(unstable),
         }
-        known = keys.setdefault(json.dumps(entry), key)
-        laws[key] = entry if known == key else known
     sizes = {name: getattr(config, name) for name in _SIZES}
     return {"sizes": sizes, "noise": messages.noise_of(config.h, config.d), "laws": laws}
 

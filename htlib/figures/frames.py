@@ -10,6 +10,8 @@ from urllib.parse import quote
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from htlib.figures.pictures import laid_out
+
 
 class Frames:
     """Figures that differ in one setting, of which a page shows one and a slider chooses it.
@@ -85,7 +87,7 @@ class Frames:
 def _svg(figure: Figure) -> str:
     """Return a figure as the text of an SVG image, in which letters are shapes, the same everywhere."""
     buffer = io.StringIO()
-    with plt.rc_context({"svg.hashsalt": "htlib", "path.simplify_threshold": 0.5}):
+    with plt.rc_context({"svg.hashsalt": "htlib", "path.simplify_threshold": 0.5}), laid_out(figure):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]

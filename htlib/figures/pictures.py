@@ -6,10 +6,12 @@ import csv
 import io
 import zlib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection, PolyCollection, QuadMesh
@@ -77,16 +79,39 @@ def numbers(figure: Figure) -> str:
     return file.getvalue()
 
 
+@contextmanager
+def laid_out(figure: Figure) -> Generator[None]:
+    """Lay a figure out once; inside, `savefig` keeps that, where it would draw everything twice.
+
+    >>> import matplotlib.pyplot as plt
+    >>> figure, _ = plt.subplots(layout="constrained")
+    >>> with laid_out(figure):
+    ...     figure.savefig(io.BytesIO())
+    """
+    engine = figure.get_layout_engine()
+    if engine is None:
+        yield
+        return
+    engine.execute(figure)
+    with rc_context({"figure.constrained_layout.use": False, "figure.autolayout": False}):
+        figure.set_layout_engine(None)  # "none" would be an engine, for which `savefig` draws twice
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)
+
+
 def _picture(figure: Figure) -> tuple[str, str, dict[str, int]]:
     width, height = (round(figure.dpi * inches) for inches in figure.get_size_inches())
     size, file = {"width": width, "height": height}, io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None}, facecolor="white")
-    drawing = file.getvalue()
-    if len(zlib.compress(drawing)) <= _SMALL:
-        return "image/svg+xml", drawing.decode(), size
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=2 * figure.dpi, facecolor="white")
-    return "image/png", b64encode(file.getvalue()).decode(), size
+    with laid_out(figure):
+        figure.savefig(file, format="svg", metadata={"Date": None}, facecolor="white")
+        drawing = file.getvalue()
+        if len(zlib.compress(drawing)) <= _SMALL:
+            return "image/svg+xml", drawing.decode(), size
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=2 * figure.dpi, facecolor="white")
+        return "image/png", b64encode(file.getvalue()).decode(), size
 
 
 def _rows(ax: Axes, artist: Artist) -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -17,7 +17,7 @@ export interface Graphs {
 export function problemFor(settings: Settings, meta: Meta, graphs: Graphs): Promise<Problem> {
   const { teacher } = settings;
   const value = async (z: Float64Array): Promise<Float64Array> =>
-    (await graphs.run(`link-${teacher}`, { z }))["f"] as Float64Array;
+    (await graphs.run("links", { z }))[teacher] as Float64Array;
   return makeProblem(settings, meta.trained.sizes, { value, ...meta.teachers[teacher] });
 }
 
