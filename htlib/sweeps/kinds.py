@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # a store is opened, and a preset read, without torch
     from htlib.networks.run import NetworkRun
     from htlib.student.run import Trajectory
 
+_OVERHEAD = 2e6  # operations that take as long as the calls of a step do
+_GRADIENTS_OF_SHARPNESS = 80  # gradients that take as long as a measurement of the sharpness
+
 Config: TypeAlias = "ExperimentConfig | NetworkConfig"
 Run: TypeAlias = "Trajectory | NetworkRun"
 
@@ -133,7 +136,8 @@ class _Student(Kind):
         c: ExperimentConfig = task.config
         probes = 1 + c.steps / c.probe_every
         small, fit = min(c.h, c.d), min(c.n, c.h)
-        training = 4.0 * c.n * c.h * c.d * c.steps
+        gradients = c.steps + (_GRADIENTS_OF_SHARPNESS * probes if c.probe_sharpness else 0)
+        training = gradients * (4.0 * c.n * c.h * c.d + _OVERHEAD)
         features = 2.0 * (2 * c.n + c.n_test) * c.h * c.d
         # float64 counts twice; a tridiagonalisation runs at a fifth of the speed of a product
         spectrum = 2 * (c.h * c.d * small + 5 * small**3 * (4 if task.keep_overlaps else 1))
@@ -173,11 +177,9 @@ class _Network(Kind):
         else:
             positions = 1 if c.network == "mlp" else 16  # of an image at which a weight is used
             weights = 5.0 * c.width**2 if c.network == "mlp" else 72.0 * c.width**2
-            batch, tested = positions * (c.batch or 1000), positions * 1800
+            batch, tested = positions * (c.batch or 1000 * c.fraction), positions * 1800
         readings = 1 + c.steps / c.probe_every + len(task.readings)
-        return (
-            2 * weights * (3 * batch * c.steps + tested * readings) + 2e6 * c.steps
-        )  # the last for overhead
+        return 2 * weights * (3 * batch * c.steps + tested * readings) + _OVERHEAD * c.steps
 
     def bytes(self, config: NetworkConfig) -> float:
         """Data, weights and what the optimizer keeps, the activations of a batch: little in all."""
