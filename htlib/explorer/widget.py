@@ -127,6 +127,7 @@ class Explorer(anywidget.AnyWidget):
     @cached_property
     def _still(self) -> str:
         from htlib.figures import overview  # slow to import, and may not be needed
+        from htlib.figures.pictures import laid_out
 
         run = train(self.config, progress=False)
         caption = f"Still picture of the interactive explorer: {_described(self.config)}."
@@ -136,7 +137,8 @@ class Explorer(anywidget.AnyWidget):
         if len(run.metrics):
             figure = overview(run)
             file = io.BytesIO()
-            figure.savefig(file, format="png", dpi=2 * figure.dpi, facecolor="white")
+            with laid_out(figure):
+                figure.savefig(file, format="png", dpi=2 * figure.dpi, facecolor="white")
             last = run.metrics.iloc[-1]
             alt = (
                 "Spectrum, alignment, tail exponents and losses of one run. "
