@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -89,7 +90,8 @@ def card(claim: Claim, verdicts: Verdicts, titles: Mapping[str, str]) -> str:
     shown = f'<a href="{claim.shown}.html">{escape(titles[claim.shown])}</a>'
     return (
         f'<section class="claim-card" id="{claim.id}"><h3 class="claim-text">{escape(claim.claim)}</h3>'
-        f"<p>{chips}</p><details><summary>{_evidence(claim)}</summary>"
+        f"<p>{chips}</p><details><summary>{_evidence(claim)}"
+        f'<span class="visually-hidden"> of: {escape(claim.claim)}</span></summary>'
         f'<p class="claim-source">Source: {escape(claim.source)}. Shown in {shown}.</p>{comment}'
         f"{checks}{_command(claim) if checks else ''}</details></section>"
     )
@@ -151,7 +153,11 @@ def _chip_of(verdict: Verdict | None) -> str:
 
 def _chip(verdict: Verdict, link: str = "", scale: str = "", spoken: str = "") -> str:
     tag, address = ("a", f' href="{link}"') if link else ("span", "")
-    word, tally = verdict.verdict, verdict.summary().removeprefix(verdict.verdict)
+    word = verdict.verdict
+    # " (1 holds, 2 fail)": say of what
+    tally = re.sub(r"\((\d+)", r"(\1 checks", verdict.summary().removeprefix(word)).replace(
+        "(1 checks", "(1 check"
+    )
     small = f"<small>{tally}{scale}</small>" if tally or scale else ""
     heard = f'<span class="visually-hidden">{spoken}</span>' if spoken else ""
     return f'<{tag} class="verdict verdict-{word.replace(" ", "-")}"{address}>{heard}{word}{small}</{tag}>'

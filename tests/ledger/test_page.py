@@ -53,13 +53,13 @@ def test_a_badge_of_a_part_says_which_part():
     checks = [replace(check, outcome=outcome) for outcome in ("fails", "holds", "fails")]
     mixed = Verdict("partly", "0", checks)
     badge = ledger_page.badge("it-falls", {"fast": {}, "paper": {"it-falls": mixed}})
-    assert parsed(badge).text == "Ledger, it-falls: partly (1 holds, 2 fail) at the paper's sizes"
+    assert parsed(badge).text == "Ledger, it-falls: partly (1 check holds, 2 fail) at the paper's sizes"
 
 
 def test_a_card_says_everything():
     document = parsed(ledger_page.card(CLAIM, BOTH, TITLES))
     assert document.section["id"] == "it-falls"
-    assert document.summary.text == "Source and 1 check"
+    assert document.summary.text == "Source and 1 check of: It falls <fast>."
     assert [chip.text for chip in document.section.select("section > p > span")] == [
         "not reproduced at small sizes",
         "reproduced at the paper's sizes",
