@@ -52,8 +52,15 @@ def api(build: Build) -> str:
         " from. The pictures are in `ht.figures`, the experiment that one moves is"
         " `ht.explorer.Explorer`, and `ht.explorer.layers(model)` shows `ht.analyze(model)` in Jupyter.",
     ]
-    for module, names in sorted(modules.items()):
-        loaded = importlib.import_module(module)
+    described = {module: importlib.import_module(module) for module in sorted(modules)}
+    links = (
+        f"- {_first_sentence(loaded)} "
+        + ", ".join(f"{{py:obj}}`{name} <htlib.{name}>`" for name in modules[module])
+        for module, loaded in described.items()
+    )
+    parts.append("\n".join(links))
+    for module, loaded in described.items():
+        names = modules[module]
         file = Path(module.replace(".", "/") + ".py")
         where = f"[`{file}`]({build.source}/{file})" if build.source else f"`{file}`"
         parts.append(f"## {module.removeprefix('htlib.')}\n\n{_first_sentence(loaded)}  Source: {where}.")

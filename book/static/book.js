@@ -91,3 +91,13 @@ addEventListener("DOMContentLoaded", () => {
   card.addEventListener("pointerleave", () => later(hide, 250));
   addEventListener("keydown", (event) => event.key === "Escape" && hide());
 });
+
+// The evidence of a claim of the ledger is folded: a link to the claim opens it, and a print has all of it.
+function unfold(claims) {
+  for (const box of document.querySelectorAll(`${claims} > details`)) box.open = true;
+}
+
+const linked = () => unfold(`.claim-card[id="${CSS.escape(location.hash.slice(1))}"]`); // :target comes later
+addEventListener("DOMContentLoaded", linked);
+addEventListener("hashchange", linked);
+addEventListener("beforeprint", () => unfold(".claim-card"));

@@ -16,6 +16,7 @@
     slider.max = String(images.length - 1);
     slider.value = String(images.findIndex((image) => !image.hidden));
     const output = document.createElement("output");
+    output.setAttribute("aria-hidden", "true"); // the slider says it, and more
     label.append(name, slider);
     bar.append(button, label, output);
 

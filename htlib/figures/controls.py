@@ -77,10 +77,11 @@ def noise_and_tail(noise: ArrayLike, tail: ArrayLike, *, edge: float) -> Figure:
     ax.axvline(edge, color=GREY, ls=":", lw=1.4)
     ax.text(1.05 * edge, 1.2 * top, "noise ends here", va="bottom")
     far = float(np.sort(np.asarray(tail))[-3])
+    # beyond the edge of noise, where only the tail is
     ax.annotate(
-        "a heavy tail thins out",
+        "a heavy tail\nthins out",
         (far, 1.1),
-        (far, 12),
+        (ax.get_xlim()[1], 0.35 * top),
         ha="right",
         arrowprops={"arrowstyle": "->", "color": GOLD},
     )

@@ -103,7 +103,7 @@ def ridge_paths(runs: Sequence[Trajectory]) -> Figure:
         point = best[["ridge_lambda", "test_loss"]].mean()
         ax.plot(*point, "*", ms=17, color=look["color"], mec="white", zorder=5)
     ax.axvline(FIXED, color=GREY, ls=":")
-    ax.text(1.15 * FIXED, 0.96, rf"$\lambda$ = {FIXED:g}", color=GREY, transform=ax.get_xaxis_transform())
+    ax.text(1.15 * FIXED, 0.6, rf"$\lambda$ = {FIXED:g}", color=GREY, transform=ax.get_xaxis_transform())
     ax.set(xscale="log", xlabel=r"ridge parameter $\lambda$", ylabel=LABELS["test_loss"])
     ax.legend()
     return figure
@@ -187,11 +187,12 @@ def gain_controls(table: pd.DataFrame) -> Figure:
     Figure
     """
     order = list(dict.fromkeys(table["setting"]))
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.7 + 0.55 * len(order)), sharey=True, sharex=True)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 1.7 + 0.65 * len(order)), sharey=True, sharex=True)
     for ax, (choice, title) in zip(axes, _CHOICES.items(), strict=True):
         strips(table, choice, "setting", by="scale", looks=SCALE_LOOKS, order=order, ax=ax)
         ax.axvline(0, color=GREY, lw=1)
         ax.set(title=title, xlabel="gain over the start")
+    axes[0].set_yticks(range(len(order)), [name.replace(", ", ",\n") for name in order])
     axes[0].set_xscale("symlog", linthresh=0.1)
     axes[0].xaxis.set_major_formatter("{x:g}")
     handles = [legend_key(setting_label(feature_scale=s), ls="", **look) for s, look in SCALE_LOOKS.items()]

@@ -36,7 +36,7 @@ def task(problem: Problem, teacher: str = "softplus") -> Figure:
     ax.plot(z, curve, color=GREEN, lw=2.4)
     ax.plot(z, slope * z, "--", color=BLACK, lw=2.0)
     ax.text(3.0, np.interp(3.0, z, curve) + 0.5, "the teacher", color=GREEN, ha="right")
-    ax.text(0.6, slope * 0.6 - 0.9, "all that this student can learn")
+    ax.text(4.0, -1.4, "all that this student can learn", ha="right")
     ax.text(-3.9, 1.6, "noisy targets", color=GREY)
     ax.axhline(0, color=BLACK, lw=0.6)
     ax.set(xlabel=r"index $z = \langle \beta, x \rangle$", ylabel="target y")

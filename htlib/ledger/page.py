@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -23,39 +24,41 @@ Verdicts = Mapping[str, Mapping[str, Verdict]]  # profile -> claim id -> verdict
 _PAGE = "09-ledger.html"
 _WIDTH, _HEIGHT = 200, 44
 _MARKS = {"holds": "✓ holds", "open": "? open", "fails": "✗ fails"}
+_SIZES = {"fast": "small sizes", "paper": "the paper's sizes"}
 
 
 def badge(name: str, recorded: Verdicts) -> str:
     """Return the verdict of a claim at the largest profile at which it was tested, as a link to its card.
 
-    A page may show numbers of another profile, so that verdict is added if it differs.  Raises ValueError if
-    no verdict is recorded.
+    It says at which sizes it was reached, in words that need no other page.  A page may show numbers of
+    another profile, so that verdict is added if it differs.  Raises ValueError if no verdict is recorded.
     """
     found = {profile: recorded[profile][name] for profile in PROFILES if name in recorded[profile]}
     if not found:
         raise ValueError(f"no verdict is recorded of a claim {name!r}")
     largest = list(found)[-1]
     others = [
-        f", {verdict.verdict} at {profile}"
+        f", but {verdict.verdict} at {_SIZES[profile]}"
         for profile, verdict in found.items()
         if verdict.verdict != found[largest].verdict
     ]
-    return _chip(
-        found[largest], f"{_PAGE}#{name}", f" · {largest} profile{''.join(others)}", f"Ledger, {name}: "
-    )
+    alike = len(found) > 1 and len({verdict.summary() for verdict in found.values()}) == 1
+    where = " at both sizes" if alike else f" at {_SIZES[largest]}{''.join(others)}"
+    return _chip(found[largest], f"{_PAGE}#{name}", where, f"Ledger, {name}: ")
 
 
 def overview(claims: Sequence[Claim], verdicts: Verdicts) -> str:
     """Return a table with one row per claim: its text and its verdict at each profile."""
     rows = "".join(
-        f'<tr><td><a href="#{claim.id}">{escape(claim.claim)}</a></td>'
+        f'<tr><th scope="row"><a href="#{claim.id}">{escape(claim.claim)}</a></th>'
         + "".join(f"<td>{_chip_of(verdicts[profile].get(claim.id))}</td>" for profile in PROFILES)
         + "</tr>"
         for claim in claims
     )
-    head = "".join(f"<th>{profile} profile</th>" for profile in PROFILES)
+    head = "".join(f'<th scope="col">at {_SIZES[profile]}</th>' for profile in PROFILES)
     return (
-        f'<table class="ledger-overview"><thead><tr><th>claim</th>{head}</tr></thead>'
+        '<table class="ledger-overview"><caption>The verdicts on all claims, at two sizes</caption>'
+        f'<thead><tr><th scope="col">claim</th>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table>"
     )
 
@@ -70,12 +73,12 @@ def page_titles(ledger: Ledger) -> dict[str, str]:
 
 
 def card(claim: Claim, verdicts: Verdicts, titles: Mapping[str, str]) -> str:
-    """Return a claim with its source, its checks and verdicts at each profile, and the command to recompute.
+    """Return a claim with its verdicts, and a box to open: its source, its checks, the command to recompute.
 
     The verdicts must belong to the claim's present checks.  `titles` maps pages to their titles.
     """
     chips = " ".join(
-        f"{_chip_of(verdicts[profile].get(claim.id))}<small> {profile} profile</small>"
+        f"<span>{_chip_of(verdicts[profile].get(claim.id))}<small> at {_SIZES[profile]}</small></span>"
         for profile in PROFILES
     )
     known = {profile: verdicts[profile][claim.id] for profile in PROFILES if claim.id in verdicts[profile]}
@@ -87,9 +90,10 @@ def card(claim: Claim, verdicts: Verdicts, titles: Mapping[str, str]) -> str:
     shown = f'<a href="{claim.shown}.html">{escape(titles[claim.shown])}</a>'
     return (
         f'<section class="claim-card" id="{claim.id}"><h3 class="claim-text">{escape(claim.claim)}</h3>'
-        f"<p>{chips}</p>"
+        f"<p>{chips}</p><details><summary>{_evidence(claim)}"
+        f'<span class="visually-hidden"> of: {escape(claim.claim)}</span></summary>'
         f'<p class="claim-source">Source: {escape(claim.source)}. Shown in {shown}.</p>{comment}'
-        f"{checks}{_command(claim) if checks else ''}</section>"
+        f"{checks}{_command(claim) if checks else ''}</details></section>"
     )
 
 
@@ -112,10 +116,20 @@ def experiments_table(
             f"{seconds[one['preset']]:.1f} s",
             escape(one["deviation"]),
         )
-        rows += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-    heads = ("experiment of the paper", "our figures", "parameters (paper profile)", "one run", "deviation")
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    return f'<table class="ledger-experiments"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        first, *others = cells
+        rows += f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others) + "</tr>"
+    heads = (
+        "experiment of the paper",
+        "our figures",
+        "parameters (the paper's sizes)",
+        "one run",
+        "deviation",
+    )
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    return (
+        '<table class="ledger-experiments"><caption>The experiments of the paper, and ours</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )
 
 
 def _parameters(grid: Sequence[Mapping[str, Any]]) -> str:
@@ -139,10 +153,19 @@ def _chip_of(verdict: Verdict | None) -> str:
 
 def _chip(verdict: Verdict, link: str = "", scale: str = "", spoken: str = "") -> str:
     tag, address = ("a", f' href="{link}"') if link else ("span", "")
-    word, tally = verdict.verdict, verdict.summary().removeprefix(verdict.verdict)
+    word = verdict.verdict
+    # " (1 holds, 2 fail)": say of what
+    tally = re.sub(r"\((\d+)", r"(\1 checks", verdict.summary().removeprefix(word)).replace(
+        "(1 checks", "(1 check"
+    )
     small = f"<small>{tally}{scale}</small>" if tally or scale else ""
     heard = f'<span class="visually-hidden">{spoken}</span>' if spoken else ""
     return f'<{tag} class="verdict verdict-{word.replace(" ", "-")}"{address}>{heard}{word}{small}</{tag}>'
+
+
+def _evidence(claim: Claim) -> str:
+    count = len(claim.checks)
+    return f"Source and {count} check{'' if count == 1 else 's'}" if count else "Source"
 
 
 def _command(claim: Claim) -> str:
@@ -155,7 +178,8 @@ def _command(claim: Claim) -> str:
 def _check(check: Check, results: Mapping[str, CheckResult]) -> str:
     """Return one check as words, a picture, and one line of numbers per profile."""
     lines = "".join(
-        f"<div>{profile}: {_text(result)}, {result.n_seeds} seeds: <b>{_MARKS[result.outcome]}</b></div>"
+        f"<div>{_SIZES[profile]}: {_text(result)}, {result.n_seeds} seeds: "
+        f"<b>{_MARKS[result.outcome]}</b></div>"
         for profile, result in results.items()
     )
     return (
@@ -197,7 +221,7 @@ def _picture(expect: Expectation, results: Mapping[str, CheckResult]) -> str:
         f'<text x="{min(max(at(b), 14), _WIDTH - 14):.1f}" y="42">{b:g}</text>'
         for b in bounds
     )
-    words = "; ".join(f"{profile}: {_text(result)}" for profile, result in results.items())
+    words = "; ".join(f"at {_SIZES[profile]} {_text(result)}" for profile, result in results.items())
     return (
         f'<svg class="check-plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="expected {escape(str(expect))}; {words}">{"".join(marks)}{labels}</svg>'

@@ -575,10 +575,13 @@ def test_keyboard_and_names(visit: Visit, book: str) -> None:
     assert chart.get_attribute("role") == "img"
     assert chart.get_attribute("aria-label") == description(page, "esd")
     assert all(description(page, name) for name in CHARTS)
+    heard = page.locator(".htlib-explorer .heard")
+    assert heard.inner_text() == ""  # a page that only opens has nothing to announce
     page.get_by_role("button", name="Train here").focus()
     page.keyboard.press("Enter")
     assert settle(page) == "done"
     assert "2 steps done" in status(visit)
+    assert heard.inner_text() == chart.get_attribute("aria-label")
 
 
 def test_a_worker_that_fails_is_reported(visit: Visit, book: str) -> None:

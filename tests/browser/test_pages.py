@@ -126,6 +126,19 @@ def test_the_address_of_the_book_leads_to_its_first_page(visit: Visit, book_in_f
     visit.page.wait_for_url(f"{book_in_folder}{PAGES[0]}.html")
 
 
+def test_a_link_to_a_claim_opens_it_and_a_print_has_all(visit: Visit, book: str) -> None:
+    page, opened = visit.page, "[...document.querySelectorAll('.claim-card > details[open]')]"
+    names = f"{opened}.map(e => e.parentElement.id).join()"
+    look(visit, f"{book}book/09-ledger.html")
+    assert page.evaluate(names) == ""
+    page.locator(".ledger-overview a[href='#power-law']").click()
+    until(page, f"{names} === 'power-law'")
+    look(visit, f"{book}book/09-ledger.html#adam-rate")
+    assert page.evaluate(names) == "adam-rate"
+    page.pdf()
+    assert page.evaluate(f"{opened}.length") == page.locator(".claim-card").count() > 1
+
+
 def test_search_finds_a_word_of_the_book(visit: Visit, book: str) -> None:
     look(visit, f"{book}search.html?q=spectrum")
     visit.page.locator("#search-results li a").first.wait_for()

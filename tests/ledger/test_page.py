@@ -34,12 +34,16 @@ def parsed(html):
 
 def test_a_badge_is_the_verdict_at_the_largest_scale_and_links_to_the_card():
     link = parsed(ledger_page.badge("it-falls", BOTH)).a
-    assert link.text == "Ledger, it-falls: reproduced · paper profile, not reproduced at fast"
+    assert link.text == (
+        "Ledger, it-falls: reproduced at the paper's sizes, but not reproduced at small sizes"
+    )
     assert link["href"] == "09-ledger.html#it-falls"
     assert (
         parsed(ledger_page.badge("it-falls", {**BOTH, "paper": {}})).text
-        == "Ledger, it-falls: not reproduced · fast profile"
+        == "Ledger, it-falls: not reproduced at small sizes"
     )
+    alike = dict.fromkeys(BOTH, BOTH["paper"])
+    assert parsed(ledger_page.badge("it-falls", alike)).text == "Ledger, it-falls: reproduced at both sizes"
     with pytest.raises(ValueError, match="no verdict is recorded of a claim 'it-rises'"):
         ledger_page.badge("it-rises", BOTH)
 
@@ -49,12 +53,17 @@ def test_a_badge_of_a_part_says_which_part():
     checks = [replace(check, outcome=outcome) for outcome in ("fails", "holds", "fails")]
     mixed = Verdict("partly", "0", checks)
     badge = ledger_page.badge("it-falls", {"fast": {}, "paper": {"it-falls": mixed}})
-    assert parsed(badge).text == "Ledger, it-falls: partly (1 holds, 2 fail) · paper profile"
+    assert parsed(badge).text == "Ledger, it-falls: partly (1 check holds, 2 fail) at the paper's sizes"
 
 
 def test_a_card_says_everything():
     document = parsed(ledger_page.card(CLAIM, BOTH, TITLES))
     assert document.section["id"] == "it-falls"
+    assert document.summary.text == "Source and 1 check of: It falls <fast>."
+    assert [chip.text for chip in document.section.select("section > p > span")] == [
+        "not reproduced at small sizes",
+        "reproduced at the paper's sizes",
+    ]
     text = document.get_text(" ")
     for part in (
         "It falls <fast>.",
@@ -66,7 +75,7 @@ def test_a_card_says_everything():
         "✗ fails",
     ):
         assert part in text
-    assert "fast: 0 [-0.5, 0.5], 5 seeds" in text
+    assert "small sizes: 0 [-0.5, 0.5], 5 seeds" in text
     assert "htlib claims it-falls --profile paper" in text
     assert document.find("a")["href"] == "01-setting.html"
 
@@ -74,7 +83,10 @@ def test_a_card_says_everything():
 def test_the_picture_says_in_words_what_it_shows():
     picture = parsed(ledger_page.card(CLAIM, BOTH, TITLES)).svg
     assert picture["role"] == "img"
-    assert picture["aria-label"] == "expected > 1; fast: 0 [-0.5, 0.5]; paper: 2 [1.5, 2.5]"
+    assert (
+        picture["aria-label"]
+        == "expected > 1; at small sizes 0 [-0.5, 0.5]; at the paper's sizes 2 [1.5, 2.5]"
+    )
 
 
 @pytest.mark.parametrize("expect", ["> 1", "< 1", "0.5 to 1.5"])
@@ -104,8 +116,8 @@ def test_a_point_and_a_missing_verdict_can_be_drawn():
 
 def test_the_overview_has_a_row_per_claim_and_a_column_per_scale():
     rows = parsed(ledger_page.overview([CLAIM, replace(CLAIM, id="other")], BOTH)).tbody.find_all("tr")
-    assert [row.a["href"] for row in rows] == ["#it-falls", "#other"]
-    assert [[td.text for td in row.find_all("td")[1:]] for row in rows] == [
+    assert [row.th.a["href"] for row in rows] == ["#it-falls", "#other"]
+    assert [[td.text for td in row.find_all("td")] for row in rows] == [
         ["not reproduced", "reproduced"],
         ["not recorded", "not recorded"],
     ]

@@ -1,6 +1,6 @@
 // The explorer's controls: buttons, segments, menus, and the rail on which the rate moves under the spectrum.
 
-import { format, GREY, GREEN, logScale, make, ORANGE } from "./marks.js";
+import { format, GREY, GREEN, logScale, make, BROWN } from "./marks.js";
 
 const RATE_STEP = 0.05; // of the decimal logarithm
 const RATES = { gd: [0, 6], other: [-3, 3] }; // decades of the rail; it grows to hold a rate that is set elsewhere
@@ -89,8 +89,8 @@ export function rateRail(change, refuse) {
       marks.push({ at: inside(critical), colour: GREEN, text: ["spike", ` from ${format(critical, 2)}`], class: "critical" });
     }
     if (unstable) {
-      parts.push(band(inside(unstable), right + 6, ORANGE, 0.45));
-      marks.push({ at: inside(unstable), colour: ORANGE, text: [words, ` from ${format(unstable, 2)}`], class: "unstable" });
+      parts.push(band(inside(unstable), right + 6, BROWN, 0.45));
+      marks.push({ at: inside(unstable), colour: BROWN, text: [words, ` from ${format(unstable, 2)}`], class: "unstable" });
     }
     marks.sort((a, b) => a.at - b.at).forEach(({ at, colour, text, class: name }, i) => {
       const before = i === 0 && marks.length > 1, room = (before ? at : right - at) / LETTER;

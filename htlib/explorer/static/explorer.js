@@ -61,7 +61,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   const { choices, names } = options;
   const rail = rateRail(change, refuse);
   const steps = make("input", { type: "range", name: "steps", min: 0, max: options.max_steps, step: 1, "aria-label": "Steps" });
-  const count = make("output", {});
+  const count = make("output", { "aria-hidden": "true" }); // the rail has its value
   const seed = make("input", { type: "number", name: "seed", min: 0, step: 1 });
   steps.addEventListener("input", () => change({ steps: steps.valueAsNumber }));
   seed.addEventListener("change", () => {
@@ -130,6 +130,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
       make("label", { class: "toggle" }, log, "log counts"), reset));
   const status = make("p", { class: "status", "aria-live": "polite" });
   const notice = make("p", { class: "notice", "aria-live": "polite", hidden: "" });
+  const heard = make("p", { class: "heard", role: "status" }); // what a change has done to the picture, for screen readers
   const bar = make("progress", { "aria-label": "progress", value: 0, max: 1 });
   const share = exportMenu(current, { defaults: options.defaults, linked: Boolean(hooks.changed), root: el });
   const charts = make("div", { class: "charts" }, figure,
@@ -145,9 +146,9 @@ export function createExplorer(el, options, engine, hooks = {}) {
     make("div", { class: "bench" }, bar, status, button));
   controls.addEventListener("submit", (event) => event.preventDefault());
   const rows = make("tbody");
-  const table = make("table", {}, make("thead", {}, columns()), rows);
+  const table = make("table", { "aria-label": "first and last step of the run" }, make("thead", {}, columns()), rows);
   el.classList.add("htlib-explorer");
-  el.append(tour.card, controls, notice, table);
+  el.append(tour.card, controls, notice, heard, table);
   el.addEventListener("keydown", (event) => {
     if (event.key === "Escape") tour.end();
   });
@@ -333,7 +334,10 @@ export function createExplorer(el, options, engine, hooks = {}) {
       if (shown) draw();
       if (run.state === "running" || dirty) return;
       el.dataset.settled = run.state;
-      if (player || !awaited) return;
+      if (player) return;
+      const words = stage.getAttribute("aria-label"), listens = shown === run && el.contains(el.getRootNode().activeElement);
+      if (listens && heard.textContent !== words) heard.textContent = words;
+      if (!awaited) return;
       awaited({ run: shown === run ? run : null, pinned: view.pinned });
       awaited = null;
     });
@@ -379,6 +383,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
     const last = shown.snapshots.at(-1);
     stage.setAttribute("aria-label", panel.draw(stage, boxes(width, height, [58, 14, 8, 42], 18), shown, view));
     figure.dataset.panel = panel.name;
+    el.dataset.optimizer = shown.start.config.optimizer; // its colour
     heading.textContent = panel.name === "esd" ? `Spectrum after step ${last.step}` : panel.title;
     key.replaceChildren(...panel.legend.filter(({ when }) => !when || when(shown, view)).map((item) => make("span", {}, sample(item), item.name)));
     for (const { panel: other, svg, value, shows } of thumbs) {

@@ -1,8 +1,9 @@
 // The parts of the explorer's charts: elements, numbers as text, scales, axes, lines along steps.
 
-// The colours are variables of explorer.css, because a dark page has others.
-const [INK, GRID, BLUE, ORANGE, GREEN, GREY] = ["ink", "grid", "blue", "orange", "green", "grey"].map((name) => `var(--${name})`);
-export { INK, GRID, BLUE, ORANGE, GREEN, GREY };
+// The colours are variables of explorer.css, because a dark page has others.  They mean what they mean in the figures of
+// the book (htlib/figures/style.py): RUN is that of the optimizer, PURPLE and BROWN mean nothing of their own.
+const [INK, GRID, RUN, PALE, PURPLE, BROWN, GREEN, GREY] = ["ink", "grid", "run", "run-pale", "purple", "brown", "green", "grey"].map((name) => `var(--${name})`);
+export { INK, GRID, RUN, PALE, PURPLE, BROWN, GREEN, GREY };
 
 // Elements ------------------------------------------------------------------------------------------
 
@@ -147,7 +148,7 @@ export function lines(svg, box, run, series, { kind = "linear", range, atLeast, 
     line({ x1: box.left, x2: box.right, y1: y.at(reference.value), y2: y.at(reference.value), stroke: GREY, "stroke-dasharray": "2 3" });
   if (run.state === "diverged" && !box.small) {
     const stop = x.at(run.stoppedAt), anchor = stop > (box.left + box.right) / 2 ? "end" : "start";
-    line({ x1: stop, x2: stop, y1: box.top, y2: box.bottom, stroke: ORANGE, "stroke-dasharray": "6 3" });
+    line({ x1: stop, x2: stop, y1: box.top, y2: box.bottom, stroke: BROWN, "stroke-dasharray": "6 3" });
     svg.append(make("text", { x: stop + (anchor === "end" ? -5 : 5), y: box.top + 10, "text-anchor": anchor }, "diverged"));
   }
   const every = Math.ceil(snapshots.length / 26);

@@ -1,17 +1,17 @@
 // The explorer's charts.  Each draws itself large or small; a legend lists only what is drawn.
 
-import { axes, band, BLUE, format, GREEN, GREY, INK, lines, linearScale, logScale, make, MARKERS, ORANGE, path } from "./marks.js";
+import { axes, band, BROWN, format, GREEN, GREY, INK, lines, linearScale, logScale, make, MARKERS, PALE, path, PURPLE, RUN } from "./marks.js";
 
-const ALIGNMENT = [{ key: "alignment", name: "|⟨v₁, β⟩|", colour: BLUE, dash: "", marker: "circle" }];
+const ALIGNMENT = [{ key: "alignment", name: "|⟨v₁, β⟩|", colour: PURPLE, dash: "", marker: "circle" }];
 const SHADES = 24;
 
-const KTA = [{ key: "kta", name: "kernel-target alignment", colour: ORANGE, dash: "6 3", marker: "square" }];
-const HILL = [{ key: "alpha_hill", name: "Hill", colour: BLUE, dash: "", marker: "circle" }];
-const KS = [{ key: "alpha_ks", name: "KS", colour: ORANGE, dash: "6 3", marker: "square" }];
-const TRAINING = [{ key: "train_loss", name: "training (stage 1)", colour: BLUE, dash: "", marker: "circle" }];
+const KTA = [{ key: "kta", name: "kernel-target alignment", colour: BROWN, dash: "6 3", marker: "square" }];
+const HILL = [{ key: "alpha_hill", name: "Hill", colour: PURPLE, dash: "", marker: "circle" }];
+const KS = [{ key: "alpha_ks", name: "KS", colour: BROWN, dash: "6 3", marker: "square" }];
+const TRAINING = [{ key: "train_loss", name: "training (stage 1)", colour: PURPLE, dash: "", marker: "circle" }];
 const REFIT = [
-  { key: "test_loss", name: "refit, test", colour: ORANGE, dash: "6 3", marker: "square" },
-  { key: "ridge_train_loss", name: "refit, probe set", colour: GREEN, dash: "2 2", marker: "triangle" },
+  { key: "test_loss", name: "refit, test", colour: BROWN, dash: "6 3", marker: "square" },
+  { key: "ridge_train_loss", name: "refit, probe set", colour: PURPLE, dash: "2 2", marker: "triangle" },
 ];
 
 // The law of the bulk is known after one step only.
@@ -55,7 +55,7 @@ function spectrum(svg, box, run, { counts: kind, pinned }) {
     const [from, to] = ends(bin);
     svg.append(make("rect", {
       x: from + 0.5, width: Math.max(1, to - from - 1), y: y.at(count), height: box.bottom - y.at(count),
-      fill: 10 ** (bin * width) < edge ? BLUE : ORANGE, opacity: 0.65,
+      fill: 10 ** (bin * width) < edge ? PALE : RUN, opacity: 0.65,
     }));
   }
   if (counted.size) {
@@ -82,9 +82,9 @@ function spectrum(svg, box, run, { counts: kind, pinned }) {
   // Stored eigenvalues are rounded, but their number beyond the edge is exact.
   const outliers = eigenvalues.slice(eigenvalues.length - metrics.n_outliers);
   const ticks = outliers.map((v) => `M${x.at(v).toFixed(1)},${box.top}v${box.small ? 5 : 9}`).join("");
-  svg.append(make("path", { d: ticks, stroke: ORANGE, class: "outliers" }));
+  svg.append(make("path", { d: ticks, stroke: RUN, class: "outliers" }));
   if (outliers.length && !box.small)
-    svg.append(make("path", { d: MARKERS.triangle, transform: `translate(${x.at(outliers.at(-1))},${box.top + 9}) rotate(180) scale(1.4)`, fill: ORANGE },
+    svg.append(make("path", { d: MARKERS.triangle, transform: `translate(${x.at(outliers.at(-1))},${box.top + 9}) rotate(180) scale(1.4)`, fill: RUN },
       make("title", {}, `largest eigenvalue: ${format(outliers.at(-1))}`)));
   return `Histogram of the ${eigenvalues.length} eigenvalues after step ${step}, from about ${format(positive[0], 2)} to ` +
     `${format(positive.at(-1))}; ${outliers.length} lie beyond the noise edge at ${format(edge)}.` +
@@ -109,8 +109,8 @@ function rateMap(svg, box, run, { visited, pinned }) {
   line({ x1: box.left, x2: box.right, y1: y.at(noise), y2: y.at(noise) });
   const places = (norm) => map.lr.map((lr, i) => [x.at(lr), norm[i] > 0 ? y.at(norm[i]) : NaN]);
   if (map) {
-    band(svg, places(map.low), places(map.high), BLUE);
-    svg.append(make("path", { d: path(places(map.median)), fill: "none", stroke: BLUE, "stroke-width": 2 }));
+    band(svg, places(map.low), places(map.high), RUN);
+    svg.append(make("path", { d: path(places(map.median)), fill: "none", stroke: RUN, "stroke-width": 2 }));
   }
   if (curve) {
     svg.append(make("path", {
@@ -119,13 +119,13 @@ function rateMap(svg, box, run, { visited, pinned }) {
     line({ x1: x.at(prediction.critical_lr), x2: x.at(prediction.critical_lr), y1: box.top, y2: box.bottom, stroke: GREEN, "stroke-dasharray": "7 3" });
   }
   if (unstable)
-    line({ x1: x.at(unstable), x2: x.at(unstable), y1: box.top, y2: box.bottom, stroke: ORANGE, "stroke-dasharray": "6 3", class: "unstable" });
+    line({ x1: x.at(unstable), x2: x.at(unstable), y1: box.top, y2: box.bottom, stroke: BROWN, "stroke-dasharray": "6 3", class: "unstable" });
   for (const { lr, norm } of alike)
-    if (lr > 0 && norm > 0) svg.append(make("path", { d: MARKERS.circle, transform: `translate(${x.at(lr)},${y.at(norm)})`, fill: BLUE, class: "visited" }));
+    if (lr > 0 && norm > 0) svg.append(make("path", { d: MARKERS.circle, transform: `translate(${x.at(lr)},${y.at(norm)})`, fill: RUN, class: "visited" }));
   if (other?.lr > 0 && other.norm > 0)
     svg.append(make("path", { d: MARKERS.diamond, transform: `translate(${x.at(other.lr)},${y.at(other.norm)}) scale(1.3)`, fill: GREY, class: "pinned" }));
   if (here > 0 && rate > 0)
-    svg.append(make("path", { d: MARKERS.diamond, transform: `translate(${x.at(rate)},${y.at(here)}) scale(1.3)`, fill: ORANGE, class: "here" },
+    svg.append(make("path", { d: MARKERS.diamond, transform: `translate(${x.at(rate)},${y.at(here)}) scale(1.3)`, fill: INK, class: "here" },
       make("title", {}, `you are here: rate ${format(rate)}, spectral norm ${format(here)}`)));
   return `Spectral norm against the learning rate. You are at rate ${format(rate)}, spectral norm ${format(here)} after step ${snapshots.at(-1).step}.` +
     (prediction ? ` In one step a spike is predicted from rate ${format(prediction.critical_lr)} on.` : "") +
@@ -184,10 +184,10 @@ export const PANELS = [
   {
     name: "esd", short: "spectrum", title: "Spectrum", value: ({ metrics, eigenvalues }) => `${metrics.n_outliers}/${eigenvalues.length}`,
     legend: [
-      { name: "eigenvalues", colour: BLUE, bar: true, when: ({ snapshots: all }) => all.at(-1).eigenvalues.length > all.at(-1).metrics.n_outliers },
+      { name: "eigenvalues", colour: PALE, bar: true, when: ({ snapshots: all }) => all.at(-1).eigenvalues.length > all.at(-1).metrics.n_outliers },
       { name: "Marchenko–Pastur law", colour: INK },
       { name: "noise edge", colour: GREY, dash: "2 3" },
-      { name: "beyond it", colour: ORANGE, bar: true, when: ({ snapshots }) => snapshots.at(-1).metrics.n_outliers },
+      { name: "beyond it", colour: RUN, bar: true, when: ({ snapshots }) => snapshots.at(-1).metrics.n_outliers },
       { name: "predicted spike", colour: GREEN, dash: "7 3", when: spikeOf },
       { name: "predicted bulk", colour: INK, dash: "6 3", when: bulkOf },
       PINNED,
@@ -233,13 +233,13 @@ export const PANELS = [
   {
     name: "rates", short: "rates", title: "Where you are among the rates", value: ({ metrics }) => `‖W‖ ${format(metrics.spectral_norm, 3)}`,
     legend: [
-      { name: "you", colour: ORANGE, marker: "diamond", point: true },
-      { name: "stored runs, all seeds", colour: BLUE, when: ({ start }) => start.map },
-      { name: "your runs", colour: BLUE, marker: "circle", point: true, when: (run, { visited }) => alikeOf(run, visited).length },
+      { name: "you", colour: INK, marker: "diamond", point: true },
+      { name: "stored runs, all seeds", colour: RUN, when: ({ start }) => start.map },
+      { name: "your runs", colour: RUN, marker: "circle", point: true, when: (run, { visited }) => alikeOf(run, visited).length },
       { name: "one step, predicted", colour: INK, dash: "6 3", when: hasPrediction },
       { name: "noise edge", colour: GREY, dash: "2 3" },
       { name: "critical rate of the spike", colour: GREEN, dash: "7 3", when: hasPrediction },
-      { name: "unstable above", colour: ORANGE, dash: "6 3", when: unstableAbove },
+      { name: "unstable above", colour: BROWN, dash: "6 3", when: unstableAbove },
       { ...PINNED, marker: "diamond", point: true },
     ],
     draw: (svg, [whole], run, view) => rateMap(svg, whole, run, view),
