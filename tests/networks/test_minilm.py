@@ -30,8 +30,9 @@ def test_embeddings_are_those_of_sentence_transformers():
 
 @pytest.mark.long  # its import takes as long as all other tests of this file
 def test_all_of_the_embedding_is_that_of_sentence_transformers():
-    library = pytest.importorskip("sentence_transformers")
-    encoder = library.SentenceTransformer(str(data.minilm_folder()), device="cpu")
+    from sentence_transformers import SentenceTransformer
+
+    encoder = SentenceTransformer(str(data.minilm_folder()), device="cpu")
     theirs = encoder.encode(TEXTS, convert_to_tensor=True, show_progress_bar=False)
     torch.testing.assert_close(embed(load_encoder(), tokens_of(TEXTS)), theirs, rtol=0, atol=1e-5)
 
