@@ -36,7 +36,7 @@ def train_network(
     keep_weights: bool = False,
     on_step: Callable[[], None] | None = None,
 ) -> NetworkRun:
-    """Train a network and measure it.
+    """Train a network and measure it; MiniLM, which is trained already, is pruned or fine-tuned.
 
     Parameters
     ----------
