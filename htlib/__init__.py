@@ -7,8 +7,8 @@ Companion of arXiv 2406.04657.  ``import htlib as ht`` is the one door to
 - the two-layer student of the paper: `ExperimentConfig`, `make_problem`, `train`;
 - one step in closed form: `one_step_law`, `predict_one_step`; where training is stable: `stability`,
   `predict_sharpness`;
-- real networks with rates, decay or sparsity allocated to their layers, and the controls: `train_network`,
-  `against_controls`;
+- real networks with rates, decay, sparsity or experts allocated to their layers, and the controls:
+  `train_network`, `against_controls`;
 - many runs, kept in a store: `sweep`, `load_experiment`, `Store`.
 
 `ht.figures` draws all of these and `ht.explorer` moves them; `ht.explorer.layers` shows a model.  Each name

@@ -31,10 +31,12 @@ _METHODS = {
     "tempbalance": "TempBalance",
     "model-balancing": "Model Balancing",
     "alphadecay": "AlphaDecay",
+    "alphalora": "AlphaLoRA",
     "pruning": "AlphaPruning",
 }
 _CONTROLS = {
     "none": "no method",
+    "windows": "alpha of windows (FARMS)",
     "uniform": "uniform",
     "mean": "uniform, same mean",
     "noise": "alpha of noise, same shape",
@@ -54,7 +56,12 @@ _LOOKS = {
 }
 _RESULTS = {"helps": GREEN, "tie": GREY, "harms": BROWN}
 _MEASURES = {"test_loss": "test loss", "accuracy": "test accuracy"}
-_NETWORKS = {"mlp": "digits, MLP", "cnn": "digits, CNN", "transformer": "text, transformer"}
+_NETWORKS = {
+    "mlp": "digits, MLP",
+    "cnn": "digits, CNN",
+    "transformer": "text, transformer",
+    "minilm": "MiniLM",
+}
 
 
 @figure_of_networks
@@ -76,7 +83,9 @@ def practice_layers(runs: Sequence[NetworkRun]) -> Figure:
         raise ValueError("practice_layers needs runs without a method and with real labels; there are none")
     networks = list(dict.fromkeys(run.config.network for run in plain))
     most = {name: max(r.config.fraction for r in plain if r.config.network == name) for name in networks}
-    figure, axes = plt.subplots(1, len(networks), figsize=(WIDTH, 4.4), squeeze=False)
+    n_rows = max(run.layers["name"].nunique() for run in plain)
+    size = (WIDTH, max(4.4, 0.2 * n_rows))
+    figure, axes = plt.subplots(1, len(networks), figsize=size, squeeze=False)
     for ax, network in zip(axes[0], networks, strict=True):
         last: Any = pd.concat(
             [

@@ -1,1 +1,4 @@
-"""Real networks, trained from scratch: digits and English text, with what is allocated to their layers."""
+"""Real networks on digits, text and sentences, with what is allocated to their layers.
+
+All are trained from scratch, except MiniLM, a pretrained encoder, which is pruned or fine-tuned.
+"""

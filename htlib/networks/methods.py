@@ -95,7 +95,7 @@ def allocated(
         units = [(block_of(unit) if system.by == "block" else unit) for unit in table["name"]]
         order = _seed_of_derangement(len(set(units)), seed)
         table = with_controls(table, by=system.by, matched=True, seed=order)
-    given = allocate(table, system.rule, column=name, by=system.by, **system.options, **options)
+    given = allocate(table, system.rule, column=name, by=system.by, **{**system.options, **options})
     values = given.to_numpy(np.float64)
     return np.full(len(values), values.mean()) if column == "mean" else values
 

@@ -35,17 +35,19 @@ class NetworkRun:
     metrics : DataFrame
         Indexed by step, where 0 is the start.  Losses are mean cross entropies in nats; for text the
         exponential of the test loss is the perplexity per character.  ``accuracy`` is that on the test set.
-        The last row is that of the pruned network, if the config names a pruning.
+        The last row is that of the pruned network, if the config names a pruning.  For MiniLM without
+        training, losses are one minus the mean cosine to the embeddings without pruning.
     layers : DataFrame
         One row per measured step and inner weight: step, name, shape, n_matrices, and
         `LAYER_MEASURES`: PL_Alpha_Hill, its mean over Gaussian noise of that shape, the distance from that in
-        standard deviations, the stable rank, and the multiplier that the method gave.
+        standard deviations, the stable rank, and the multiplier, or number of experts, that the method gave.
     data_digest : str
         Of the data; for text it tells which corpus was installed.
     refits : dict
         Pruning -> the metrics `PRUNED` of the network pruned in this way; that without pruning is among them.
     weights : dict
-        Step -> name -> array, of the start and the end; empty unless ``keep_weights``.
+        Step -> name -> array, of the start and the end; empty unless ``keep_weights``.  For MiniLM those
+        that are trained.
     diverged_at : int or None
         The step at which the loss was no longer finite.
     seconds : float

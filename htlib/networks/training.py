@@ -18,13 +18,13 @@ from htlib.networks.config import NetworkConfig, Pruning
 from htlib.networks.data import Data, data_of
 from htlib.networks.methods import allocated, measure_units
 from htlib.networks.models import Transformer, Unit, build, units_of
+from htlib.networks.pruning import pruned, sparsities
 from htlib.networks.run import LAYER_MEASURES, NetworkRun, assemble
+from htlib.networks.schedule import batches_of, rate_of
+from htlib.networks.tuning import prune_encoder, tune_experts
 
 Array = NDArray[np.float64]
 
-_WARM_UP = 0.05  # part of the steps
-_LAST = 0.1  # of the largest rate
-_CAP = 0.95  # of a sparsity: no layer is emptied
 _WINDOWS = 128  # of text, for a loss
 _AT_ONCE = 64  # windows in one forward pass
 
@@ -36,7 +36,7 @@ def train_network(
     keep_weights: bool = False,
     on_step: Callable[[], None] | None = None,
 ) -> NetworkRun:
-    """Train a network and measure it.
+    """Train a network and measure it; MiniLM, which is trained already, is pruned or fine-tuned.
 
     Parameters
     ----------
@@ -60,6 +60,10 @@ def train_network(
     >>> bool(run.metrics.test_loss[20] < run.metrics.test_loss[0])
     True
     """
+    if config.network == "minilm":
+        if config.steps:
+            return tune_experts(config, keep_weights=keep_weights, on_step=on_step)
+        return prune_encoder(config, _wanted(config, readings)).read(*config.reading)
     data, network = data_of(config), build(config)
     units = units_of(network)
     scales = PRESETS[config.method].scales if config.method != "none" else ""
@@ -85,7 +89,7 @@ def train_network(
         if scales and (step - 1) % config.every == 0:
             table = layers[-1] if steps[-1] == step - 1 else measure_units(units)
             shares = allocated(table, config.method, config.column, config.seed)
-        lr = config.lr * _schedule(config, step)
+        lr = config.lr * rate_of(config, step)
         for group, share in zip(optimizer.param_groups, [*shares, 1.0] if scales else [1.0], strict=True):
             group["lr"] = lr * (share if scales == "lr" else 1.0)
             group["weight_decay"] = config.weight_decay * (share if scales == "weight_decay" else 1.0)
@@ -101,12 +105,11 @@ def train_network(
             probe(step, lr)
         if on_step is not None:
             on_step()
-    wanted = [r for r in dict.fromkeys([*readings, config.reading]) if r != Pruning("none", 0.0)]
     refits = {
         r: np.array(
             _pruned(network, units, data, layers[-1], r, config) if diverged_at is None else [math.nan] * 2
         )
-        for r in wanted
+        for r in _wanted(config, readings)
     }
     start = layers[0]
     run = assemble(
@@ -123,17 +126,8 @@ def train_network(
     return run.read(*config.reading)
 
 
-def prune(units: Sequence[Unit], table: pd.DataFrame, reading: Pruning, seed: int) -> NDArray[np.float64]:
-    """Set the smallest entries of each unit to zero, in place; return the sparsities.
-
-    The sparsities are those of AlphaPruning with the column of the reading in the place of alpha; their mean
-    weighted by the number of entries is `reading.sparsity`.
-    """
-    given = allocated(table, "alphapruning", reading.pruned_by, seed, target=reading.sparsity, cap=_CAP)
-    for unit, sparsity in zip(units, given, strict=True):
-        weight = unit.weight.data.view(-1)
-        weight[weight.abs().argsort()[: round(sparsity * len(weight))]] = 0.0
-    return given
+def _wanted(config: NetworkConfig, readings: Iterable[Pruning]) -> list[Pruning]:
+    return [r for r in dict.fromkeys([*readings, config.reading]) if r != Pruning("none", 0.0)]
 
 
 def _pruned(
@@ -145,12 +139,8 @@ def _pruned(
     config: NetworkConfig,
 ) -> list[float]:
     """Return test loss and accuracy of the pruned network, which is itself as before afterwards."""
-    kept = [unit.weight.detach().clone() for unit in units]
-    prune(units, table, reading, config.seed)
-    found = _loss(network, data.test_inputs, data.test_targets)
-    for unit, weight in zip(units, kept, strict=True):
-        unit.weight.data.copy_(weight)
-    return list(found)
+    with pruned(units, sparsities(table, reading, config.seed)):
+        return list(_loss(network, data.test_inputs, data.test_targets))
 
 
 def _optimizer(config: NetworkConfig, network: nn.Module, units: Sequence[Unit]) -> torch.optim.Optimizer:
@@ -166,17 +156,6 @@ def _optimizer(config: NetworkConfig, network: nn.Module, units: Sequence[Unit])
     return torch.optim.AdamW(groups, lr=config.lr, fused=True)
 
 
-def _schedule(config: NetworkConfig, step: int) -> float:
-    """Return the rate of a step, from 1 on, over the largest rate."""
-    if config.schedule == "constant":
-        return 1.0
-    rise = max(1, round(_WARM_UP * config.steps))
-    if step <= rise:
-        return step / rise
-    along = (step - rise) / max(1, config.steps - rise)
-    return _LAST + (1 - _LAST) * (1 + math.cos(math.pi * along)) / 2
-
-
 def _batches(config: NetworkConfig, data: Data) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches without end; an epoch of digits goes through all samples in a new order."""
     rng = np.random.default_rng([config.seed, 2])
@@ -186,10 +165,8 @@ def _batches(config: NetworkConfig, data: Data) -> Iterator[tuple[Tensor, Tensor
         yield _windows(data.inputs, starts, config.context)
     while not 0 < config.batch < n:
         yield data.inputs, data.targets
-    while True:
-        order = torch.from_numpy(rng.permutation(n))
-        for chosen in order[: n - n % config.batch].split(config.batch):
-            yield data.inputs[chosen], data.targets[chosen]
+    for chosen in batches_of(n, config.batch, rng):
+        yield data.inputs[chosen], data.targets[chosen]
 
 
 def _windows(text: Tensor, starts: NDArray[np.int64], context: int) -> tuple[Tensor, Tensor]:

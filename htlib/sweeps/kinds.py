@@ -168,10 +168,16 @@ class _Network(Kind):
         )
 
     def start_key(self, config: NetworkConfig) -> str:
+        if config.network == "minilm":
+            return f"minilm {config.sentences} {config.seed}"
         return config.network
 
     def work(self, task: Task) -> float:
         c: NetworkConfig = task.config
+        if c.network == "minilm":
+            weights, tokens, n_packages = 1.1e7, 16, 7
+            read = n_packages * c.sentences * (1 + c.fraction) * (1 + len(task.readings))
+            return 2 * weights * tokens * (read + 3 * c.batch * c.steps)
         if c.network == "transformer":
             weights, batch, tested = 12.0 * c.depth * c.width**2, c.batch * c.context, 128 * c.context
         else:
@@ -182,8 +188,11 @@ class _Network(Kind):
         return 2 * weights * (3 * batch * c.steps + tested * readings) + _OVERHEAD * c.steps
 
     def bytes(self, config: NetworkConfig) -> float:
-        """Data, weights and what the optimizer keeps, the activations of a batch: little in all."""
-        return 2e8
+        """Data, weights and what the optimizer keeps, the activations of a batch: little in all.
+
+        A process keeps a few copies of MiniLM.
+        """
+        return 1e9 if config.network == "minilm" else 2e8
 
 
 KINDS: dict[str, Kind] = {"student": _Student(), "network": _Network()}

@@ -68,7 +68,7 @@ def test_text_for_training_and_test_are_of_different_packages():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": "rnn"}, ["network must be one of mlp, cnn, transformer", "'rnn'"]),
+        ({"network": "rnn"}, ["network must be one of mlp, cnn, transformer, minilm", "'rnn'"]),
         ({"fraction": 0.0}, ["fraction must be in (0, 1]", "0.0"]),
         ({"steps": 0}, ["steps must be an integer, at least 1", "0"]),
         ({"lr": -1.0}, ["lr must be positive", "-1.0"]),

@@ -12,8 +12,9 @@ from htlib.networks.config import COLUMNS, NetworkConfig, Pruning
 from htlib.networks.data import data_of
 from htlib.networks.methods import measure_units, noise_alpha
 from htlib.networks.models import build, units_of
+from htlib.networks.pruning import prune, sparsities
 from htlib.networks.run import NetworkRun
-from htlib.networks.training import prune, train_network
+from htlib.networks.training import train_network
 from htlib.student.run import RecordError
 from tests.refusals import refused
 
@@ -142,7 +143,8 @@ def test_alphas_are_those_of_analyze_and_noise_is_that_of_its_shape(run):
 def test_pruning_keeps_its_budget_and_the_largest_entries(config, column):
     units = units_of(build(config))
     before = [unit.weight.detach().clone() for unit in units]
-    given = prune(units, measure_units(units), Pruning(column, 0.6), seed=0)
+    given = sparsities(measure_units(units), Pruning(column, 0.6), seed=0)
+    prune(units, given)
     sizes = np.array([unit.weight.numel() for unit in units])
     assert given @ sizes / sizes.sum() == pytest.approx(0.6)
     zeros = sum(int((unit.weight == 0).sum()) for unit in units)
