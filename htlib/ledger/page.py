@@ -155,8 +155,10 @@ def _chip(verdict: Verdict, link: str = "", scale: str = "", spoken: str = "") -
     tag, address = ("a", f' href="{link}"') if link else ("span", "")
     word = verdict.verdict
     # " (1 holds, 2 fail)": say of what
-    tally = re.sub(r"\((\d+)", r"(\1 checks", verdict.summary().removeprefix(word)).replace(
-        "(1 checks", "(1 check"
+    tally = re.sub(
+        r"\((\d+)",
+        lambda m: f"({m[1]} check{'s' * (m[1] != '1')}",
+        verdict.summary().removeprefix(word),
     )
     small = f"<small>{tally}{scale}</small>" if tally or scale else ""
     heard = f'<span class="visually-hidden">{spoken}</span>' if spoken else ""
