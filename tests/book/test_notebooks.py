@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
 import subprocess
 import sys
@@ -9,9 +11,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+PARTS = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+NUMBERED = [c["file"] for part in PARTS if part.get("numbered") for c in part["chapters"]]
+FOLDED = {"parameters", "hide-cell", "hide-input", "remove-cell", "remove-input"}
 each_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=[c.stem for c in CHAPTERS])
 
 
@@ -38,6 +44,29 @@ def test_committed_notebooks_hold_sources_only(chapter: Path) -> None:
         if cell.cell_type == "code":
             assert cell.outputs == []
             assert cell.execution_count is None
+
+
+@pytest.mark.parametrize("name", NUMBERED)
+def test_visible_code_needs_only_the_runs_of_the_chapter(name: str) -> None:
+    """A reader who copies the box with the runs and the visible cells, in their order, can run them."""
+    known = {*dir(builtins), "profile"}  # the parameter
+    for cell in nbformat.read(ROOT / f"{name}.ipynb", as_version=4).cells:
+        folded = FOLDED & set(cell.metadata.get("tags", []))
+        prompt = cell.metadata.get("mystnb", {}).get("code_prompt_show")
+        if cell.cell_type == "code" and (not folded or prompt == "Show the runs of this chapter"):
+            known |= _names(cell.source, ast.Store)
+            assert _names(cell.source, ast.Load) <= known
+
+
+def _names(source: str, context: type[ast.expr_context]) -> set[str]:
+    """Names that code loads or stores; it stores what it imports and defines, too, and its arguments."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, context)}
+    if context is ast.Store:
+        names |= {n.asname or n.name.split(".")[0] for n in nodes if isinstance(n, ast.alias)}
+        names |= {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+        names |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    return names
 
 
 def test_plain_papermill_runs_a_chapter_from_the_root(tmp_path: Path) -> None:
