@@ -14,7 +14,17 @@ import psutil
 import pytest
 
 import htlib as ht
-from tests.sweeping import EXECUTORS, SLOW, TINY, assert_intact, files_of, start, start_sweep, wait_for
+from tests.sweeping import (
+    DEADLINE,
+    EXECUTORS,
+    SLOW,
+    TINY,
+    assert_intact,
+    files_of,
+    start,
+    start_sweep,
+    wait_for,
+)
 
 pytestmark = pytest.mark.process
 GRID = SLOW | {"lr": [0.1, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0]}
@@ -63,7 +73,7 @@ def kill_group(process):
 
 
 def assert_gone(others):
-    _, alive = psutil.wait_procs(others, timeout=30)
+    _, alive = psutil.wait_procs(others, timeout=DEADLINE)
     assert not alive
 
 
@@ -105,7 +115,7 @@ def test_a_sweep_killed_three_times_ends_as_if_nothing_had_happened(expected, tm
 def test_a_writer_killed_while_it_writes_leaves_no_run_and_its_trash_is_cleared(tmp_path, processes):
     grid = TINY | {"lr": [0.1, 1.0, 2.0]}
     process = processes(start_sweep(tmp_path, grid=grid, seeds=1, workers=1, threads=1, die_in_save=2))
-    process.communicate(timeout=180)
+    process.communicate(timeout=DEADLINE)
     assert process.returncode == -signal.SIGKILL
     assert len(files_of(tmp_path)) == 1
     assert len(list(tmp_path.glob("runs/*/*/.*"))) == 1
@@ -123,7 +133,7 @@ def test_two_processes_on_one_store_share_the_work(expected, tmp_path, processes
     for process in both:
         process.stdin.write("go\n")
         process.stdin.flush()
-    ends = [process.communicate(timeout=180) for process in both]
+    ends = [process.communicate(timeout=DEADLINE) for process in both]
     assert [process.returncode for process in both] == [0, 0], ends
     results = [json.loads(out) for out, _ in ends]
     notes = [" | ".join(result["notes"]) for result in results]
@@ -195,7 +205,7 @@ def test_a_killed_dask_worker_and_a_killed_dask_scheduler(expected, tmp_path, pr
     address = wait_for(lambda: contact.read_text() and json.loads(contact.read_text())["address"])
     killer = kill_when(tmp_path / "one", 3, lambda: workers[0])
     with Client(address, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=120)
+        client.wait_for_workers(2, timeout=DEADLINE)
         table = sweep_here(tmp_path / "one", workers=None, executor=client.get_executor())
     killer.join()
     pd.testing.assert_frame_equal(table, expected, check_exact=True)
@@ -238,7 +248,7 @@ def test_ctrl_c_ends_a_sweep_with_one_line(workers, tmp_path, processes):
     wait_for(lambda: len(files_of(store)) >= 2, process)
     family = family_of(process)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 130, err
     last = err.strip().splitlines()[-1]
     stored = len(files_of(store))

@@ -346,8 +346,10 @@ class _Sweep:
         finally:
             if running:
                 executors.give_up(name)
-            for future in running:
-                future.cancel()
+            # One that was opened here drops what waits as it ends; loky's would trip over a cancelled task.
+            if self._options.executor is not None:
+                for future in running:
+                    future.cancel()
             for claim in claims.values():
                 claim.release()
         if errors:

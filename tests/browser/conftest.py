@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 
 from tests.browser.chromium import FLAGS, find_chromium
 
@@ -23,6 +23,10 @@ HTML = Path(__file__).parents[2] / "_build" / "html"
 
 # No name leads out of this machine.  A route of Playwright would forbid the cache and be asked for each file.
 HERE = ["--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"]
+
+
+# Until a page has done what it is asked for: a machine that is busy may stand still for a minute.
+PATIENCE = 180  # seconds
 
 
 class Visit:
@@ -69,6 +73,8 @@ def _served(prefix: str) -> Iterator[str]:
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=[*FLAGS, *HERE])
+        browser.on("context", lambda context: context.set_default_timeout(1000 * PATIENCE))
+        expect.set_options(timeout=1000 * PATIENCE)
         yield browser
         browser.close()
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Locator, Page
 
 import htlib as ht
-from tests.browser.conftest import Visit
+from tests.browser.conftest import PATIENCE, Visit
 
 LIVE = "_static/live"
 SIZES = {"n": 600, "d": 300, "h": 450, "n_test": 2000}
@@ -77,9 +77,9 @@ def parse(text: str) -> float:
     return float(plain.replace(" \N{MULTIPLICATION SIGN} 10", "e"))
 
 
-def until(page: Page, expression: str, seconds: float = 30) -> None:
+def until(page: Page, expression: str) -> None:
     """Wait until an expression holds; `wait_for_function` fails where a content policy forbids eval."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while not page.evaluate(expression):
         assert time.monotonic() < end, f"still not: {expression}"
         page.wait_for_timeout(50)

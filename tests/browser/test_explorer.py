@@ -26,6 +26,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 import htlib as ht
 from htlib.explorer import widget as widgets
 from htlib.explorer.trainer import KernelEngine
+from tests.browser.conftest import PATIENCE
 from tests.browser.reading import CHARTS, choose, enter, more, pictures, readout, settle
 
 FINAL = {"done", "cancelled", "diverged", "error"}
@@ -69,9 +70,9 @@ class Kernel:
             return []
         answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self.engine.request(message["settings"], answers.put, id=message["id"])
-        received = [answers.get(timeout=60)]
+        received = [answers.get(timeout=PATIENCE)]
         while received[-1]["type"] not in FINAL:
-            received.append(answers.get(timeout=60))
+            received.append(answers.get(timeout=PATIENCE))
         return json.loads(json.dumps(received))
 
 
@@ -369,7 +370,7 @@ def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (root / "log").open("w") as log:
         server = subprocess.Popen(command, env={**os.environ, **environment}, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 urlopen(f"http://127.0.0.1:{port}/api", timeout=5).close()
@@ -389,7 +390,7 @@ def run_first_cell(page: Page) -> None:
     cell = page.locator(".jp-CodeCell").first
     taken = re.compile(r"\[[*1]\]")
     for _ in range(30):
-        cell.locator(".cm-content").click(timeout=60_000)
+        cell.locator(".cm-content").click()
         page.keyboard.press("Shift+Enter")
         try:
             expect(cell.locator(".jp-InputPrompt")).to_have_text(taken, timeout=3_000)
@@ -423,7 +424,7 @@ def lab(browser: Browser) -> Iterator[Page]:
 def test_the_layers_of_a_model_live_in_jupyterlab(lab: Page, jupyter: str, tmp_path: Path) -> None:
     lab.goto(f"{jupyter}lab/workspaces/layers/tree/layers.ipynb?token=explorer")
     run_first_cell(lab)
-    lab.get_by_role("img", name="Density of the 40 eigenvalues of w ").wait_for(timeout=90_000)
+    lab.get_by_role("img", name="Density of the 40 eigenvalues of w ").wait_for()
     expected = ht.analyze(eval(LAYERS, {"np": np}), progress=False)
     shown = lab.locator(".htlib-layers tbody tr > :nth-child(2)").all_inner_texts()
     assert [float(text) for text in shown] == [float(f"{alpha:.4g}") for alpha in expected.alpha_hill]
@@ -443,7 +444,7 @@ def test_the_explorer_lives_in_jupyterlab(lab: Page, jupyter: str, tmp_path: Pat
     config, page = ht.ExperimentConfig(**SIZES), lab
     page.goto(f"{jupyter}lab/workspaces/explorer/tree/explorer.ipynb?token=explorer")
     run_first_cell(page)
-    page.locator(".htlib-explorer[data-settled=done]").wait_for(timeout=90_000)
+    page.locator(".htlib-explorer[data-settled=done]").wait_for()
     assert_shows(page, config)
     slider = page.get_by_role("slider", name="Learning rate")
     slider.fill("-1")

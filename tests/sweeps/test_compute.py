@@ -308,6 +308,26 @@ def test_ctrl_c_loses_nothing_on_any_executor(by, expected, tmp_path, monkeypatc
     assert_intact(tmp_path)
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_ctrl_c_cancels_what_waits_in_a_given_executor_only(given, tmp_path, monkeypatch):
+    """A pool of its own drops what waits as it ends; loky's prints a traceback about a cancelled task."""
+
+    class Never(Executor):
+        def submit(self, *_):
+            futures.append(Future())
+            return futures[-1]
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    futures = []
+    monkeypatch.setattr(executors, "open_executor", lambda *_: nullcontext((Never(), 2, "never")))
+    monkeypatch.setattr("htlib.sweeps.compute.wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tmp_path, executor=Never() if given else None)
+    assert [future.cancelled() for future in futures] == [given, given]
+
+
 @after_trouble
 def test_every_executor_hands_on_an_error(by, tmp_path):
     with pytest.raises(ValueError, match="device 'nowhere' cannot be used here"):
