@@ -50,8 +50,8 @@ _SAMPLE: dict[str, dict[str, Any]] = {
 def write_stored_runs(profile: str, target: Path) -> None:
     """Pack the runs of the preset ``atlas``, which are read from the store or computed.
 
-    Those that are also runs of ``single-run`` get overlaps from there.  To compute the runs takes a minute
-    or an hour, depending on the profile.
+    Those that are also runs of ``single-run`` get overlaps from there.  To compute the runs takes half
+    a minute or half an hour, depending on the profile.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     atlas, with_overlaps = (load_experiment(name, profile).runs() for name in ("atlas", "single-run"))

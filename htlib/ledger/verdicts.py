@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from numpy.typing import ArrayLike
 
-from htlib.ledger.claims import Check, Claim, Ledger, LedgerError
+from htlib.ledger.claims import Check, Claim, Ledger, LedgerError, read_yaml
 from htlib.ledger.controls import EFFECTS
 from htlib.student.files import write_atomically
 from htlib.sweeps.kinds import KINDS
@@ -154,7 +154,7 @@ def load_verdicts(path: str | os.PathLike[str]) -> dict[str, dict[str, Verdict]]
     if not path.is_file():
         return {profile: {} for profile in PROFILES}
     try:
-        content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_yaml(path)
         return {
             profile: {
                 name: Verdict(

@@ -182,14 +182,11 @@ def test_steps_that_were_not_measured_and_no_runs_are_refused():
         pack_runs([])
 
 
-def test_the_preset_is_a_grid_and_its_fast_rates_are_among_those_of_the_paper():
-    for optimizer, fast, paper in (("adam", (-2, 2.5), (-3, 3)), ("gd", (1.5, 5.5), (0, 6))):
-        rates = []
-        for profile, (lowest, highest), apart in (("fast", fast, 0.5), ("paper", paper, 0.25)):
-            configs = [c for c in ht.load_experiment("atlas", profile).configs() if c.optimizer == optimizer]
-            rates.append({config.lr for config in configs})
-            exact = 10 ** np.arange(lowest, highest + apart / 2, apart)
-            np.testing.assert_allclose(sorted(rates[-1]), exact, rtol=2e-3)
-            seeds = {config.seed for config in configs}
-            assert len(configs) == 2 * len(seeds) * len(exact)  # real and shuffled labels
-        assert rates[0] < rates[1]
+@pytest.mark.parametrize("profile", ["fast", "paper"])
+@pytest.mark.parametrize(("optimizer", "lowest", "highest"), [("adam", -2, 2.5), ("gd", 1.5, 5.5)])
+def test_the_preset_is_a_grid_of_half_decades(optimizer, lowest, highest, profile):
+    configs = [c for c in ht.load_experiment("atlas", profile).configs() if c.optimizer == optimizer]
+    exact = 10 ** np.arange(lowest, highest + 0.25, 0.5)
+    np.testing.assert_allclose(sorted({config.lr for config in configs}), exact, rtol=2e-3)
+    seeds = {config.seed for config in configs}
+    assert len(configs) == 2 * len(seeds) * len(exact)  # real and shuffled labels
