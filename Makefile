@@ -52,8 +52,8 @@ $(BIN)/ruff format --check .
 $(BIN)/lint-imports --no-logo --no-cache
 endef
 
-# Many tests wait for a browser or a killed process, so there are more workers than cores.  The files keep the
-# order of tests/conftest.py, in which the long ones begin first.
+# Many tests wait for a browser or a killed process, so there are more workers than cores; two more, since each
+# spends ten seconds on imports.  The files keep the order of tests/conftest.py, in which the long ones begin first.
 BALANCED := --dist loadfile --no-loadscope-reorder --durations 25 --durations-min 5
 
 .DEFAULT_GOAL := help
@@ -67,13 +67,15 @@ help: ## Show this list
 
 env: $(ENV) ## Make .venv with everything in it
 
-# No bytecode is compiled here: that takes half a minute, and most of the files are never imported.
+# No bytecode is compiled here: that takes half a minute, and most of the files are never imported.  The pip that
+# comes with Python 3.11 would take twice as long; if there is no newer one, it will do.
 $(VENV)/requirements: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "error: Python 3.11 or later is needed, and '$(PYTHON)' is not. Name another: make env PYTHON=python3.12" >&2; \
 	  exit 1; }
 	@echo "installing the packages of requirements.txt in $(VENV): a few minutes"
 	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip || true
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --requirement requirements.txt
 	@touch $@
 
@@ -168,7 +170,7 @@ test: style book browser ## Run the linters and the whole suite, on the book of 
 	@$(PARALLEL) suite types page-suite
 
 suite:
-	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $$(($(JOBS) + 4)) $(BALANCED) $(if $(filter fast,$(PROFILE)),-m "not long")
+	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $$(($(JOBS) + 2)) $(BALANCED) $(if $(filter fast,$(PROFILE)),-m "not long")
 
 page-suite: $(MODULES)
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx vitest run --reporter=dot
