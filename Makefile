@@ -17,18 +17,20 @@ SLOWEST   := $(filter %/running-at-scale.ipynb %/derivations.ipynb %/how-heavy.i
 EXECUTED  := _build/$(PROFILE)/chapters.txt
 PAGE      := _build/html/index.html
 PDF       := _build/heavy-tails-without-noise.pdf
-# The files that a chapter's numbers depend on, and the files that a page shows beside the chapters.
+# The package with its presets, what of them is no Python, and the files that a page shows beside the chapters.
 CODE      := $(sort $(shell find htlib experiments -type f ! -path 'htlib/explorer/static/*' ! -name '*.pyc' ! -name '.*' 2>/dev/null))
+DATA      := $(filter-out %.py,$(CODE))
 MATTER    := $(sort $(shell find book -type f ! -name '*.ipynb' ! -name '*.pyc' ! -name '.*'))
 # The experiments that run in the pages, and the files they are made from.
 RUNS      := _build/$(PROFILE)/runs.txt
 STORED    := _build/$(PROFILE)/stored-runs.json.gz
+ENGINE    := _build/engine.sum
 LIVE      := _build/$(PROFILE)/live/meta.json
 LIVE_CODE := $(sort $(shell find live htlib/explorer/static -name node_modules -prune -o -type f ! -name '*.pyc' ! -name '.*' -print))
 MODULES   := live/node_modules/.package-lock.json
 WASM      := live/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm
-# Stamps that change when a file is added or removed, when code changes, or when the pages must be made from
-# other sources.
+# Stamps that change when a file is added or removed, when what all chapters depend on changes, or when the pages
+# must be made from other sources.
 CODE_LIST := _build/code.txt
 CODE_SUM  := _build/code.sum
 PAGE_LIST := _build/page.txt
@@ -107,18 +109,27 @@ $(PAGE_LIST): FORCE
 	@mkdir -p _build; echo "$(PROFILE) $(NOTEBOOKS) $(MATTER) $(HTLIB_REPOSITORY)" | cmp -s - $@ || \
 	  echo "$(PROFILE) $(NOTEBOOKS) $(MATTER) $(HTLIB_REPOSITORY)" > $@
 
-$(CODE_SUM): book/build.py $(wildcard book/*.yml) requirements.txt $(CODE) $(CODE_LIST)
-	@cat $^ | cksum > $@.new; cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+# The second of two targets is touched only if it has become another file: what depends on it stays otherwise.
+define IF_CHANGED
+@cmp -s $(1).new $(1) && rm $(1).new || mv $(1).new $(1)
+@touch $@
+endef
+
+$(CODE_SUM).stamp: book/build.py book/sources.py $(wildcard book/*.yml) requirements.txt $(DATA) $(CODE_LIST)
+	@cat $^ | cksum > $(CODE_SUM).new
+	$(call IF_CHANGED,$(CODE_SUM))
+
+$(CODE_SUM): $(CODE_SUM).stamp ;
 
 # `make book` computes the runs of all presets first; without them, a chapter computes those that it reads.
 EXECUTE = $(ONE_THREAD) $(BIN)/python book/build.py execute --into _build/$(PROFILE) -p profile $(PROFILE) --code $(CODE_SUM)
 
-# What takes longest begins first.
-$(EXECUTED): $(NOTEBOOKS) $(CODE_SUM) | $(ENV)
+# What takes longest begins first.  Of the package a chapter depends on what it reaches: book/sources.py.
+$(EXECUTED): $(NOTEBOOKS) $(CODE_SUM) $(CODE) | $(ENV)
 	@$(EXECUTE) --jobs $(JOBS) $(SLOWEST) $(filter-out $(SLOWEST),$(NOTEBOOKS))
 	@touch $@
 
-_build/$(PROFILE)/%.ipynb: book/%.ipynb $(CODE_SUM) | $(ENV)
+_build/$(PROFILE)/%.ipynb: book/%.ipynb $(CODE_SUM) $(CODE) | $(ENV)
 	@$(EXECUTE) $<
 
 runs: $(RUNS) ## Compute the runs of all presets that are missing
@@ -130,8 +141,17 @@ $(RUNS): requirements.txt $(CODE) $(CODE_LIST) | $(ENV)
 	@touch $@
 
 # Packing again is cheap, because the runs are in the store.
-$(STORED): $(RUNS) | $(ENV)
-	@$(ONE_THREAD) $(BIN)/python -m htlib.explorer.page stored-runs $(PROFILE) $@
+$(STORED).stamp: $(RUNS) | $(ENV)
+	@$(ONE_THREAD) $(BIN)/python -m htlib.explorer.page stored-runs $(PROFILE) $(STORED).new
+	$(call IF_CHANGED,$(STORED))
+
+$(STORED): $(STORED).stamp ;
+
+$(ENGINE).stamp: $(CODE) $(CODE_LIST) | $(ENV)
+	@$(BIN)/python book/sources.py htlib.explorer.page > $(ENGINE).new
+	$(call IF_CHANGED,$(ENGINE))
+
+$(ENGINE): $(ENGINE).stamp ;
 
 $(MODULES): live/package.json live/package-lock.json | $(ENV)
 	@cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --prefer-offline --no-audit --no-fund --silent || { \
@@ -140,7 +160,7 @@ $(MODULES): live/package.json live/package-lock.json | $(ENV)
 	@touch $@
 
 # The target, meta.json, is written last, so that a build that was killed does not count as complete.
-$(LIVE): $(LIVE_CODE) $(STORED) $(MODULES) | $(ENV)
+$(LIVE): $(LIVE_CODE) $(STORED) $(ENGINE) $(MODULES) requirements.txt | $(ENV)
 	@rm -rf $(@D); mkdir -p $(@D)
 	@cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent build -- "$(CURDIR)/$(@D)"
 	@cp $(STORED) $(WASM) htlib/explorer/static/explorer.css htlib/explorer/static/layers/layers.css $(@D)

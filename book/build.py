@@ -28,6 +28,7 @@ import nbformat
 import pages
 import papermill
 import pictures
+import sources
 import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -65,12 +66,13 @@ def execute_all(
 
     After a failure no other chapter begins, and those that run come to their end.
     """
+    waiting = [c for c in chapters[::-1] if not told_again(c, folder / c.name, parameters, code)]
     if not kernels.can_fork:
-        for chapter in chapters:
+        for chapter in waiting[::-1]:
             execute(chapter, folder / chapter.name, parameters, code)
         return True
-    waiting, running, worked = chapters[::-1], dict[int, ForkProcess](), True
-    if len(chapters) > 1:  # one by itself imports only what it needs
+    running, worked = dict[int, ForkProcess](), True
+    if len(waiting) > 1:  # one by itself imports only what it needs
         kernels.warm()
     try:
         while running or (waiting and worked):
@@ -100,12 +102,26 @@ def _report(*arguments: Any) -> None:
         sys.exit(130)
 
 
+def told_again(chapter: Path, target: Path, parameters: dict[str, Any], code: Path | None) -> bool:
+    """Give `target` the new prose of a chapter whose code need not run again; return False if it must run."""
+    source = _read(chapter)
+    if code is None or not target.exists():
+        return False
+    told = _retold(source, target, _inputs(source, parameters, code))
+    if told is not None and told != nbformat.read(target, as_version=4):
+        new = target.with_suffix(".new.ipynb")
+        nbformat.write(told, new)
+        new.replace(target)
+        print(f"{chapter}: new prose around the results of its last run")
+    return told is not None
+
+
 def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path | None = None) -> None:
     """Run a chapter in its own folder, as Jupyter does; `target` appears only if every cell worked.
 
     After a failure, the part that ran is kept beside `target` as ``*.failed.ipynb``.  `code` is a file that
-    changes with the code which the chapter calls.  If that and the chapter's own code are those of `target`,
-    nothing runs: `target` takes the new prose.
+    changes with what all chapters depend on.  If that, the chapter's own code and the code of htlib that it
+    reaches are those of `target`, nothing runs: `target` takes the new prose.
     """
     source = _read(chapter)
     known = papermill.inspect_notebook(source)
@@ -114,20 +130,14 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path 
             raise BookError(f"{chapter}: no parameter {name!r}; it has {', '.join(known) or 'none'}")
         if name == "profile" and value not in PROFILES:
             raise BookError(f"{chapter}: profile must be one of {', '.join(PROFILES)}; got {value!r}")
+    if told_again(chapter, target, parameters, code):
+        return
     # The kernel must be that of this environment, even if the user has installed others elsewhere.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ.pop("JUPYTER_PATH", None)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".failed.ipynb")
-    began = time.monotonic()
-    cells = [(c.source, c.metadata) for c in source.cells if c.cell_type == "code"]
-    inputs = hashlib.sha256(repr((cells, parameters, code and code.read_bytes())).encode()).hexdigest()
-    if code is not None and target.exists() and (told := _retold(source, target, inputs)) is not None:
-        if told != nbformat.read(target, as_version=4):
-            nbformat.write(told, partial)
-            partial.replace(target)
-            print(f"{chapter}: new prose around the results of its last run")
-        return
+    began, inputs = time.monotonic(), _inputs(source, parameters, code)
     target.unlink(missing_ok=True)
     try:
         with kernels.forked() as manager:
@@ -157,6 +167,13 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path 
     nbformat.write(notebook, partial)
     partial.replace(target)
     print(f"{chapter}: executed in {time.monotonic() - began:.0f} s")
+
+
+def _inputs(source: NotebookNode, parameters: dict[str, Any], code: Path | None) -> str:
+    """Return a digest of all that decides the results of a chapter."""
+    cells = [(c.source, c.metadata) for c in source.cells if c.cell_type == "code"]
+    behind = code and (code.read_bytes(), sources.code_behind(text for text, _ in cells))
+    return hashlib.sha256(repr((cells, parameters, behind)).encode()).hexdigest()
 
 
 def _read(chapter: Path) -> NotebookNode:

@@ -126,8 +126,8 @@ class Explorer(anywidget.AnyWidget):
 
     @cached_property
     def _still(self) -> str:
-        from htlib.figures import overview  # slow to import, and may not be needed
         from htlib.figures.pictures import laid_out
+        from htlib.figures.runs import overview  # slow to import, and may not be needed
 
         run = train(self.config, progress=False)
         caption = f"Still picture of the interactive explorer: {_described(self.config)}."
@@ -160,7 +160,7 @@ class Explorer(anywidget.AnyWidget):
 
 
 def _described(config: ExperimentConfig) -> str:
-    from htlib.figures import setting_label  # slow to import, and may not be needed
+    from htlib.figures.labels import setting_label  # slow to import, and may not be needed
 
     fields = {name: getattr(config, name) for name in (*_CONTROLS, "n", "d", "h")}
     return setting_label(**fields).replace("$", "")

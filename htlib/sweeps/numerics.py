@@ -64,12 +64,12 @@ def modules_behind(roots: tuple[str, ...], folder: Traversable | None = None) ->
     ahead, found = set(roots), dict[str, str]()
     while ahead:
         name = ahead.pop()
-        source = _source(name, folder)
+        source = source_of(name, folder)
         if source is None:
             raise ModuleNotFoundError(f"no source of {name} in {folder}; results are named after the source")
         tree = ast.parse(source.read_bytes())
         package = name if source.name == "__init__.py" else name.rpartition(".")[0]
-        imports = _imports(tree, package, folder)
+        imports = imports_of(tree, package, folder)
         if "htlib" in imports:
             raise ImportError(f"{name} imports htlib as a whole; it must name the modules that it needs")
         parts = name.split(".")
@@ -79,14 +79,14 @@ def modules_behind(roots: tuple[str, ...], folder: Traversable | None = None) ->
     return found
 
 
-def _source(name: str, folder: Traversable) -> Traversable | None:
+def source_of(name: str, folder: Traversable) -> Traversable | None:
     """Return the file of a module, or None if there is no such module."""
     *parents, last = name.split(".")[1:]
     candidates = (folder.joinpath(*parents, f"{last}.py"), folder.joinpath(*parents, last, "__init__.py"))
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def _imports(tree: ast.Module, package: str, folder: Traversable) -> set[str]:
+def imports_of(tree: ast.Module, package: str, folder: Traversable) -> set[str]:
     """Return the modules of htlib that a module imports, with "htlib" if it imports that as a whole."""
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -96,7 +96,7 @@ def _imports(tree: ast.Module, package: str, folder: Traversable) -> set[str]:
             base = resolve_name("." * node.level + (node.module or ""), package)
             if base.split(".")[0] == "htlib":
                 names = {f"{base}.{alias.name}" for alias in node.names}
-                modules = {name for name in names if _source(name, folder)}
+                modules = {name for name in names if source_of(name, folder)}
                 found |= modules if modules == names else {base, *modules}
     return found
 
