@@ -174,7 +174,8 @@ def test_a_killed_worker_process_costs_only_its_own_run(expected, tmp_path):
 
 
 # The test before this one kills a worker of loky.
-@pytest.mark.parametrize("kind", ["processes", pytest.param("loky", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["processes", "loky"])
 def test_a_killed_worker_of_a_given_pool_ends_the_sweep_and_not_the_next_one(kind, expected, tmp_path):
     before = set(psutil.Process().children())
 

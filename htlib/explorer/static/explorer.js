@@ -52,6 +52,7 @@ export function createExplorer(el, options, engine, hooks = {}) {
   let training = !options.stored || options.train === true; // else answers come from stored runs
   let run = { id: null, state: "none", snapshots: [] }; // the newest request
   let shown = null; // the run in the picture
+  let told = {}; // the run and the words of the last settled picture, for screen readers
   let ahead = options.pinned ?? null; // settings whose run is requested first, and becomes A
   let drawn = "", dirty = false, frame = 0, timers = [], player = 0, target = null, awaited = null;
   let reach = Math.max(1, settings.steps); // the last step of the charts along steps
@@ -335,8 +336,11 @@ export function createExplorer(el, options, engine, hooks = {}) {
       if (run.state === "running" || dirty) return;
       el.dataset.settled = run.state;
       if (player) return;
-      const words = stage.getAttribute("aria-label"), listens = shown === run && el.contains(el.getRootNode().activeElement);
-      if (listens && heard.textContent !== words) heard.textContent = words;
+      const words = stage.getAttribute("aria-label");
+      if (shown === run && (run !== told.run || words !== told.words)) { // else nothing has changed
+        if (el.contains(el.getRootNode().activeElement)) heard.textContent = words;
+        told = { run, words };
+      }
       if (!awaited) return;
       awaited({ run: shown === run ? run : null, pinned: view.pinned });
       awaited = null;
