@@ -343,6 +343,8 @@ def _tidy(notebook: NotebookNode) -> None:
     notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
+        if not cell.metadata.get("tags", True):  # papermill adds an empty list
+            del cell.metadata["tags"]
 
 
 def main() -> int:

@@ -267,13 +267,14 @@ def test_new_prose_needs_no_run(tiny: TinyBook) -> None:
     own, show = new_code_cell(count), new_code_cell("print(profile)")
 
     def build(prose: str, profile: str = "fast") -> tuple[str, NotebookNode]:
-        tiny.write(new_markdown_cell(prose), own, show)
+        tiny.write(new_markdown_cell(prose, id="prose"), own, show)
         result = tiny.execute(f"profile={profile}", code=code)
         assert not result.returncode, result.stderr
         return result.stdout, nbformat.read(tiny.executed, as_version=4)
 
     code.write_text("1")
     first = build("Before.")[1]
+    assert build("Before.")[0] == ""
     said, second = build("After.")
     assert "new prose" in said
     assert len(ran.read_text()) == 1

@@ -23,8 +23,8 @@ HTML = Path(__file__).parents[2] / "_build" / "html"
 
 # No name leads out of this machine.  A route of Playwright would forbid the cache and be asked for each file.
 HERE = ["--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"]
-
-
+# The compiler that optimises WebAssembly would work for longer than these few steps take.
+HERE += ["--js-flags=--liftoff-only"]
 # Until a page has done what it is asked for: a machine that is busy may stand still for a minute.
 PATIENCE = 180  # seconds
 
