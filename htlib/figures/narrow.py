@@ -18,6 +18,7 @@ from matplotlib.text import Text
 
 NARROW = 4.2  # inches: on a phone its text is about as large as that of the page
 _CHARACTER = 0.52 / 72  # inches per point of the font's size: how wide a character is in the mean
+_MARK = 0.75  # inches: what an entry of a legend takes beside its text
 _LABELS = 0.45  # inches that the labels of an axis take
 
 Undo = Callable[..., Any]
@@ -177,7 +178,7 @@ def _refit_legends(figure: Figure, undo: ExitStack) -> None:
         if not labels:
             continue
         size = float(legend.get_texts()[0].get_fontsize())
-        entry = max(map(len, labels)) * _CHARACTER * size + 0.75  # with its mark and the gap to the next
+        entry = max(map(len, labels)) * _CHARACTER * size + _MARK
         undo.callback(legend.set, visible=True, in_layout=True)
         legend.set(visible=False, in_layout=False)
         other = figure.legend(
@@ -188,3 +189,5 @@ def _refit_legends(figure: Figure, undo: ExitStack) -> None:
             fontsize=size,
         )
         undo.callback(other.remove)
+        for text in other.get_texts():
+            _wrap(text, NARROW - _MARK, undo.callback)

@@ -71,6 +71,21 @@ def test_panels_stand_in_one_column_with_their_own_labels(grid: Figure, drawn: b
         assert r"$\eta / \eta_c$" in grid.axes[0].get_title(loc="left")
 
 
+def test_a_long_entry_of_a_legend_is_broken() -> None:
+    with plt.rc_context(rc_params()):
+        figure, ax = plt.subplots(figsize=(9, 4))
+        (line,) = ax.plot([1, 2], [3, 4])
+        words = "the law of the start, with its two largest singular values, the alignment and the exponent"
+        figure.legend([line], [words], loc="outside lower center")
+    with narrowed(figure):
+        figure.draw_without_rendering()
+        (shown,) = (legend for legend in figure.legends if legend.get_visible())
+        box = shown.get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= NARROW * figure.dpi
+        assert " ".join(shown.get_texts()[0].get_text().split()) == words
+    assert [legend.get_texts()[0].get_text() for legend in figure.legends] == [words]
+
+
 def test_the_wide_figure_is_as_before(grid: Figure) -> None:
     before = pixels(grid)
     with narrowed(grid):
