@@ -1,7 +1,7 @@
 # GNU make 3.81 or later, and Python 3.11 or later; everything else is installed into .venv.
 #
 # Make's own dependency tracking decides what runs again: the chapters, if one of them, the package or the lock
-# file changed (book/build.py finds out which); the pages, if a chapter or the book's own files changed.
+# file changed (book/execute.py finds out which); the pages, if a chapter or the book's own files changed.
 
 PYTHON  ?= python3
 PROFILE ?= fast
@@ -115,14 +115,14 @@ define IF_CHANGED
 @touch $@
 endef
 
-$(CODE_SUM).stamp: book/build.py book/sources.py $(wildcard book/*.yml) requirements.txt $(DATA) $(CODE_LIST)
+$(CODE_SUM).stamp: book/execute.py book/sources.py $(wildcard book/*.yml) requirements.txt $(DATA) $(CODE_LIST)
 	@cat $^ | cksum > $(CODE_SUM).new
 	$(call IF_CHANGED,$(CODE_SUM))
 
 $(CODE_SUM): $(CODE_SUM).stamp ;
 
 # `make book` computes the runs of all presets first; without them, a chapter computes those that it reads.
-EXECUTE = $(ONE_THREAD) $(BIN)/python book/build.py execute --into _build/$(PROFILE) -p profile $(PROFILE) --code $(CODE_SUM)
+EXECUTE = $(ONE_THREAD) $(BIN)/python book/execute.py --into _build/$(PROFILE) -p profile $(PROFILE) --code $(CODE_SUM)
 
 # What takes longest begins first.  Of the package a chapter depends on what it reaches: book/sources.py.
 $(EXECUTED): $(NOTEBOOKS) $(CODE_SUM) $(CODE) | $(ENV)
@@ -168,7 +168,7 @@ $(LIVE): $(LIVE_CODE) $(STORED) $(ENGINE) $(MODULES) requirements.txt | $(ENV)
 	@echo "live: the engine of the explorer is in $(@D)"
 
 $(PAGE): $(LIVE) $(EXECUTED) $(MATTER) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
-	@$(BIN)/python book/build.py render _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"
+	@$(BIN)/python book/render.py _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"
 	@touch $@
 
 pdf: $(PDF) ## Print the book of this PROFILE as one PDF (needs Chromium)

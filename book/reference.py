@@ -150,8 +150,10 @@ def _write_pages(app: Sphinx, config: Config) -> None:
     build = Build(Path(fields["book"]), Path(fields["executed"]), fields["source"])
     contents = (app.srcdir / "_toc.yml").read_text(encoding="utf-8")
     for name, write in PAGES.items():
-        if re.search(rf"file: {build.book.name}/{name}$", contents, re.MULTILINE):
-            (app.srcdir / build.book.name / f"{name}.md").write_text(write(build), encoding="utf-8")
+        page = app.srcdir / build.book.name / f"{name}.md"
+        named = re.search(rf"file: {build.book.name}/{name}$", contents, re.MULTILINE)
+        if named and not page.exists():  # book/render.py keeps them where only prose has changed
+            page.write_text(write(build), encoding="utf-8")
 
 
 def _escape_bars(*event: Any) -> None:

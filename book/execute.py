@@ -1,11 +1,9 @@
-"""Execute chapters, or render the executed chapters as HTML.  The Makefile calls this.
+"""Execute chapters.  The Makefile calls this.
 
-    python book/build.py execute book/01-setting.ipynb --into _build/fast -p profile fast
-    python book/build.py render _build/fast _build/html
+    python book/execute.py book/01-setting.ipynb --into _build/fast -p profile fast
 
-Papermill executes and Jupyter Book renders; this file makes them strict.  By itself, Papermill only warns
-about a parameter that no chapter has, Jupyter Book renders a cell that never ran, and after a failure both
-leave something behind that looks like a result.
+Papermill executes; this file makes it strict.  By itself, Papermill only warns about a parameter that no
+chapter has, and after a failure leaves something behind that looks like a result.
 """
 
 from __future__ import annotations
@@ -13,9 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import re
-import shutil
-import subprocess
 import sys
 import time
 from multiprocessing.connection import wait
@@ -25,23 +20,17 @@ from typing import Any
 
 import kernels
 import nbformat
-import pages
 import papermill
-import pictures
 import sources
 import yaml
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+from notebooks import BookError, check_executed, labelled, read
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
-from papermill.exceptions import PapermillExecutionError, strip_color
+from papermill.exceptions import PapermillExecutionError
 
 PROFILES = ("fast", "paper")
 CELL_TIMEOUT = 3 * 3600  # seconds; long enough to stop only a cell that hangs, not a slow one
-_ADDED_BY_PAPERMILL = {"injected-parameters", "papermill-error-cell-tag"}
-
-
-class BookError(Exception):
-    """An error that a chapter's author can repair; its message is the whole report."""
 
 
 class _SavingOnce(NBClientEngine):
@@ -104,7 +93,7 @@ def _report(*arguments: Any) -> None:
 
 def told_again(chapter: Path, target: Path, parameters: dict[str, Any], code: Path | None) -> bool:
     """Give `target` the new prose of a chapter whose code need not run again; return False if it must run."""
-    source = _read(chapter)
+    source = read(chapter)
     if code is None or not target.exists():
         return False
     told = _retold(source, target, _inputs(source, parameters, code))
@@ -123,7 +112,7 @@ def execute(chapter: Path, target: Path, parameters: dict[str, Any], code: Path 
     changes with what all chapters depend on.  If that, the chapter's own code and the code of htlib that it
     reaches are those of `target`, nothing runs: `target` takes the new prose.
     """
-    source = _read(chapter)
+    source = read(chapter)
     known = papermill.inspect_notebook(source)
     for name, value in parameters.items():
         if name not in known:
@@ -176,24 +165,6 @@ def _inputs(source: NotebookNode, parameters: dict[str, Any], code: Path | None)
     return hashlib.sha256(repr((cells, parameters, behind)).encode()).hexdigest()
 
 
-def _read(chapter: Path) -> NotebookNode:
-    """Read a chapter; its kernel is always that of this environment, whatever the file names."""
-    try:
-        text = chapter.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise BookError(f"{chapter}: there is no such file") from None
-    try:
-        notebook = nbformat.reads(text, as_version=4)
-        nbformat.validate(notebook)
-    except (ValueError, TypeError, AttributeError, nbformat.ValidationError) as error:
-        if marks := re.search(r"^(<{7}|>{7}) ", text, re.MULTILINE):
-            line = text.count("\n", 0, marks.start()) + 1
-            raise BookError(f"{chapter}: line {line} has a conflict mark of git; resolve it") from error
-        raise BookError(f"{chapter} is not a notebook: {str(error).splitlines()[0]}") from error
-    notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    return notebook
-
-
 def _retold(source: NotebookNode, target: Path, inputs: str) -> NotebookNode | None:
     """Return the notebook of `target` with the prose of `source`, or None if it has other inputs."""
     notebook = nbformat.read(target, as_version=4)
@@ -209,128 +180,14 @@ def _retold(source: NotebookNode, target: Path, inputs: str) -> NotebookNode | N
     return notebook
 
 
-def check_executed(notebook: NotebookNode, name: object) -> None:
-    """Raise BookError unless every code cell ran, without an error."""
-    for label, cell in _labelled(notebook):
-        if cell.cell_type == "code" and cell.execution_count is None:
-            raise BookError(f"{name}: {label} was not executed")
-        for output in cell.get("outputs", []):
-            if output.output_type == "error":
-                raise BookError(f"{name}: {label} holds an error: {output.ename}: {output.evalue}")
-
-
-def render(executed: Path, html: Path, book: Path, repository: str = "", live: Path | None = None) -> None:
-    """Make the pages of `book` in `html`, which is replaced only if Sphinx gave no warning.
-
-    `live` is the folder of the experiments that run in the pages; without it the pages show still pictures.
-
-    Every build starts without Sphinx's caches: with them, a second run does not repeat the warnings of pages
-    that did not change, and does not update sidebars when the table of contents changed.
-    """
-    stage = html.parent / "render"
-    shutil.rmtree(stage, ignore_errors=True)
-    shutil.copytree(
-        book,
-        stage / book.name,
-        ignore=lambda folder, names: [
-            name
-            for name in names
-            if name == "__pycache__"
-            or name.startswith(".")
-            or (Path(folder) == book and Path(name).suffix in (".ipynb", ".py", ".cjs"))
-        ],
-    )
-    for chapter in sorted(book.glob("*.ipynb")):
-        source = executed / chapter.name
-        if not source.exists():
-            raise BookError(f"{chapter} was not executed: {source} is missing")
-        notebook = nbformat.read(source, as_version=4)
-        check_executed(notebook, source)
-        pictures.place(notebook, stage / book.name)
-        nbformat.write(notebook, stage / book.name / chapter.name)
-    if live is not None:
-        shutil.copytree(live, stage / book.name / "static" / "live")
-    shutil.copy(book.parent / "_toc.yml", stage)
-    config = yaml.safe_load((book.parent / "_config.yml").read_text(encoding="utf-8"))
-    source = f"{repository}/blob/main" if repository else ""
-    config["sphinx"]["config"]["generated_from"] = {
-        "book": str(book),
-        "executed": str(executed),
-        "source": source,
-    }
-    (stage / "_config.yml").write_text(yaml.safe_dump(with_repository(config, repository)), encoding="utf-8")
-
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", str(stage)]
-    command += ["--path-output", str(stage), "--warningiserror", "--keep-going", "--quiet"]
-    # _config.yml names book/reference.py among the extensions; it writes the pages that come from the code
-    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
-    # MyST-NB reports line 3 of cell 2 as line 20004.
-    reports = re.sub(
-        r"\.ipynb:(\d+)(\d{4}):",
-        lambda m: f".ipynb: cell {m[1]}, line {int(m[2]) - 1}:",
-        strip_color(result.stderr).replace(f"{stage.resolve()}{os.sep}", "").strip(),
-    )
-    if result.returncode:
-        raise BookError(f"the pages could not be rendered\n{reports or result.stdout}")
-    try:
-        pages.finish(stage / "_build" / "html", public_address(config["repository"]["url"] or repository))
-    except pages.PageError as error:
-        raise BookError(str(error)) from error
-    shutil.rmtree(html, ignore_errors=True)
-    (stage / "_build" / "html").replace(html)
-    shutil.rmtree(stage)
-
-
-def with_repository(config: dict[str, Any], repository: str) -> dict[str, Any]:
-    """Add all that needs the public address to `config`: its own ``repository.url``, or else `repository`."""
-    url = (config["repository"]["url"] or repository).rstrip("/")
-    if not url:
-        return config
-    citation = f"{url}/blob/{config['repository']['branch']}/CITATION.cff"
-    buttons = {
-        "use_repository_button": True,
-        "use_issues_button": True,
-        "extra_footer": f'<a href="{citation}">How to cite this book</a>',
-    }
-    launch = {
-        "notebook_interface": "jupyterlab",
-        "binderhub_url": "https://mybinder.org",
-        "colab_url": "https://colab.research.google.com",
-    }
-    return config | {
-        "repository": config["repository"] | {"url": url},
-        "html": config["html"] | buttons,
-        "launch_buttons": launch,
-    }
-
-
-def public_address(repository: str) -> str:
-    """Return where GitHub publishes the pages of a repository; of other hosts nothing is known.
-
-    >>> public_address("https://github.com/someone/htlib/")
-    'https://someone.github.io/htlib'
-    """
-    match = re.fullmatch(r"https://github\.com/([^/]+)/([^/]+?)/?", repository)
-    return f"https://{match[1].lower()}.github.io/{match[2]}" if match else ""
-
-
 def _failure(partial: Path, error: Exception) -> str:
     """Say which cell stopped the run, and how."""
-    cells = _labelled(nbformat.read(partial, as_version=4))
+    cells = labelled(nbformat.read(partial, as_version=4))
     begun = [label for label, cell in cells if cell.metadata.get("papermill", {}).get("start_time")]
     broken = [
         label for label, cell in cells if any(o.output_type == "error" for o in cell.get("outputs", []))
     ]
     return f"{(broken or begun or ['the start of the kernel'])[-1]} failed: {error}"
-
-
-def _labelled(notebook: NotebookNode) -> list[tuple[str, NotebookNode]]:
-    """Return cells with a name that an author recognises: place in the source notebook and first line."""
-    cells = [c for c in notebook.cells if not _ADDED_BY_PAPERMILL & set(c.metadata.get("tags", []))]
-    lines = [(c.source.strip().splitlines() or ["nothing in it"])[0] for c in cells]
-    return [(f"cell {i} ({line})", c) for i, (line, c) in enumerate(zip(lines, cells, strict=True), 1)]
 
 
 def _tidy(notebook: NotebookNode) -> None:
@@ -348,36 +205,25 @@ def _tidy(notebook: NotebookNode) -> None:
 
 
 def main() -> int:
-    """Run one of the two commands; return 0 if it worked."""
+    """Execute the chapters of the command line; return 0 if all worked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("execute", help="run chapters")
-    run.add_argument("chapters", type=Path, nargs="+", metavar="CHAPTER")
-    run.add_argument("--into", type=Path, required=True, metavar="FOLDER")
-    run.add_argument("-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    run.add_argument("--code", type=Path, help="a file that changes with the code which the chapters call")
-    run.add_argument("--jobs", type=int, default=1, metavar="N", help="how many run side by side")
-    site = commands.add_parser("render", help="make the HTML pages")
-    site.add_argument("executed", type=Path)
-    site.add_argument("html", type=Path)
-    site.add_argument("--book", type=Path, default=Path(__file__).parent)
-    site.add_argument("--live", type=Path, help="folder of the experiments that run in the pages")
-    site.add_argument("--repository", default="", metavar="URL", help="the project's public address")
+    parser.add_argument("chapters", type=Path, nargs="+", metavar="CHAPTER")
+    parser.add_argument("--into", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument(
+        "-p", dest="parameters", nargs=2, action="append", default=[], metavar=("NAME", "VALUE")
+    )
+    parser.add_argument("--code", type=Path, help="a file that changes with what all chapters depend on")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many run side by side")
     options = parser.parse_args()
+    values = {name: yaml.safe_load(value) for name, value in options.parameters}
     try:
-        if options.command == "execute":
-            values = {name: yaml.safe_load(value) for name, value in options.parameters}
-            if not execute_all(options.chapters, options.into, values, options.code, options.jobs):
-                return 1
-        else:
-            render(options.executed, options.html, options.book.resolve(), options.repository, options.live)
+        return 0 if execute_all(options.chapters, options.into, values, options.code, options.jobs) else 1
     except BookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":
