@@ -200,7 +200,8 @@ class NetworkConfig:
     @property
     def training(self) -> NetworkConfig:
         """This configuration without pruning: the same for all that share one training."""
-        return self.replace(pruned_by="none", sparsity=0.0)
+        default = Pruning("none", 0.0)
+        return self if self.reading == default else self.replace(**default._asdict())
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits that name this configuration and the data that it learns.

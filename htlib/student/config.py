@@ -225,7 +225,7 @@ class ExperimentConfig:
 
     def replace(self, **changes: Any) -> ExperimentConfig:
         """Return a copy with some fields changed, checked again; an unknown field is a TypeError."""
-        unknown = sorted(set(changes) - {f.name for f in dataclasses.fields(self)})
+        unknown = sorted(changes.keys() - self.__dataclass_fields__.keys())
         if unknown:
             raise TypeError(
                 f"unknown field {unknown[0]!r}; ExperimentConfig has "
@@ -245,7 +245,8 @@ class ExperimentConfig:
     @property
     def training(self) -> ExperimentConfig:
         """This configuration with the default reading: the same for all that share one training."""
-        return self.replace(**{name: getattr(ExperimentConfig, name) for name in Reading._fields})
+        default = Reading(ExperimentConfig.feature_scale, ExperimentConfig.ridge_lambda)
+        return self if self.reading == default else self.replace(**default._asdict())
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits that name this configuration, the same on every machine.

@@ -95,14 +95,11 @@ class Trajectory:
     def readings(self) -> pd.DataFrame:
         """All readings of all measured steps: step, feature_scale, ridge_lambda, losses, kta, gcv."""
         steps = self.metrics.index.to_numpy()
-        tables = [
-            pd.DataFrame(dict(zip(("step", *Reading._fields), (steps, *reading), strict=True))).join(
-                pd.DataFrame(values, columns=list(Refit._fields))
-            )
-            for reading, values in self.refits.items()
-        ]
-        columns = ["step", *Reading._fields, *Refit._fields]
-        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+        columns: dict[str, Any] = {"step": np.tile(steps, len(self.refits))}
+        for place, name in enumerate(Reading._fields):
+            columns[name] = np.repeat([reading[place] for reading in self.refits], len(steps))
+        values = np.concatenate([np.empty((0, len(Refit._fields))), *self.refits.values()])
+        return pd.DataFrame(columns | dict(zip(Refit._fields, values.T, strict=True)))
 
     def read(self, feature_scale: str | None = None, ridge_lambda: float | None = None) -> Trajectory:
         """Return this run with another reading.

@@ -17,6 +17,7 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,13 @@ class Experiment:
 
     def configs(self, seeds: int | Iterable[int] | None = None) -> list[Any]:
         """Return the configurations that it runs, in order; `seeds` are by default those of the preset."""
-        return expand(self.grid, self.seeds if seeds is None else seeds, KINDS[self.kind].config)
+        if seeds is None:
+            return list(self._configs)
+        return expand(self.grid, seeds, KINDS[self.kind].config)
+
+    @cached_property
+    def _configs(self) -> list[Any]:
+        return expand(self.grid, self.seeds, KINDS[self.kind].config)
 
     def tasks(self, device: str = "cpu", seeds: int | Iterable[int] | None = None) -> list[Task]:
         """Return the work that it asks for, one task per configuration."""

@@ -20,7 +20,7 @@ import os
 import shutil
 import socket
 import uuid
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
@@ -225,10 +225,10 @@ class Store:
                         shutil.rmtree(folder)
         return runs, size
 
-    def _candidates(self, config: Config, weights: bool, overlaps: bool) -> list[Path]:
-        """Return the files in which a run can be, with these things or more."""
-        kept = product(*([True] if one else [False, True] for one in (weights, overlaps)))
-        return [self.file_of(config, keep_weights=w, keep_overlaps=o) for w, o in kept]
+    def _candidates(self, config: Config, weights: bool, overlaps: bool) -> Iterator[Path]:
+        """Yield the files in which a run can be, with these things or more."""
+        for w, o in product(*([True] if one else [False, True] for one in (weights, overlaps))):
+            yield self.file_of(config, keep_weights=w, keep_overlaps=o)
 
     def _clear_leftovers(self, older_than: float) -> None:
         """Delete half-written files; newer ones belong to processes that came later."""
