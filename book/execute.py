@@ -221,6 +221,9 @@ def main() -> int:
     except BookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except SyntaxError as error:  # in a file of htlib that a chapter reaches
+        print(f"error: {error.filename}, line {error.lineno}: {error.msg}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

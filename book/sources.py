@@ -106,7 +106,7 @@ def _module(name: str) -> tuple[set[str], str]:
     source = source_of(name, _FOLDER)
     if source is None:
         raise ModuleNotFoundError(f"no source of {name}")
-    tree = ast.parse(source.read_bytes())
+    tree = ast.parse(source.read_bytes(), str(source))
     parts = name.split(".")
     package = name if source.name == "__init__.py" else ".".join(parts[:-1])
     around = {".".join(parts[:k]) for k in range(2, len(parts))} - set(_COLLECTIONS)

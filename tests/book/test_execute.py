@@ -151,3 +151,17 @@ def test_new_prose_needs_no_run(tiny: TinyBook) -> None:
     show.source = "print(profile, 1)"
     assert build("After.", "paper")[1].cells[-1].outputs[0].text == "paper 1\n"
     assert len(ran.read_text()) == 3
+
+
+def test_a_broken_file_of_htlib_is_named_in_one_line(
+    execute: ModuleType, tiny: TinyBook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, folder = tiny.root / "broken.py", tiny.executed.parent
+    broken.write_text("def f(:\n")
+    monkeypatch.setattr("sources.source_of", lambda *_: broken)
+    tiny.write("import htlib as ht", "ht.esd")
+    tiny.executed.parent.mkdir(parents=True)
+    tiny.executed.write_text("not read, because the code comes first")
+    monkeypatch.setattr("sys.argv", f"execute {tiny.chapter} --into {folder} --code {broken}".split())
+    assert execute.main() == 1
+    assert capsys.readouterr().err == f"error: {broken}, line 1: invalid syntax\n"
