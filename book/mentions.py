@@ -31,7 +31,9 @@ def _pages_to_write(app: Sphinx, env: BuildEnvironment) -> Iterable[str]:
     shared = "\n".join(_text(known.get(name)) for name in _SHARED)
     digest = hashlib.sha256(shared.encode()).hexdigest()
     last, known["shared_digest"] = known.get("shared_digest"), digest
-    return [] if last == digest else env.found_docs
+    # what a page has for the index of the search is forgotten unless the page is written
+    indexed = [name for name, entries in env.domaindata["index"]["entries"].items() if entries]
+    return indexed if last == digest else env.found_docs
 
 
 def _text(value: object) -> str:

@@ -109,10 +109,12 @@ def write(tiny: TinyBook, prose: str) -> None:
 
 @pytest.fixture
 def linked(tiny: TinyBook) -> TinyBook:
-    """A book with a second page, which links to a section of the chapter; it has been rendered."""
-    (tiny.chapter.parent / "other.md").write_text("# Another\n\nSee {ref}`the-end`.\n")
+    """A rendered book with a page that links to a section of the chapter, and with a glossary."""
+    glossary = "```{glossary}\nresidual\n  What is left.\n```"
+    for name, text in (("other", "See {ref}`the-end`."), ("words", glossary)):
+        (tiny.chapter.parent / f"{name}.md").write_text(f"# {name}\n\n{text}\n")
     toc = yaml.safe_load((tiny.root / "_toc.yml").read_text())
-    toc["chapters"].append({"file": "book/other"})
+    toc["chapters"] += [{"file": "book/other"}, {"file": "book/words"}]
     (tiny.root / "_toc.yml").write_text(yaml.safe_dump(toc))
     write(tiny, "(the-end)=\n## The end\n\nOne word.")
     result = tiny.render()
@@ -128,6 +130,7 @@ def test_new_prose_renders_its_page_and_what_that_breaks(linked: TinyBook) -> No
     assert linked.render().returncode == 0
     assert "Another word" in linked.page.read_text()
     assert other.stat().st_mtime == before
+    assert "term-residual" in (linked.page.parents[1] / "searchindex.js").read_text()
     write(linked, "## The end\n\nAnother word.")
     assert "book/other.md:3: WARNING: undefined label: 'the-end'" in linked.render().stderr
 
