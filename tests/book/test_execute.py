@@ -17,11 +17,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from tests.tiny_book import TinyBook
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> TinyBook:
-    return TinyBook(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def execute() -> ModuleType:
     return importlib.import_module("execute")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import re
 import shutil
-from pathlib import Path
 from types import ModuleType
 
 import nbformat
@@ -15,11 +14,6 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from tests.tiny_book import ROOT, TITLE, TinyBook, executed
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> TinyBook:
-    return TinyBook(tmp_path)
 
 
 @pytest.fixture(scope="module")
