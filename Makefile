@@ -15,17 +15,19 @@ ENV  := $(VENV)/installed
 NOTEBOOKS := $(sort $(wildcard book/*.ipynb))
 SLOWEST   := $(filter %/running-at-scale.ipynb %/derivations.ipynb %/how-heavy.ipynb,$(NOTEBOOKS))
 EXECUTED  := _build/$(PROFILE)/chapters.txt
+RENDERED  := _build/pages/index.html
 PAGE      := _build/html/index.html
 PDF       := _build/heavy-tails-without-noise.pdf
 # The package with its presets, what of them is no Python, and the files that a page shows beside the chapters.
 CODE      := $(sort $(shell find htlib experiments -type f ! -path 'htlib/explorer/static/*' ! -name '*.pyc' ! -name '.*' 2>/dev/null))
 DATA      := $(filter-out %.py,$(CODE))
 MATTER    := $(sort $(shell find book -type f ! -name '*.ipynb' ! -name '*.pyc' ! -name '.*'))
-# The experiments that run in the pages, and the files they are made from.
+# The experiments that run in the pages: their scripts, what these load, and the files that both are made from.
 RUNS      := _build/$(PROFILE)/runs.txt
 STORED    := _build/$(PROFILE)/stored-runs.json.gz
 ENGINE    := _build/engine.sum
 LIVE      := _build/$(PROFILE)/live/meta.json
+SCRIPTS   := _build/scripts/page.js
 LIVE_CODE := $(sort $(shell find live htlib/explorer/static -name node_modules -prune -o -type f ! -name '*.pyc' ! -name '.*' -print))
 MODULES   := live/node_modules/.package-lock.json
 WASM      := live/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm
@@ -61,7 +63,7 @@ BALANCED := --dist loadfile --no-loadscope-reorder --durations 25 --durations-mi
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help env lock book pages pdf runs quick browser test suite page-suite lint style types format strip note bench serve clean distclean FORCE
+.PHONY: help env lock book pages pdf runs quick browser test suite page-suite lint style types format strip note bench serve clean distclean quick-suite pyright FORCE
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -159,17 +161,29 @@ $(MODULES): live/package.json live/package-lock.json | $(ENV)
 	  exit 1; }
 	@touch $@
 
-# The target, meta.json, is written last, so that a build that was killed does not count as complete.
-$(LIVE): $(LIVE_CODE) $(STORED) $(ENGINE) $(MODULES) requirements.txt | $(ENV)
+$(SCRIPTS): $(LIVE_CODE) $(MODULES)
+	@rm -rf $(@D) $(@D).new
+	@cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent build -- "$(CURDIR)/$(@D).new"
+	@cp htlib/explorer/static/explorer.css htlib/explorer/static/layers/layers.css $(@D).new
+	@mv $(@D).new $(@D); touch $@
+
+# The target, meta.json, is written last, so that a build that was killed does not count as complete.  Only the
+# last step of the book waits for it: until then it takes what chapters and pages leave of the cores.
+$(LIVE): $(STORED) $(ENGINE) $(WASM) requirements.txt | $(ENV)
 	@rm -rf $(@D); mkdir -p $(@D)
-	@cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npm run --silent build -- "$(CURDIR)/$(@D)"
-	@cp $(STORED) $(WASM) htlib/explorer/static/explorer.css htlib/explorer/static/layers/layers.css $(@D)
-	@$(ONE_THREAD) $(BIN)/python -m htlib.explorer.page engine $(STORED) $(@D)
+	@cp $(STORED) $(WASM) $(@D)
+	@$(ONE_THREAD) nice $(BIN)/python -m htlib.explorer.page engine $(STORED) $(@D)
 	@echo "live: the engine of the explorer is in $(@D)"
 
-$(PAGE): $(LIVE) $(EXECUTED) $(MATTER) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
-	@$(BIN)/python book/render.py _build/$(PROFILE) _build/html --live $(dir $(LIVE)) --repository "$(HTLIB_REPOSITORY)"
+$(WASM): $(MODULES) ;
+
+$(RENDERED): $(EXECUTED) $(SCRIPTS) $(MATTER) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
+	@$(BIN)/python book/render.py _build/$(PROFILE) $(@D) --live $(dir $(SCRIPTS)) --repository "$(HTLIB_REPOSITORY)"
 	@touch $@
+
+$(PAGE): $(RENDERED) $(LIVE)
+	@rm -rf $(@D).new; cp -R $(<D) $(@D).new; cp $(dir $(LIVE))* $(@D).new/_static/live
+	@rm -rf $(@D); mv $(@D).new $(@D); touch $@
 
 pdf: $(PDF) ## Print the book of this PROFILE as one PDF (needs Chromium)
 
@@ -179,8 +193,13 @@ $(PDF): $(PAGE)
 # A check after a change of a formula; it needs no book, no browser, no npm and no second process.
 quick: $(ENV) ## Run the linters and the quick tests, in parallel
 	$(STYLE)
+	@$(PARALLEL) quick-suite pyright
+
+quick-suite: $(ENV)
+	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses $(JOBS) -m "not (book or browser or process or long)"
+
+pyright: $(ENV)
 	$(BIN)/pyright
-	$(ONE_THREAD) $(BIN)/python -m pytest --numprocesses auto -m "not (book or browser or process or long)"
 
 browser: $(ENV) ## Get a Chromium for the tests, if this machine has none
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.browser.chromium
@@ -202,8 +221,7 @@ style: $(ENV)
 	$(BIN)/codespell
 	$(if $(NOTEBOOKS),$(STRIP) --verify $(NOTEBOOKS))
 
-types: $(ENV) $(MODULES)
-	$(BIN)/pyright
+types: pyright $(MODULES)
 	cd live && PATH="$(CURDIR)/$(BIN):$$PATH" npx tsc
 
 format: $(ENV) ## Format the code and strip the notebooks

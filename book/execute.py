@@ -63,6 +63,8 @@ def execute_all(
     running, worked = dict[int, ForkProcess](), True
     if len(waiting) > 1:  # one by itself imports only what it needs
         kernels.warm()
+        for chapter in waiting:  # the processes below take over what was read for the digests
+            _inputs(read(chapter), parameters, code)
     try:
         while running or (waiting and worked):
             while worked and waiting and len(running) < jobs:
