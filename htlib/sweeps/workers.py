@@ -28,6 +28,7 @@ from htlib.student.start import forget_starts
 from htlib.sweeps.kinds import Run, Task, kind_of
 
 _CONNECT_SECONDS = 10
+_MAY_GROW = 2**30  # bytes, by starts of larger problems and by what torch imports when a network is trained
 _WORTH_PROCESSES = 2e12  # operations for each worker, some twenty seconds: then starting processes pays
 _UNGUARDED = (
     "scheduler='local' could not start its workers, which import the calling script: "
@@ -168,13 +169,12 @@ def _processes(workers: int, threads: int) -> Generator[Executor]:
     """Processes of this machine: one that dies takes nothing with it."""
     from loky import ProcessPoolExecutor  # pyright: ignore[reportMissingTypeStubs]
 
-    pool = ProcessPoolExecutor(
-        workers, initializer=_start_worker, initargs=(os.getpid(),), env=_environment(threads)
-    )
+    environment = _environment(threads) | {"LOKY_MAX_MEMORY_LEAK_SIZE": str(_MAY_GROW)}
+    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),), env=environment)
     ended = False
     try:
         with warnings.catch_warnings():
-            # Loky replaces a worker whose memory has grown, here by the start of a larger problem.
+            # Loky replaces a worker whose memory has grown by more than that.
             warnings.filterwarnings("ignore", "A worker was restarted", UserWarning)
             yield pool
         ended = True
