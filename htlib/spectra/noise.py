@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import root_scalar
 from scipy.optimize.elementwise import find_root
-from scipy.special import airy
-from scipy.stats import chi2
+from scipy.special import airy, gammaincinv
 
 Array = NDArray[np.float64]
 
@@ -162,7 +161,7 @@ def largest_eigenvalue_quantile(h: int, d: int, q: float = 0.99, variance: float
     if not (0 < q < 1 and variance > 0):
         raise ValueError(f"q must be in (0, 1) and variance positive; got q = {q}, variance = {variance}")
     if k == 1:
-        return variance * float(chi2.ppf(q, m))
+        return variance * float(2 * gammaincinv(m / 2, q))  # of chi square; scipy.stats is slow to import
     a, b = math.sqrt(m - 1), math.sqrt(k)
     mu, sigma = (a + b) ** 2, (a + b) * (1 / a + 1 / b) ** (1 / 3)
     return variance * (mu + sigma * tracy_widom_ppf(q))
