@@ -169,13 +169,11 @@ $(SCRIPTS): $(LIVE_CODE) $(MODULES)
 
 # The target, meta.json, is written last, so that a build that was killed does not count as complete.  Only the
 # last step of the book waits for it: until then it takes what chapters and pages leave of the cores.
-$(LIVE): $(STORED) $(ENGINE) $(WASM) requirements.txt | $(ENV)
+$(LIVE): $(STORED) $(ENGINE) $(MODULES) requirements.txt | $(ENV)
 	@rm -rf $(@D); mkdir -p $(@D)
 	@cp $(STORED) $(WASM) $(@D)
 	@$(ONE_THREAD) nice $(BIN)/python -m htlib.explorer.page engine $(STORED) $(@D)
 	@echo "live: the engine of the explorer is in $(@D)"
-
-$(WASM): $(MODULES) ;
 
 $(RENDERED): $(EXECUTED) $(SCRIPTS) $(MATTER) _config.yml _toc.yml requirements.txt $(PAGE_LIST) | $(ENV)
 	@$(BIN)/python book/render.py _build/$(PROFILE) $(@D) --live $(dir $(SCRIPTS)) --repository "$(HTLIB_REPOSITORY)"

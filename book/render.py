@@ -1,6 +1,6 @@
 """Render the executed chapters as HTML.  The Makefile calls this.
 
-    python book/render.py _build/fast _build/html
+    python book/render.py _build/fast _build/pages
 
 Jupyter Book renders; this file makes it strict, and spares it pages that cannot have changed.  By itself,
 Jupyter Book renders a cell that never ran, and leaves pages behind after a failure.
@@ -34,7 +34,8 @@ _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 def render(executed: Path, html: Path, book: Path, repository: str = "", live: Path | None = None) -> None:
     """Make the pages of `book` in `html`, which is replaced only if Sphinx gave no warning.
 
-    `live` is the folder of the experiments that run in the pages; without it the pages show still pictures.
+    `live` is the folder of the scripts of the explorer; without it the pages show still pictures.  What these
+    scripts load, the Makefile adds to the finished pages.
 
     Sphinx starts without its caches: with them, a second run does not repeat the warnings of pages that did
     not change, and does not update sidebars when the table of contents changed.  Only if the last run gave no
@@ -188,7 +189,7 @@ def main() -> int:
     parser.add_argument("executed", type=Path, help="folder of the executed chapters")
     parser.add_argument("html", type=Path, help="folder of the pages, which is replaced")
     parser.add_argument("--book", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--live", type=Path, help="folder of the experiments that run in the pages")
+    parser.add_argument("--live", type=Path, help="folder of the scripts of the explorer")
     parser.add_argument("--repository", default="", metavar="URL", help="the project's public address")
     options = parser.parse_args()
     try:

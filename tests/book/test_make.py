@@ -118,7 +118,7 @@ def test_the_numbers_follow_code_and_versions(project: Project, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["live/src/page.ts", "live/src/new.ts", "htlib/explorer/static/explorer.js"])
-def test_the_scripts_follow_their_sources_and_nothing_else_does(project: Project, name: str) -> None:
+def test_the_scripts_follow_their_sources_and_the_engine_does_not(project: Project, name: str) -> None:
     project.make("book")
     project.change(name)
     assert project.make("book") == [BUNDLE, PAGES]
